@@ -1,0 +1,3 @@
+module github.com/nullpool/nullpool/golden
+
+go 1.26
