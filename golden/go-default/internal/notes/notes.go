@@ -1,0 +1,121 @@
+// Package notes is the example resource: its rules and its SQL. Replace it with
+// your own.
+package notes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Limits of a note, in characters, and of a page, in notes.
+const (
+	MaxTitle     = 200
+	MaxBody      = 10_000
+	DefaultLimit = 50
+	MaxLimit     = 200
+)
+
+// ErrNotFound means that there is no note of that id.
+var ErrNotFound = errors.New("note not found")
+
+// Queries is what this package asks of a session.
+type Queries interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// Note is a stored note.
+type Note struct {
+	ID        int64     `json:"id"`
+	Title     string    `json:"title"`
+	Body      string    `json:"body"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// Page is a part of all notes in the order of their ids. Next is what the next
+// page comes after, nil on the last one.
+type Page struct {
+	Notes []Note `json:"notes"`
+	Next  *int64 `json:"next"`
+}
+
+// Draft is what a client says of a note.
+type Draft struct {
+	Title string `json:"title"`
+	Body  string `json:"body"`
+}
+
+// Problem says what is wrong with one field of a draft.
+type Problem struct{ Field, Detail string }
+
+// Problems returns what is wrong with the draft, nil if it is valid.
+func (d Draft) Problems() []Problem {
+	var problems []Problem
+	if n := utf8.RuneCountInString(d.Title); n < 1 || n > MaxTitle {
+		problems = append(problems, Problem{"title", fmt.Sprintf("must have 1 to %d characters", MaxTitle)})
+	}
+	if utf8.RuneCountInString(d.Body) > MaxBody {
+		problems = append(problems, Problem{"body", fmt.Sprintf("must have at most %d characters", MaxBody)})
+	}
+	if strings.ContainsRune(d.Title+d.Body, 0) { // Postgres stores no NUL in text
+		problems = append(problems, Problem{"title", "title and body must not contain NUL characters"})
+	}
+	return problems
+}
+
+// Create stores a note and returns it.
+func Create(ctx context.Context, q Queries, d Draft) (Note, error) {
+	return one(ctx, q, `insert into notes (title, body) values ($1, $2) returning *`, d.Title, d.Body)
+}
+
+// Get returns a note, or ErrNotFound.
+func Get(ctx context.Context, q Queries, id int64) (Note, error) {
+	return one(ctx, q, `select * from notes where id = $1`, id)
+}
+
+// Update replaces a note's content and returns it, or ErrNotFound.
+func Update(ctx context.Context, q Queries, id int64, d Draft) (Note, error) {
+	return one(ctx, q, `update notes set title = $2, body = $3, updated_at = now() where id = $1 returning *`, id, d.Title, d.Body)
+}
+
+// Delete removes a note. It returns ErrNotFound when there was none.
+func Delete(ctx context.Context, q Queries, id int64) error {
+	tag, err := q.Exec(ctx, `delete from notes where id = $1`, id)
+	if err == nil && tag.RowsAffected() == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// List returns up to limit notes whose id is above after.
+func List(ctx context.Context, q Queries, limit int, after int64) (Page, error) {
+	rows, err := q.Query(ctx, `select * from notes where id > $1 order by id limit $2`, after, limit+1)
+	if err != nil {
+		return Page{}, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[Note])
+	if err != nil || len(found) <= limit {
+		return Page{Notes: found}, err
+	}
+	return Page{Notes: found[:limit], Next: &found[limit-1].ID}, nil
+}
+
+func one(ctx context.Context, q Queries, sql string, args ...any) (Note, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return Note{}, err
+	}
+	note, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Note])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Note{}, ErrNotFound
+	}
+	return note, err
+}
