@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nullpool/nullpool/generator"
+)
+
+func newListCmd(a *app, stacks []*generator.Stack) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List stacks, their options and choices",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return runList(a, stacks) },
+	}
+}
+
+func runList(a *app, stacks []*generator.Stack) error {
+	if a.json {
+		return a.document(listDocument{Kind: "list", Stacks: stacks})
+	}
+	var out strings.Builder
+	for i, stack := range stacks {
+		if i > 0 {
+			fmt.Fprintln(&out)
+		}
+		fmt.Fprintf(&out, "%s: %s\n", stack.Name, stack.Title)
+		for _, option := range stack.Options {
+			fmt.Fprintf(&out, "\n  %-18s%s\n", flagName(option), describe(option))
+			for _, choice := range option.Choices {
+				fmt.Fprintf(&out, "    %-16s%s\n", choice.Name, choice.Help)
+			}
+		}
+	}
+	_, err := io.WriteString(a.out, out.String())
+	return err
+}
+
+// flagName returns how the option is given on a command line.
+func flagName(o generator.Option) string {
+	if o.Name == generator.NameOption {
+		return strings.ToUpper(o.Name)
+	}
+	return "--" + o.Name
+}
+
+// describe returns the option's help with its default.
+func describe(o generator.Option) string {
+	if defaults := o.Defaults("NAME"); defaults != nil {
+		return fmt.Sprintf("%s (default %s)", o.Help, strings.Join(defaults, ","))
+	}
+	return o.Help
+}

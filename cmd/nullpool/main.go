@@ -1,0 +1,6 @@
+// Command nullpool renders services that hold no connection pool.
+package main
+
+import "os"
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }

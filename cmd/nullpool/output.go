@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nullpool/nullpool/generator"
+)
+
+// The exit statuses. They are documented and stay as they are.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2 // the command line or an answer
+	exitInTheWay    = 3 // what is in the target
+	exitInterrupted = 130
+)
+
+// errInterrupted is a Ctrl-C at a prompt.
+var errInterrupted = errors.New("interrupted")
+
+// A usageError is a command line that was not understood.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// A missingError is all questions that nobody answered and nobody can be asked.
+type missingError struct {
+	flags   []string
+	command string // one that answers them all
+}
+
+func (e *missingError) Error() string {
+	return "no terminal to ask at, and no answer to: " + strings.Join(e.flags, ", ")
+}
+
+func exitStatus(err error) int {
+	switch {
+	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case is[*generator.InTheWayError](err):
+		return exitInTheWay
+	case is[*generator.AnswerError](err), is[*usageError](err), is[*missingError](err):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// The documents of --json. Kind tells them apart.
+type (
+	errorDocument struct {
+		Kind     string    `json:"kind"` // "error"
+		Errors   []problem `json:"errors"`
+		ExitCode int       `json:"exit_code"`
+	}
+	problem struct {
+		Message string   `json:"message"`
+		Option  string   `json:"option,omitempty"` // the option an answer was wrong for
+		Hints   []string `json:"hints,omitempty"`  // what to try
+	}
+	// projectDocument is the plan and the result of new.
+	projectDocument struct {
+		Kind    string          `json:"kind"` // "plan" or "result"
+		Dir     string          `json:"dir"`
+		Answers json.RawMessage `json:"answers"`
+		Files   []fileDocument  `json:"files"`
+		Next    []string        `json:"next"`
+	}
+	fileDocument struct {
+		Path  string `json:"path"`
+		Mode  string `json:"mode"`
+		Size  int    `json:"size"`
+		Layer string `json:"layer"`
+	}
+	versionDocument struct {
+		Kind    string `json:"kind"` // "version"
+		Version string `json:"version"`
+	}
+	listDocument struct {
+		Kind   string             `json:"kind"` // "list"
+		Stacks []*generator.Stack `json:"stacks"`
+	}
+)
+
+func (a *app) document(value any) error {
+	encoder := json.NewEncoder(a.out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// report tells the user about err, one line for each thing that is wrong, and
+// returns the exit status for it.
+func (a *app) report(err error) int {
+	document := errorDocument{Kind: "error", ExitCode: exitStatus(err)}
+	for _, err := range flatten(err) {
+		p := problem{Message: err.Error(), Hints: hints(err)}
+		if answer, ok := errors.AsType[*generator.AnswerError](err); ok {
+			p.Option = answer.Option
+		}
+		if exitStatus(err) == exitInterrupted {
+			p.Message = "interrupted; nothing was written"
+		}
+		document.Errors = append(document.Errors, p)
+	}
+	if a.json {
+		if a.document(document) != nil {
+			return exitFailed
+		}
+		return document.ExitCode
+	}
+	for _, p := range document.Errors {
+		fmt.Fprintf(a.err, "nullpool: error: %s\n", p.Message)
+		for _, hint := range p.Hints {
+			fmt.Fprintf(a.err, "nullpool: hint: %s\n", hint)
+		}
+	}
+	return document.ExitCode
+}
+
+// flatten returns the errors that were joined into err.
+func flatten(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, flatten(err)...)
+	}
+	return all
+}
+
+// hints returns what to try instead.
+func hints(err error) []string {
+	if missing, ok := errors.AsType[*missingError](err); ok {
+		return []string{missing.command, "or add --yes to take the defaults"}
+	}
+	if way, ok := errors.AsType[*generator.InTheWayError](err); ok {
+		return []string{fmt.Sprintf("choose another folder with --dir, or make room in %q", way.Dir)}
+	}
+	if is[*usageError](err) {
+		return []string{"nullpool new --help"}
+	}
+	answer, ok := errors.AsType[*generator.AnswerError](err)
+	switch {
+	case !ok:
+		return nil
+	case len(answer.Among) > 0:
+		return []string{"choose from " + strings.Join(answer.Among, ", ")}
+	case answer.Better == "":
+		return nil
+	case answer.Option == generator.NameOption:
+		return []string{"try nullpool new " + answer.Better}
+	}
+	return []string{fmt.Sprintf("try --%s %s", answer.Option, answer.Better)}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/AlecAivazis/survey/v2"
+	"github.com/AlecAivazis/survey/v2/terminal"
+	"golang.org/x/term"
+
+	"github.com/nullpool/nullpool/generator"
+)
+
+// A prompter asks a person. Ask returns a valid answer, or errInterrupted.
+type prompter interface {
+	Ask(ctx context.Context, q question) ([]string, error)
+}
+
+// A question is an option to be asked, with what goes without saying in the
+// light of earlier answers.
+type question struct {
+	generator.Option
+	Defaults []string
+	Check    func(values []string) error
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// A surveyPrompter asks with survey. Both files must be terminals: survey takes
+// no answers from a pipe.
+type surveyPrompter struct {
+	in, out *os.File
+	err     io.Writer
+}
+
+func (p *surveyPrompter) Ask(ctx context.Context, q question) ([]string, error) {
+	// survey neither sees ctx nor gives the terminal back when it is left alone.
+	state, err := term.GetState(int(p.in.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", q.Name, err)
+	}
+	type reply struct {
+		values []string
+		err    error
+	}
+	replies := make(chan reply, 1)
+	go func() {
+		values, err := p.ask(q)
+		replies <- reply{values, err}
+	}()
+	select {
+	case r := <-replies:
+		if errors.Is(r.err, terminal.InterruptErr) {
+			return nil, errInterrupted
+		}
+		if r.err != nil {
+			return nil, fmt.Errorf("ask for %s: %w", q.Name, r.err)
+		}
+		return r.values, nil
+	case <-ctx.Done():
+		return nil, errors.Join(errInterrupted, term.Restore(int(p.in.Fd()), state))
+	}
+}
+
+func (p *surveyPrompter) ask(q question) (values []string, err error) {
+	message := q.Prompt + ":"
+	streams := survey.WithStdio(p.in, p.out, p.err)
+	help := func(_ string, index int) string { return q.Choices[index].Help }
+	switch {
+	case q.IsText():
+		values = make([]string, 1)
+		input := &survey.Input{Message: message, Help: q.Help, Default: strings.Join(q.Defaults, "")}
+		valid := func(answer any) error { return q.Check([]string{fmt.Sprint(answer)}) }
+		err = survey.AskOne(input, &values[0], streams, survey.WithValidator(valid))
+	case q.Many:
+		values = []string{} // not nil: to choose nothing is an answer
+		list := &survey.MultiSelect{
+			Message: message, Help: q.Help, Options: q.ChoiceNames(), Description: help, Default: q.Defaults,
+		}
+		err = survey.AskOne(list, &values, streams)
+	default:
+		values = make([]string, 1)
+		list := &survey.Select{
+			Message: message, Help: q.Help, Options: q.ChoiceNames(), Description: help, Default: q.Defaults[0],
+		}
+		err = survey.AskOne(list, &values[0], streams)
+	}
+	return values, err
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"slices"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nullpool/nullpool/generator"
+	"github.com/nullpool/nullpool/templates"
+)
+
+// An app is what the commands share: where they read and write, and what they
+// work with. Tests replace any of it.
+type app struct {
+	out, err  io.Writer
+	templates fs.FS
+	version   string
+	prompter  prompter // nil when nobody can be asked
+	json      bool
+	parsed    bool // the command line was understood; errors until then are the user's
+}
+
+// run executes a command line and returns the exit status.
+func run(args []string, in, out, errs *os.File) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{out: out, err: errs, templates: templates.Files, version: buildVersion()}
+	if isTerminal(in) && isTerminal(out) {
+		a.prompter = &surveyPrompter{in: in, out: out, err: errs}
+	}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	// Set early, too, so that an error in the command line itself is a document.
+	a.json = slices.Contains(args, "--json")
+	stacks, err := generator.Load(a.templates)
+	if err == nil {
+		root := newRootCmd(a, stacks)
+		root.SetArgs(args)
+		err = root.ExecuteContext(ctx)
+	}
+	if err == nil {
+		return exitDone
+	}
+	if !a.parsed {
+		err = &usageError{err}
+	}
+	return a.report(err)
+}
+
+func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:           "nullpool",
+		Short:         "Render services that open one Postgres connection per session",
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.parsed = true
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetOut(a.out)
+	cmd.SetErr(a.err)
+	cmd.PersistentFlags().BoolVar(&a.json, "json", a.json, "make stdout one JSON document, errors included")
+	cmd.AddCommand(newNewCmd(a, stacks, runNew), newListCmd(a, stacks), newVersionCmd(a))
+	return cmd
+}
+
+func newVersionCmd(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.document(versionDocument{Kind: "version", Version: a.version})
+			}
+			_, err := fmt.Fprintln(a.out, a.version)
+			return err
+		},
+	}
+}
+
+// buildVersion returns the version of the module the program was built from, or
+// "devel" where the build does not tell.
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
+}

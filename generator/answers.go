@@ -1,0 +1,134 @@
+package generator
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+)
+
+// AnswersPath is where a project records the answers it was made from.
+const AnswersPath = ".nullpool.json"
+
+// An Origin says where an answer came from.
+type Origin string
+
+// The origins, from the strongest to the weakest.
+const (
+	FromFlag    Origin = "flag"
+	FromFile    Origin = "file"
+	FromPrompt  Origin = "prompt"
+	FromDefault Origin = "default"
+)
+
+// An Answer holds what was answered: one value for text and for one choice, any
+// number for an option that takes many.
+type Answer struct {
+	Values []string
+	Origin Origin
+}
+
+// Answers maps an option's name to its answer.
+type Answers map[string]Answer
+
+// Name returns the answered project name, or "".
+func (a Answers) Name() string { return a.text(NameOption) }
+
+func (a Answers) text(option string) string {
+	if values := a[option].Values; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// WithDefaults returns a copy of the answers in which every option of the stack
+// that has a default is answered.
+func (a Answers) WithDefaults(s *Stack) Answers {
+	complete := maps.Clone(a)
+	for _, option := range s.Options {
+		if _, ok := a[option.Name]; ok {
+			continue
+		}
+		if values := option.Defaults(a.Name()); values != nil {
+			complete[option.Name] = Answer{Values: values, Origin: FromDefault}
+		}
+	}
+	return complete
+}
+
+// ReadAnswers reads an answers file: a JSON object with a key for each option
+// that it answers. It also returns the stack the file names, or "". Which keys
+// and values are right is for NewPlan to say, together with all else.
+func ReadAnswers(data []byte) (answers Answers, stack string, err error) {
+	var values map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if err := decoder.Decode(&values); err != nil {
+		return nil, "", fmt.Errorf("not a JSON object: %w", err)
+	}
+	if values == nil {
+		return nil, "", errors.New("not a JSON object: null")
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, "", fmt.Errorf("not one JSON object: more follows after byte %d", decoder.InputOffset())
+	}
+	answers = Answers{}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		list, ok := stringList(values[key])
+		if !ok {
+			return nil, "", fmt.Errorf("key %q: want a string or a list of strings", key)
+		}
+		answers[key] = Answer{Values: list, Origin: FromFile}
+	}
+	stack = answers.text(stackKey)
+	delete(answers, stackKey)
+	delete(answers, versionKey) // a record of who wrote the file, not an answer
+	return answers, stack, nil
+}
+
+func stringList(value any) ([]string, bool) {
+	if text, ok := value.(string); ok {
+		return []string{text}, true
+	}
+	items, ok := value.([]any)
+	list := make([]string, len(items))
+	for i, item := range items {
+		text, isText := item.(string)
+		list[i], ok = text, ok && isText
+	}
+	return list, ok
+}
+
+// AnswersFile returns the plan's answers as ReadAnswers takes them, with the
+// version of the tool, in the order of the stack's options.
+func (p *Plan) AnswersFile() ([]byte, error) {
+	var file bytes.Buffer
+	pair := func(key string, value any) error {
+		data, err := json.Marshal(value)
+		fmt.Fprintf(&file, ",\n  %q: %s", key, data)
+		return err
+	}
+	err := pair(versionKey, p.Version)
+	if err == nil {
+		err = pair(stackKey, p.Stack.Name)
+	}
+	for _, option := range p.Stack.Options {
+		if err == nil {
+			err = pair(option.Name, p.Answers.value(option))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode answers: %w", err)
+	}
+	return append(append([]byte("{"), file.Bytes()[1:]...), "\n}\n"...), nil
+}
+
+// value returns an answer in the form that the answers file has it.
+func (a Answers) value(o Option) any {
+	if o.Many {
+		return a[o.Name].Values
+	}
+	return a.text(o.Name)
+}

@@ -1,0 +1,82 @@
+package generator
+
+import (
+	"errors"
+	"fmt"
+	"go/token"
+	"go/types"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/module"
+)
+
+// formats are the rules that a text option names in stack.json. Each returns
+// what is wrong with an answer, and a better one where it can think of one.
+var formats = map[string]func(value string) (better string, err error){
+	"":             func(string) (string, error) { return "", nil },
+	"project-name": checkName,
+	"go-module":    checkModule,
+}
+
+var projectName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// unfitNames mean something else to the go command when a folder has them.
+var unfitNames = []string{"internal", "testdata", "vendor"}
+
+// checkName accepts what can be a folder, a command, a DNS label and a word in
+// any file of a project, on every operating system.
+func checkName(name string) (string, error) {
+	switch {
+	case !projectName.MatchString(name):
+		return kebab(name), errors.New("want at most 63 of a-z, 0-9 and -, first a letter, last no -")
+	case token.IsKeyword(name):
+		return name + "-service", errors.New("a Go keyword")
+	case types.Universe.Lookup(name) != nil:
+		return name + "-service", errors.New("a predeclared identifier of Go")
+	case slices.Contains(unfitNames, name):
+		return name + "-service", errors.New("the go command gives such a folder a meaning of its own")
+	}
+	if err := module.CheckImportPath(name); err != nil {
+		// The pattern leaves only names that Windows keeps for devices, such as con.
+		return name + "-service", errors.New("reserved on Windows")
+	}
+	return "", nil
+}
+
+// checkModule accepts what the go command takes as the path of a main module
+// whose packages import each other.
+func checkModule(path string) (string, error) {
+	better := "example.com/" + kebab(path[strings.LastIndex(path, "/")+1:])
+	if err := module.CheckImportPath(path); err != nil {
+		reason := err
+		// The wrapper repeats the path, which the caller quotes already.
+		if invalid, ok := errors.AsType[*module.InvalidPathError](err); ok {
+			reason = invalid.Err
+		}
+		return better, fmt.Errorf("malformed: %w", reason)
+	}
+	if slices.Contains(strings.Split(path, "/"), "vendor") {
+		return better, errors.New("the go command imports nothing from below vendor")
+	}
+	return "", nil
+}
+
+// kebab returns the project name nearest to text.
+func kebab(text string) string {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9')
+	})
+	name := strings.TrimLeft(strings.Join(words, "-"), "0123456789-")
+	if len(name) > 63 {
+		name = strings.TrimRight(name[:63], "-")
+	}
+	if !projectName.MatchString(name) {
+		return "demo"
+	}
+	if better, err := checkName(name); err != nil {
+		return better
+	}
+	return name
+}

@@ -1,0 +1,203 @@
+package generator
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// NameOption is the option that every stack has: the project's name. It is
+// given as an argument, where every other option is a flag.
+const NameOption = "name"
+
+// Keys of the answers file that are no options.
+const (
+	versionKey = "nullpool"
+	stackKey   = "stack"
+)
+
+// A Stack is a kind of project, as its stack.json declares it.
+type Stack struct {
+	Name    string   `json:"name"`
+	Title   string   `json:"title"`
+	Next    []string `json:"next"` // commands to try first in a new project; NAME stands for its name
+	Options []Option `json:"options"`
+
+	files fs.FS // the stack's folder
+}
+
+// An Option is a question. It takes text when it has no choices, any number of
+// its choices when Many is set, and exactly one of them otherwise.
+type Option struct {
+	Name    string   `json:"name"`
+	Prompt  string   `json:"prompt"`
+	Help    string   `json:"help"`
+	Format  string   `json:"format,omitempty"`  // rule for text, a key of formats
+	Default string   `json:"default,omitempty"` // for text; NAME stands for the project's name
+	Example string   `json:"example,omitempty"` // for text that has no default
+	Many    bool     `json:"many,omitempty"`
+	Without string   `json:"without,omitempty"` // the flag that takes choices away, for Many
+	Choices []Choice `json:"choices,omitempty"`
+}
+
+// A Choice is one answer to an option and owns a folder of templates.
+type Choice struct {
+	Name      string   `json:"name"`
+	Help      string   `json:"help"`
+	Default   bool     `json:"default,omitempty"`   // for Many; otherwise the first choice is the default
+	Locks     bool     `json:"locks,omitempty"`     // it changes what the project depends on
+	Requires  []string `json:"requires,omitempty"`  // "option/choice"
+	Conflicts []string `json:"conflicts,omitempty"` // "option/choice"
+}
+
+// Load returns the stacks among the top folders of files, sorted by name. A
+// mistake in a stack, such as a folder that no choice declares, is an error.
+func Load(files fs.FS) ([]*Stack, error) {
+	paths, err := fs.Glob(files, "*/stack.json")
+	if err != nil {
+		return nil, fmt.Errorf("find stacks: %w", err)
+	}
+	var stacks []*Stack
+	for _, p := range paths {
+		stack, err := loadStack(files, path.Dir(p))
+		if err != nil {
+			return nil, fmt.Errorf("load stack %q: %w", path.Dir(p), err)
+		}
+		stacks = append(stacks, stack)
+	}
+	return stacks, nil
+}
+
+func loadStack(files fs.FS, name string) (*Stack, error) {
+	folder, err := fs.Sub(files, name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := fs.ReadFile(folder, "stack.json")
+	if err != nil {
+		return nil, err
+	}
+	stack := &Stack{}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(stack); err != nil {
+		return nil, fmt.Errorf("read stack.json: %w", err)
+	}
+	stack.Name, stack.files = name, folder
+	return stack, errors.Join(stack.checkOptions(), stack.checkFolders())
+}
+
+// Option returns the option called name.
+func (s *Stack) Option(name string) (Option, bool) {
+	i := slices.IndexFunc(s.Options, func(o Option) bool { return o.Name == name })
+	if i < 0 {
+		return Option{}, false
+	}
+	return s.Options[i], true
+}
+
+var optionName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+
+func (s *Stack) checkOptions() error {
+	var errs []error
+	seen := map[string]bool{versionKey: true, stackKey: true}
+	for _, option := range s.Options {
+		if !optionName.MatchString(option.Name) || seen[option.Name] {
+			errs = append(errs, fmt.Errorf("option %q: malformed, reserved or declared twice", option.Name))
+		}
+		seen[option.Name] = true
+		if _, ok := formats[option.Format]; !ok {
+			errs = append(errs, fmt.Errorf("option %q: unknown format %q", option.Name, option.Format))
+		}
+		for _, choice := range option.Choices {
+			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
+				if !s.declares(other) {
+					errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))
+				}
+			}
+		}
+	}
+	if !seen[NameOption] {
+		errs = append(errs, fmt.Errorf("option %q: missing", NameOption))
+	}
+	return errors.Join(errs...)
+}
+
+// checkFolders wants a folder for each choice and a choice for each folder, so
+// that a misspelt folder cannot drop out of every project unnoticed.
+func (s *Stack) checkFolders() error {
+	var errs []error
+	for _, option := range s.Options {
+		for _, choice := range option.Choices {
+			name := option.Name + "/" + choice.Name
+			if info, err := fs.Stat(s.files, "options/"+name); err != nil || !info.IsDir() {
+				errs = append(errs, fmt.Errorf("choice %s: has no folder options/%s", name, name))
+			}
+		}
+	}
+	folders, err := fs.Glob(s.files, "options/*/*")
+	errs = append(errs, err)
+	for _, folder := range folders {
+		if name := strings.TrimPrefix(folder, "options/"); !s.declares(name) {
+			errs = append(errs, fmt.Errorf("folder %s: no such choice", folder))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// declares reports whether name, as "option/choice", is a choice of the stack.
+func (s *Stack) declares(name string) bool {
+	optionName, choiceName, _ := strings.Cut(name, "/")
+	option, _ := s.Option(optionName)
+	_, ok := option.choice(choiceName)
+	return ok
+}
+
+func (o Option) choice(name string) (Choice, bool) {
+	i := slices.IndexFunc(o.Choices, func(c Choice) bool { return c.Name == name })
+	if i < 0 {
+		return Choice{}, false
+	}
+	return o.Choices[i], true
+}
+
+// IsText reports whether the option is answered with text instead of choices.
+func (o Option) IsText() bool { return len(o.Choices) == 0 }
+
+// IsQuestion reports whether there is anything to decide: one of one is not.
+func (o Option) IsQuestion() bool { return o.IsText() || o.Many || len(o.Choices) > 1 }
+
+// ChoiceNames returns the names of the option's choices in declared order.
+func (o Option) ChoiceNames() []string {
+	names := make([]string, len(o.Choices))
+	for i, choice := range o.Choices {
+		names[i] = choice.Name
+	}
+	return names
+}
+
+// Defaults returns the answer of somebody who has no opinion, for a project
+// called project. It is nil for text that has no default: that must be answered.
+func (o Option) Defaults(project string) []string {
+	switch {
+	case o.IsText() && o.Default == "":
+		return nil
+	case o.IsText():
+		return []string{strings.ReplaceAll(o.Default, "NAME", project)}
+	case !o.Many:
+		return []string{o.Choices[0].Name}
+	}
+	defaults := []string{}
+	for _, choice := range o.Choices {
+		if choice.Default {
+			defaults = append(defaults, choice.Name)
+		}
+	}
+	return defaults
+}

@@ -1,0 +1,173 @@
+package generator
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// An InTheWayError says that a project cannot be written to Dir because of what
+// is there already.
+type InTheWayError struct {
+	Dir   string
+	Names []string // entries of Dir, sorted; none when Dir is no folder
+}
+
+func (e *InTheWayError) Error() string {
+	const most = 10
+	switch {
+	case len(e.Names) == 0:
+		return fmt.Sprintf("target %q: exists and is no folder", e.Dir)
+	case len(e.Names) > most:
+		return fmt.Sprintf("target %q: not empty: %s and %d more", e.Dir, strings.Join(e.Names[:most], ", "), len(e.Names)-most)
+	}
+	return fmt.Sprintf("target %q: not empty: %s", e.Dir, strings.Join(e.Names, ", "))
+}
+
+// CheckTarget returns nil if Write would accept dir: it does not exist, or is a
+// folder that holds nothing or only .git. Otherwise the error is an
+// *InTheWayError, or says why dir cannot be looked at.
+func CheckTarget(dir string) error {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at target: %w", err)
+	}
+	if !info.IsDir() { // a symbolic link, too: nothing is written through one
+		return &InTheWayError{Dir: dir}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look into target: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if entry.Name() != ".git" {
+			names = append(names, entry.Name())
+		}
+	}
+	if len(names) > 0 {
+		return &InTheWayError{Dir: dir, Names: names}
+	}
+	return nil
+}
+
+// Write puts the tree into dir, wholly or not at all. The files are staged on
+// the same file system, next to a new dir or inside one that CheckTarget
+// accepts, and then renamed into place. On an error, which may be ctx's, the
+// disk is as it was before.
+func Write(ctx context.Context, tree Tree, dir string) (err error) {
+	if err := CheckTarget(dir); err != nil {
+		return err
+	}
+	anchor, below, err := findAnchor(dir)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(anchor)
+	if err != nil {
+		return fmt.Errorf("open folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+
+	stage := ".nullpool-" + strings.ToLower(rand.Text()[:10])
+	if err := root.Mkdir(stage, 0o777); err != nil {
+		return fmt.Errorf("create staging folder: %w", err)
+	}
+	// In the end the staging folder is empty, or has itself been renamed.
+	defer func() { err = errors.Join(err, root.RemoveAll(stage)) }()
+
+	if err := writeFiles(ctx, root, path.Join(stage, below), tree); err != nil {
+		return err
+	}
+	return place(ctx, root, moves(stage, below, tree))
+}
+
+// findAnchor returns the folder to stage in: dir if it exists, else the nearest
+// one above that does. Below is the path from there to dir, or "".
+func findAnchor(dir string) (anchor, below string, err error) {
+	anchor, err = filepath.Abs(dir)
+	for err == nil {
+		if _, err := os.Stat(anchor); !errors.Is(err, fs.ErrNotExist) || anchor == filepath.Dir(anchor) {
+			break
+		}
+		below = path.Join(filepath.Base(anchor), below)
+		anchor = filepath.Dir(anchor)
+	}
+	return anchor, below, err
+}
+
+func writeFiles(ctx context.Context, root *os.Root, dir string, tree Tree) error {
+	if err := root.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("create folder: %w", err)
+	}
+	for _, file := range tree {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		name := path.Join(dir, file.Path)
+		if err := root.MkdirAll(path.Dir(name), 0o777); err != nil {
+			return fmt.Errorf("create folder: %w", err)
+		}
+		if err := root.WriteFile(name, file.Data, file.Mode); err != nil {
+			return fmt.Errorf("write file: %w", err)
+		}
+	}
+	return nil
+}
+
+// A move is a rename within the anchor.
+type move struct{ from, to string }
+
+// moves returns the renames that put a staged tree into place: one for a new
+// target, one for each top entry of the tree for a target that exists.
+func moves(stage, below string, tree Tree) []move {
+	if below != "" {
+		top, _, _ := strings.Cut(below, "/")
+		return []move{{path.Join(stage, top), top}}
+	}
+	var all []move
+	for _, file := range tree {
+		top, _, _ := strings.Cut(file.Path, "/")
+		if next := (move{path.Join(stage, top), top}); !slices.Contains(all, next) {
+			all = append(all, next)
+		}
+	}
+	return all
+}
+
+// place makes all the moves, or undoes those it made.
+func place(ctx context.Context, root *os.Root, all []move) (err error) {
+	var made []move
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, m := range slices.Backward(made) {
+			err = errors.Join(err, root.Rename(m.to, m.from))
+		}
+	}()
+	for _, m := range all {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// A rename replaces a file, and this one may be younger than CheckTarget.
+		if _, err := root.Lstat(m.to); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("put %q in place: appeared while the project was written", m.to)
+		}
+		if err := root.Rename(m.from, m.to); err != nil {
+			return fmt.Errorf("put %q in place: %w", m.to, err)
+		}
+		made = append(made, m)
+	}
+	return nil
+}
