@@ -111,33 +111,13 @@ func (l *lease) closed(limit time.Duration) bool {
 	}
 }
 
-// firstByte returns what the server sent first on the last connection, 0 if
-// nothing.
-func (l *lease) firstByte() byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.endpoints) == 0 {
-		return 0
-	}
-	return byte(l.endpoints[len(l.endpoints)-1].first.Load())
-}
-
 // endpoint is a network connection whose Close returns at once and whose gone
 // channel is closed when the other side has closed too.
 type endpoint struct {
 	net.Conn
-	first   atomic.Uint32 // the first byte received
 	closing atomic.Bool
 	forced  atomic.Bool // given up waiting for the other side
 	gone    chan struct{}
-}
-
-func (e *endpoint) Read(p []byte) (int, error) {
-	n, err := e.Conn.Read(p)
-	if n > 0 && e.first.Load() == 0 {
-		e.first.Store(uint32(p[0]))
-	}
-	return n, err
 }
 
 func (e *endpoint) Close() error {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/url"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -74,7 +73,7 @@ func ParseConfig(connString string, allowPlaintext, allowPlainAuth bool) (*pgx.C
 		connect.RequireAuth = "scram-sha-256"
 	}
 	connect.ConnectTimeout = 0 // the session's own deadline covers more
-	connect.RuntimeParams = keep(connect.RuntimeParams, "application_name")
+	connect.RuntimeParams = map[string]string{"application_name": connect.RuntimeParams["application_name"]}
 	connect.DefaultQueryExecMode = pgx.QueryExecModeExec
 	connect.StatementCacheCapacity, connect.DescriptionCacheCapacity = 0, 0
 	return connect, nil
@@ -125,14 +124,4 @@ func verified(connect *pgx.ConnConfig) bool {
 func local(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.HasPrefix(host, "/") || host == "localhost" || (ip != nil && ip.IsLoopback())
-}
-
-func keep(params map[string]string, keys ...string) map[string]string {
-	kept := make(map[string]string)
-	for key, value := range params {
-		if slices.Contains(keys, key) {
-			kept[key] = value
-		}
-	}
-	return kept
 }

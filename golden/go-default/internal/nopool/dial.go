@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,11 +13,9 @@ import (
 var errOpenTimeout = errors.New("no answer to BEGIN in time")
 
 const (
-	firstPause      = 20 * time.Millisecond  // before the second attempt, doubled each time
-	longestPause    = 250 * time.Millisecond // between attempts
-	transientTries  = 3                      // attempts at a database that cannot be reached
-	resolverTTL     = 30 * time.Second       // Go itself keeps no answers of the resolver
-	serverErrorByte = 'E'                    // ErrorResponse, sent where TLS's answer was due
+	firstPause     = 20 * time.Millisecond  // before the second attempt, doubled each time
+	longestPause   = 250 * time.Millisecond // between attempts
+	transientTries = 3                      // attempts at a database that cannot be reached
 )
 
 // open takes a slot, dials and sends BEGIN with the first statement, all within
@@ -49,7 +45,7 @@ func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 			return nil, s.openFailed(err)
 		}
 		limit = min(2*limit, longestPause)
-		s.db.counters.openRetries.Add(1)
+		s.db.count(func(total *Snapshot) { total.OpenRetries++ })
 		s.lease.closed(time.Until(deadline)) // the attempt before is gone before the next begins
 	}
 }
@@ -74,8 +70,6 @@ func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, d
 		return nil, context.Cause(ctx)
 	case ended(err):
 		err = &sessionError{ErrUnavailable, fmt.Errorf("%w (%v)", errOpenTimeout, s.db.config.ConnectTimeout)}
-	case strings.Contains(err.Error(), "server refused TLS") && s.lease.firstByte() == serverErrorByte:
-		err = &sessionError{ErrPoolerFull, errors.New("refused before TLS")} // PgBouncer's max_client_conn
 	default:
 		if IsAuthentication(err) {
 			s.db.guard.failed()
@@ -85,62 +79,26 @@ func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, d
 	return nil, err
 }
 
-// dial connects to one address after the other until one takes the connection:
-// pgx gets to see a single address at a time, so that a refusal by the pooler
-// is not repeated at each of its addresses.
-func (s *Session) dial(ctx context.Context, deadline time.Time) (conn *pgx.Conn, err error) {
+// dial makes one connection to one address. pgx would try all addresses of the
+// host in turn, and a pooler that refused us at one has refused us. An address
+// that does not answer makes the next attempt, of any session, take the next.
+func (s *Session) dial(ctx context.Context, deadline time.Time) (*pgx.Conn, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errOpenTimeout)
 	defer cancel()
+	turn := s.db.address.Load()
 	config := s.db.connect.Copy()
 	config.DialFunc = s.lease.dial
-	for next, known := 0, 1; next < known; next++ {
-		config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
-			addresses, err := s.db.resolver.lookup(ctx, host)
-			if err != nil {
-				return nil, err
-			}
-			known = len(addresses)
-			return addresses[next : next+1], nil
+	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
+		addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+		if err != nil {
+			return nil, err
 		}
-		s.db.counters.dials.Add(1)
-		conn, err = pgx.ConnectConfig(ctx, config)
-		var dialError *net.OpError
-		if err == nil || ctx.Err() != nil || !errors.As(err, &dialError) || dialError.Op != "dial" {
-			return conn, err
-		}
+		return addresses[int(turn)%len(addresses):][:1], nil
 	}
-	s.db.resolver.forget()
-	return nil, err
-}
-
-// resolver remembers the addresses of the database's host for a while: every
-// session dials, and each look-up is a round trip of its own.
-type resolver struct {
-	mu        sync.Mutex
-	addresses []string
-	expires   time.Time
-}
-
-func (r *resolver) lookup(ctx context.Context, host string) ([]string, error) {
-	r.mu.Lock()
-	addresses, fresh := r.addresses, time.Now().Before(r.expires)
-	r.mu.Unlock()
-	if fresh {
-		return addresses, nil
+	s.db.count(func(total *Snapshot) { total.Dials++ })
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if network := (*net.OpError)(nil); errors.As(err, &network) && network.Op == "dial" {
+		s.db.address.CompareAndSwap(turn, turn+1)
 	}
-	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
-	if err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.addresses, r.expires = addresses, time.Now().Add(resolverTTL)
-	return addresses, nil
-}
-
-// forget makes the next look-up ask again: none of the addresses answers.
-func (r *resolver) forget() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.expires = time.Time{}
+	return conn, err
 }

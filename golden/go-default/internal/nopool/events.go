@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,13 +19,6 @@ const (
 	rolledBack outcome = "rolled back"
 	aborted    outcome = "aborted" // closed without an answer to ROLLBACK
 )
-
-// counters since the start of the process.
-type counters struct {
-	opened, closed, committed, rolledBack, aborted     atomic.Uint64
-	dials, openRetries, openErrors, rejected           atomic.Uint64
-	commitUnknown, closeTimeouts, lastOpenedUnixMillis atomic.Uint64
-}
 
 // Snapshot is the state of a DB at one instant and what has happened since its
 // start. It is for the service's own code and metrics, not for a public
@@ -49,42 +42,44 @@ type Snapshot struct {
 	LastOpened time.Time // zero before the first session
 }
 
-// Snapshot returns the DB's counters. Each is exact; together they are not of
-// one instant.
+type totals struct {
+	mu sync.Mutex
+	Snapshot
+}
+
+func (db *DB) count(update func(total *Snapshot)) {
+	db.totals.mu.Lock()
+	defer db.totals.mu.Unlock()
+	update(&db.totals.Snapshot)
+}
+
+// Snapshot returns the DB's state and totals.
 func (db *DB) Snapshot() Snapshot {
-	c := &db.counters
-	snapshot := Snapshot{
-		MaxSessions: db.config.MaxSessions,
-		Opened:      c.opened.Load(), Closed: c.closed.Load(),
-		Committed: c.committed.Load(), RolledBack: c.rolledBack.Load(), Aborted: c.aborted.Load(),
-		Dials: c.dials.Load(), OpenRetries: c.openRetries.Load(), OpenErrors: c.openErrors.Load(),
-		Rejected: c.rejected.Load(), CommitUnknown: c.commitUnknown.Load(), CloseTimeouts: c.closeTimeouts.Load(),
-	}
-	snapshot.InUse, snapshot.Waiting = db.slots.usage()
-	if at := c.lastOpenedUnixMillis.Load(); at > 0 {
-		snapshot.LastOpened = time.UnixMilli(int64(at))
-	}
-	return snapshot
+	var now Snapshot
+	db.count(func(total *Snapshot) { now = *total })
+	now.MaxSessions = db.config.MaxSessions
+	now.InUse, now.Waiting = db.slots.usage()
+	return now
 }
 
 func (s *Session) opened(attempts int) {
-	s.db.counters.opened.Add(1)
-	s.db.counters.lastOpenedUnixMillis.Store(uint64(time.Now().UnixMilli()))
+	s.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
 	s.db.log.DebugContext(s.ctx, "database session opened",
 		"waited", s.lease.waited, "took", time.Since(s.lease.started), "attempts", attempts, "read_only", s.opts.ReadOnly)
 }
 
 // finished counts how a session ended, and logs what went wrong in it.
 func (s *Session) finished(how outcome) {
-	c := &s.db.counters
-	switch how {
-	case committed:
-		c.committed.Add(1)
-	case rolledBack:
-		c.rolledBack.Add(1)
-	case aborted:
-		c.aborted.Add(1)
-	}
+	s.db.count(func(total *Snapshot) {
+		switch how {
+		case committed:
+			total.Committed++
+		case rolledBack:
+			total.RolledBack++
+		case aborted:
+			total.Aborted++
+		}
+	})
 	if s.err != nil && !errors.Is(s.err, context.Canceled) {
 		s.logError("database session error", s.err)
 	}
@@ -93,7 +88,7 @@ func (s *Session) finished(how outcome) {
 // closed reports a session whose connection the server has closed (clean), or
 // whose close was not seen in time.
 func (s *Session) closed(how outcome, ended time.Time, clean bool) {
-	s.db.counters.closed.Add(1)
+	s.db.count(func(total *Snapshot) { total.Closed++ })
 	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how,
 		"duration", ended.Sub(s.lease.started), "close", time.Since(ended))
 	s.db.reportClose(s.ctx, clean)
@@ -101,14 +96,14 @@ func (s *Session) closed(how outcome, ended time.Time, clean bool) {
 
 func (db *DB) reportClose(ctx context.Context, clean bool) {
 	if !clean {
-		db.counters.closeTimeouts.Add(1)
+		db.count(func(total *Snapshot) { total.CloseTimeouts++ })
 		db.log.WarnContext(ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
 	}
 }
 
 // openFailed ends the lease of a session that could not be opened.
 func (s *Session) openFailed(err error) error {
-	s.db.counters.openErrors.Add(1)
+	s.db.count(func(total *Snapshot) { total.OpenErrors++ })
 	if !ended(err) {
 		s.logError("database session error", err)
 	}
@@ -117,7 +112,7 @@ func (s *Session) openFailed(err error) error {
 }
 
 func (s *Session) reject(err error) {
-	s.db.counters.rejected.Add(1)
+	s.db.count(func(total *Snapshot) { total.Rejected++ })
 	s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 }
 

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,13 +50,13 @@ type Config struct {
 
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
-	config   Config
-	connect  *pgx.ConnConfig // parsed once; copied by pgx for each dial
-	log      *slog.Logger
-	slots    *slots
-	resolver resolver
-	guard    authGuard
-	counters counters
+	config  Config
+	connect *pgx.ConnConfig // parsed once; copied for each dial
+	log     *slog.Logger
+	slots   *slots
+	guard   authGuard
+	totals  totals
+	address atomic.Uint32 // which of the host's addresses to dial
 
 	life  context.Context // ends when Close gives up waiting
 	abort context.CancelCauseFunc

@@ -37,13 +37,25 @@ type Session struct {
 }
 
 // Exec runs a statement and returns its command tag.
-func (s *Session) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	rows, err := s.Query(ctx, sql, args...)
-	if err != nil {
-		return pgconn.CommandTag{}, err
+func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	if err := s.enter(); err != nil {
+		return tag, err
 	}
-	rows.Close()
-	return rows.CommandTag(), rows.Err()
+	defer s.mu.Unlock()
+	ctx, stop := s.bind(ctx)
+	defer stop()
+	if s.conn == nil && fitsFlight(sql, args) {
+		rows, err := s.query(ctx, sql, args)
+		if err != nil {
+			return tag, s.failed(err)
+		}
+		rows.Close()
+		return rows.CommandTag(), s.failed(rows.Err())
+	}
+	if err = s.begin(ctx); err == nil {
+		tag, err = s.conn.Exec(ctx, sql, args...)
+	}
+	return tag, s.failed(err)
 }
 
 // Query runs a statement and returns its rows, which must be closed or read to
@@ -147,7 +159,7 @@ func (s *Session) Commit(ctx context.Context) error {
 		err = &sessionError{ErrUnavailable, err}
 	default:
 		err = &sessionError{ErrOutcomeUnknown, err}
-		s.db.counters.commitUnknown.Add(1)
+		s.db.count(func(total *Snapshot) { total.CommitUnknown++ })
 	}
 	s.failed(err)
 	s.end(rolledBack)
