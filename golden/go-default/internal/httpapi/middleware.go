@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"example.com/demo/internal/nopool"
 )
 
 const correlationHeader = "X-Request-ID"
@@ -127,7 +129,11 @@ func (s *Server) recover(next http.Handler) http.Handler {
 			if value == http.ErrAbortHandler {
 				panic(value)
 			}
-			s.Logger.ErrorContext(r.Context(), "panic", "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+			err, ok := value.(error)
+			if !ok {
+				err = fmt.Errorf("%v", value)
+			}
+			s.Logger.ErrorContext(r.Context(), "panic", "error", nopool.Describe(err), "stack", string(debug.Stack()))
 			if recorder, ok := w.(*recordingWriter); ok && recorder.status != 0 {
 				panic(http.ErrAbortHandler)
 			}
