@@ -49,6 +49,10 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	defer cancel()
 	s := &Server{Options: opts}
 	if err := s.prepare(ctx); err != nil {
+		if os.Getuid() == 0 && strings.Contains(err.Error(), "Permission denied") {
+			err = fmt.Errorf("%w (Postgres does not run as root, and as another user it cannot go there: "+
+				"run this as an ordinary user, or from a folder that is open to others)", err)
+		}
 		return nil, fmt.Errorf("start Postgres: %w", err)
 	}
 	if err := s.launch(ctx); err != nil {

@@ -31,7 +31,7 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 		program, err = exec.LookPath("/usr/sbin/pgbouncer") // Debian's place, not on everyone's PATH
 	}
 	if err != nil {
-		need(t, fmt.Errorf("%w (and pgbouncer, which is missing)", localpg.ErrNotFound))
+		lacking(t, "no PgBouncer on this machine: install one (Debian: apt-get install pgbouncer, macOS: brew install pgbouncer)")
 	}
 	dir, port := testDir(t), localpg.FreePort()
 	u, err := url.Parse(databaseURL)

@@ -160,16 +160,24 @@ func withPath(t testing.TB, base, database string) string {
 	return u.String()
 }
 
-// need skips the test for want of a program, but not in CI, where everything must have run.
+// need ends the test on an error, by skipping it if all it lacks is a Postgres.
 func need(t testing.TB, err error) {
 	t.Helper()
-	switch {
-	case err == nil:
-	case errors.Is(err, localpg.ErrNotFound) && os.Getenv("CI") != "true":
-		t.Skipf("skipped: %v and set TEST_DATABASE_URL", err)
-	default:
+	if errors.Is(err, localpg.ErrNotFound) {
+		lacking(t, err.Error()+" and set TEST_DATABASE_URL")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// lacking skips the test for want of a program, but not in CI, where everything must have run.
+func lacking(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
 }
 
 // tempDir makes a folder which the unprivileged account that servers run as can pass through; t.TempDir is not.

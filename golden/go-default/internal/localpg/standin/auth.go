@@ -24,9 +24,7 @@ func (c *Conn) authenticate() bool {
 		ok = c.scram()
 	}
 	if !ok {
-		c.send(Fatal("28P01", fmt.Sprintf("password authentication failed for user %q", c.info.Parameters["user"])))
-		_ = c.backend.Flush()
-		c.end(Refused)
+		c.refuse(Fatal("28P01", fmt.Sprintf("password authentication failed for user %q", c.info.Parameters["user"])))
 		return false
 	}
 	c.send(&pgproto3.AuthenticationOk{},

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -62,15 +61,11 @@ type portal struct {
 }
 
 // Info returns what is known of the connection now.
-func (c *Conn) Info() Info {
-	c.server.mu.Lock()
-	defer c.server.mu.Unlock()
-	return c.copyInfo()
-}
-
-func (c *Conn) copyInfo() Info {
-	info := c.info
-	info.Statements = slices.Clone(info.Statements)
+func (c *Conn) Info() (info Info) {
+	c.note(func(i *Info) {
+		info = *i
+		info.Statements = slices.Clone(i.Statements)
+	})
 	return info
 }
 
@@ -130,6 +125,13 @@ func (c *Conn) negotiate(raw net.Conn) (pgproto3.FrontendMessage, error) {
 	}
 }
 
+// refuse ends a connection at start-up.
+func (c *Conn) refuse(why *pgproto3.ErrorResponse) {
+	c.send(why)
+	_ = c.backend.Flush()
+	c.end(Refused)
+}
+
 func (c *Conn) send(messages ...pgproto3.BackendMessage) {
 	for _, m := range messages {
 		c.backend.Send(m)
@@ -179,8 +181,7 @@ func (c *Conn) handle(message pgproto3.FrontendMessage) bool {
 		for _, sql := range split(m.String) {
 			if alive := c.execute(&portal{sql: sql}, true); !alive {
 				return false
-			}
-			if c.skip {
+			} else if c.skip {
 				break
 			}
 		}
@@ -272,8 +273,7 @@ func (c *Conn) resolve(p *portal) bool {
 		cancelled, gone = c.wait(p.reply.Delay, p.reply.Hang)
 	}
 	c.note(func(*Info) { c.busy = false })
-	refusal, word := p.reply.Error, verb(p.sql)
-	ends := slices.Contains([]string{"COMMIT", "END", "ROLLBACK", "ABORT"}, word)
+	refusal, ends := p.reply.Error, endsTransaction(p.sql)
 	switch {
 	case gone || p.reply.Drop:
 		return false
@@ -316,29 +316,4 @@ func (c *Conn) wait(delay time.Duration, forever bool) (cancelled, gone bool) {
 		c.end(EOF)
 	}
 	return cancelled, gone
-}
-
-// interrupt is called with server.mu held.
-func (c *Conn) interrupt() {
-	if c.busy {
-		c.cancelled = true
-		_ = c.net.SetReadDeadline(time.Unix(1, 0)) // wakes wait
-	}
-}
-
-// split cuts a simple query at its semicolons.
-func split(sql string) (statements []string) {
-	quoted := false
-	parts := strings.FieldsFunc(sql, func(r rune) bool {
-		if r == '\'' {
-			quoted = !quoted
-		}
-		return r == ';' && !quoted
-	})
-	for _, part := range parts {
-		if part = strings.TrimSpace(part); part != "" {
-			statements = append(statements, part)
-		}
-	}
-	return statements
 }

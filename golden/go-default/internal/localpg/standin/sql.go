@@ -20,6 +20,28 @@ func verb(sql string) string {
 	return strings.Trim(word, "(;\n\t")
 }
 
+// split cuts a simple query at its semicolons.
+func split(sql string) (statements []string) {
+	quoted := false
+	parts := strings.FieldsFunc(sql, func(r rune) bool {
+		if r == '\'' {
+			quoted = !quoted
+		}
+		return r == ';' && !quoted
+	})
+	for _, part := range parts {
+		if part = strings.TrimSpace(part); part != "" {
+			statements = append(statements, part)
+		}
+	}
+	return statements
+}
+
+// endsTransaction reports whether a statement may run inside a failed transaction.
+func endsTransaction(sql string) bool {
+	return slices.Contains([]string{"COMMIT", "END", "ROLLBACK", "ABORT"}, verb(sql))
+}
+
 // columns describes a statement's result: that of the given rows, else one column if the statement looks like it.
 func columns(sql string, rows [][]string) pgproto3.BackendMessage {
 	n := 0

@@ -4,6 +4,7 @@
 package standin
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -59,16 +60,15 @@ type Reply struct {
 
 // Server is a running stand-in. All methods may be called at any time.
 type Server struct {
-	opts      Options
-	listener  net.Listener
-	tls       *tls.Config
-	url       string
-	closed    chan struct{}
-	wg        sync.WaitGroup
-	mu        sync.Mutex // guards all below, and each connection's Info
-	stats     Stats
-	conns     []*Conn
-	listening map[net.Conn]bool
+	opts   Options
+	tls    *tls.Config
+	url    string
+	life   context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	mu     sync.Mutex // guards all below, and what each Conn says
+	stats  Stats
+	conns  []*Conn
 }
 
 // Stats counts what the pooler has seen.
@@ -82,7 +82,8 @@ type Stats struct {
 // Start runs a stand-in until the test ends.
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
-	s := &Server{opts: opts, closed: make(chan struct{}), listening: map[net.Conn]bool{}}
+	s := &Server{opts: opts}
+	s.life, s.cancel = context.WithCancel(context.Background())
 	query := url.Values{"sslmode": {"disable"}}
 	if opts.TLS {
 		cert, key, err := localpg.NewCertificate()
@@ -97,12 +98,13 @@ func Start(t testing.TB, opts Options) *Server {
 		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
 		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {ca}}
 	}
-	var err error
-	if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	s.url = fmt.Sprintf("postgres://app:%s@%s/app?%s", Password, s.listener.Addr(), query.Encode())
-	s.wg.Go(s.accept)
+	s.url = fmt.Sprintf("postgres://app:%s@%s/app?%s", Password, listener.Addr(), query.Encode())
+	context.AfterFunc(s.life, func() { listener.Close() })
+	s.wg.Go(func() { s.accept(listener) })
 	t.Cleanup(s.Close)
 	return s
 }
@@ -112,17 +114,7 @@ func (s *Server) URL() string { return s.url }
 
 // Close ends every connection and waits for its goroutine. A second call does nothing.
 func (s *Server) Close() {
-	s.mu.Lock()
-	select {
-	case <-s.closed:
-	default:
-		close(s.closed)
-		s.listener.Close()
-	}
-	for conn := range s.listening {
-		conn.Close()
-	}
-	s.mu.Unlock()
+	s.cancel()
 	s.wg.Wait()
 }
 
@@ -136,37 +128,34 @@ func (s *Server) Stats() Stats {
 // Conns returns what is known of each client that sent a start-up message, in that order.
 func (s *Server) Conns() []Info {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	infos := make([]Info, len(s.conns))
-	for i, c := range s.conns {
-		infos[i] = c.copyInfo()
+	conns := s.conns
+	s.mu.Unlock()
+	infos := make([]Info, len(conns))
+	for i, c := range conns {
+		infos[i] = c.Info()
 	}
 	return infos
 }
 
-func (s *Server) accept() {
+func (s *Server) accept(listener net.Listener) {
 	for {
-		raw, err := s.listener.Accept()
+		raw, err := listener.Accept()
 		if err != nil {
 			return // closed
 		}
-		s.mu.Lock()
-		s.stats.Dials++
-		s.listening[raw] = true
-		s.mu.Unlock()
+		s.count(func(n *Stats) { n.Dials++ })
 		s.wg.Go(func() {
+			defer raw.Close()
+			defer context.AfterFunc(s.life, func() { raw.Close() })()
 			s.serve(raw)
-			raw.Close()
-			s.mu.Lock()
-			delete(s.listening, raw)
-			s.mu.Unlock()
 		})
-		select {
-		case <-s.closed: // Close may have missed this one
-			raw.Close()
-		default:
-		}
 	}
+}
+
+func (s *Server) count(change func(*Stats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.stats)
 }
 
 // serve takes a connection from its first byte to its end. Its place is free before the socket closes, so that a
@@ -177,26 +166,23 @@ func (s *Server) serve(raw net.Conn) {
 	if err != nil {
 		return
 	}
-	if cancel, ok := first.(*pgproto3.CancelRequest); ok {
-		s.cancel(cancel)
-		return
-	}
 	startup, ok := first.(*pgproto3.StartupMessage)
 	if !ok {
+		s.interrupt(first.(*pgproto3.CancelRequest))
 		return
 	}
 	if refusal := s.admit(c, startup); refusal != nil {
-		c.send(refusal)
-		_ = c.backend.Flush()
+		c.refuse(refusal)
 		return
 	}
 	if c.authenticate() {
 		c.converse()
 	}
-	s.sleep(s.opts.ReleaseLag)
-	s.mu.Lock()
-	s.stats.Open--
-	s.mu.Unlock()
+	select {
+	case <-time.After(s.opts.ReleaseLag):
+	case <-s.life.Done():
+	}
+	s.count(func(n *Stats) { n.Open-- })
 }
 
 // admit registers a client and returns why it may not come in, or nil.
@@ -218,7 +204,6 @@ func (s *Server) admit(c *Conn, startup *pgproto3.StartupMessage) *pgproto3.Erro
 	}
 	if refusal != nil {
 		s.stats.Rejected++
-		c.info.End = Refused
 		return refusal
 	}
 	s.stats.Open++
@@ -226,29 +211,25 @@ func (s *Server) admit(c *Conn, startup *pgproto3.StartupMessage) *pgproto3.Erro
 	return nil
 }
 
-// cancel interrupts the statement that hangs on a connection, if any.
-func (s *Server) cancel(request *pgproto3.CancelRequest) {
+// interrupt wakes the statement that a cancel request is for.
+func (s *Server) interrupt(request *pgproto3.CancelRequest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.CancelRequests++
-	if n := int(request.ProcessID); n >= 1 && n <= len(s.conns) && string(s.conns[n-1].secret) == string(request.SecretKey) {
-		s.conns[n-1].interrupt()
+	for _, c := range s.conns {
+		if c.busy && string(c.secret) == string(request.SecretKey) {
+			c.cancelled = true
+			_ = c.net.SetReadDeadline(time.Unix(1, 0))
+		}
 	}
 }
 
-func (s *Server) sleep(d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-s.closed:
-	}
-}
-
-// Error returns an error that leaves the connection open, Fatal one that ends it.
-func Error(code, message string) *pgproto3.ErrorResponse {
-	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: message}
-}
+// Error returns an error that leaves the connection open.
+func Error(code, message string) *pgproto3.ErrorResponse { return failure("ERROR", code, message) }
 
 // Fatal returns an error that ends the connection.
-func Fatal(code, message string) *pgproto3.ErrorResponse {
-	return &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message}
+func Fatal(code, message string) *pgproto3.ErrorResponse { return failure("FATAL", code, message) }
+
+func failure(severity, code, message string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: code, Message: message}
 }
