@@ -78,10 +78,14 @@ func (s *service) run(ctx context.Context) error {
 	cfg := s.config
 	var parts lifecycle.Lifecycle
 	err := parts.Start(ctx,
-		lifecycle.Hook{Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
-			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout},
-		lifecycle.Hook{Name: "http server", Start: s.listen,
-			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout},
+		lifecycle.Hook{
+			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
+			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
+		},
+		lifecycle.Hook{
+			Name: "http server", Start: s.listen,
+			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
+		},
 	)
 	if err != nil {
 		return err
@@ -104,8 +108,10 @@ func (s *service) run(ctx context.Context) error {
 // together must fit the pooler, and nothing else will tell.
 func (s *service) logBudget() {
 	c := s.config
-	attrs := []any{"max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
-		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve}
+	attrs := []any{
+		"max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
+		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve,
+	}
 	if c.BudgetGuessed {
 		s.log.Warn("database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS", attrs...)
 		return
