@@ -41,7 +41,7 @@ func cross(given []Answers, option Option) []Answers {
 	if !option.Many {
 		sets = sets[1:] // one must be chosen
 	}
-	var all []Answers
+	all := make([]Answers, 0, len(given)*len(sets))
 	for _, answers := range given {
 		for _, set := range sets {
 			next := maps.Clone(answers)

@@ -45,7 +45,7 @@ func (e *AnswerError) Error() string {
 // project.
 func NewPlan(s *Stack, given Answers, version string) (*Plan, error) {
 	p := &Plan{Version: version, Stack: s, Answers: given.WithDefaults(s)}
-	errs := []error{s.Check(p.Answers)}
+	errs := []error{s.Check(given)} // a default is wrong only where the name is
 	for _, option := range s.Options {
 		if _, ok := p.Answers[option.Name]; !ok {
 			errs = append(errs, &AnswerError{Option: option.Name, Reason: "missing", Better: option.Example})

@@ -30,7 +30,8 @@ func registerOptions(cmd *cobra.Command, stacks []*generator.Stack) []optionFlag
 			}
 			flags = append(flags, registerAnswer(cmd, option))
 			if option.Without != "" {
-				value := cmd.Flags().StringSlice(option.Without, nil, "leave out of --"+option.Name+": "+strings.Join(option.ChoiceNames(), ", "))
+				usage := fmt.Sprintf("leave out of --%s: %s", option.Name, strings.Join(option.ChoiceNames(), ", "))
+				value := cmd.Flags().StringSlice(option.Without, nil, usage)
 				completeChoices(cmd, option.Without, option)
 				flags = append(flags, optionFlag{option.Name, option.Without, true, func() []string { return *value }})
 			}
@@ -59,9 +60,9 @@ func registerAnswer(cmd *cobra.Command, option generator.Option) optionFlag {
 }
 
 func completeChoices(cmd *cobra.Command, flag string, option generator.Option) {
-	var completions []cobra.Completion
-	for _, choice := range option.Choices {
-		completions = append(completions, cobra.CompletionWithDesc(choice.Name, choice.Help))
+	completions := make([]cobra.Completion, len(option.Choices))
+	for i, choice := range option.Choices {
+		completions[i] = cobra.CompletionWithDesc(choice.Name, choice.Help)
 	}
 	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(completions, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
@@ -107,7 +108,7 @@ func subtract(option generator.Option, unwanted []string, given generator.Answer
 		if !slices.Contains(unwanted, value) {
 			left = append(left, value)
 		} else if answer.Origin == generator.FromFlag {
-			return nil, &usageError{fmt.Errorf("%s %q: both asked for with --%s and left out with --%s", option.Name, value, option.Name, option.Without)}
+			return nil, &usageError{fmt.Errorf("%s %q: both asked for and left out", option.Name, value)}
 		}
 	}
 	return left, nil

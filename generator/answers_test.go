@@ -1,0 +1,88 @@
+package generator
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAnswersRoundTrip(t *testing.T) {
+	t.Parallel()
+	for plan := range goStack(t).Combinations("demo", testVersion) {
+		first, err := plan.AnswersFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, stack, err := ReadAnswers(first)
+		if err != nil || stack != "go" {
+			t.Fatalf("read answers: stack %q, error %v", stack, err)
+		}
+		again, err := NewPlan(plan.Stack, read, testVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := again.AnswersFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(first), string(second)); diff != "" {
+			t.Errorf("answers (-first +second):\n%s", diff)
+		}
+	}
+}
+
+func TestReadAnswersRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]string{
+		"":                       "not a JSON object",
+		"null":                   "not a JSON object",
+		"[]":                     "not a JSON object",
+		`{"name": "a"} {}`:       "not one JSON object",
+		`{"name": "a"}}`:         "not one JSON object",
+		`{"name": 1}`:            `key "name": want a string or a list of strings`,
+		`{"with": ["docker",1]}`: `key "with": want a string or a list of strings`,
+		`{"with": {}}`:           `key "with": want a string or a list of strings`,
+	}
+	for text, want := range tests {
+		if _, _, err := ReadAnswers([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("answers %s: error %v, want %q", text, err, want)
+		}
+	}
+}
+
+// What is read and makes a plan is written so that it is read the same.
+func FuzzReadAnswers(f *testing.F) {
+	stack := goStack(f)
+	f.Add([]byte(`{"nullpool":"v1.0.0","stack":"go","name":"demo","with":["docker"]}`))
+	f.Add([]byte(`{"name":"demo","with":[]}`))
+	f.Add([]byte(`{"name":["demo"],"module":"EXAMPLE.com/x"}`))
+	f.Add([]byte(`{"name":"demo","name":"other","stack":["a","b"]}`))
+	f.Add([]byte("\xef\xbb\xbf{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		given, _, err := ReadAnswers(data)
+		if err != nil {
+			return
+		}
+		plan, err := NewPlan(stack, given, testVersion)
+		if err != nil {
+			return
+		}
+		first, err := plan.AnswersFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, _, err := ReadAnswers(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := NewPlan(stack, read, testVersion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, _ := again.AnswersFile(); !bytes.Equal(first, second) {
+			t.Errorf("answers %s became %s", first, second)
+		}
+	})
+}

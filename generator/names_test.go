@@ -1,0 +1,95 @@
+package generator
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	longest := strings.Repeat("a", 63)
+	tests := map[string]string{ // name → better; "" means that the name is fine
+		"demo": "", "a": "", "a1": "", "my-app": "", longest: "", "main": "", "null": "",
+		"": "demo", "-a": "a", "a-": "a", "1a": "a", "A": "a", "My App": "my-app", "a_b": "a-b",
+		"a.b": "a-b", "a/b": "a-b", "../x": "x", ".": "demo", "..": "demo", "é": "demo", "a\n": "a",
+		"a\x00b": "a-b", "{{.Name}}": "name", longest + "a": longest, "\xff": "demo", "\ufeffdemo": "demo",
+		"func": "func-service", "Type": "type-service", "string": "string-service", "nil": "nil-service",
+		"vendor": "vendor-service", "testdata": "testdata-service", "internal": "internal-service",
+		"con": "con-service", "nul": "nul-service", "com1": "com1-service", "COM1": "com1-service",
+	}
+	for name, want := range tests {
+		better, err := checkName(name)
+		if better != want || (err == nil) != (want == "") {
+			t.Errorf("name %q: better %q, error %v, want better %q", name, better, err, want)
+		}
+	}
+}
+
+func TestModules(t *testing.T) {
+	t.Parallel()
+	tests := map[string]string{
+		"example.com/demo": "", "demo": "", "github.com/Some/One": "", "example.com/x/v2": "", "gopkg.in/x.v1": "",
+		"example.com/a~b/c_d/e+f": "", "example.com/internal/x": "",
+		"": "example.com/demo", "My App": "example.com/my-app", "example.com/": "example.com/demo",
+		"/x": "example.com/x", "example.com//x": "example.com/x", "example.com/../x": "example.com/x",
+		"example.com/x y": "example.com/x-y", `example.com\x`: "example.com/example-com-x", "-x": "example.com/x",
+		"example.com/con": "example.com/con-service", "example.com/x.": "example.com/x", "example.com/é": "example.com/demo",
+		"example.com/vendor/x": "example.com/x", "vendor": "example.com/vendor-service",
+		"example.com/x\n": "example.com/x", "https://example.com/x": "example.com/x", "example.com/x@v1": "example.com/x-v1",
+	}
+	for path, want := range tests {
+		better, err := checkModule(path)
+		if err == nil {
+			better = ""
+		}
+		if better != want || (err == nil) != (want == "") {
+			t.Errorf("module %q: better %q, error %v, want better %q", path, better, err, want)
+		}
+	}
+}
+
+// What is offered instead must itself be accepted.
+func FuzzNames(f *testing.F) {
+	for _, seed := range []string{"demo", "My App", "func", "con", "../../etc", "a\x00", "日本", strings.Repeat("x-", 99)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if better, err := checkName(text); err != nil {
+			if _, err := checkName(better); err != nil {
+				t.Errorf("name %q: offers %q: %v", text, better, err)
+			}
+		}
+		if better, err := checkModule(text); err != nil {
+			if _, err := checkModule(better); err != nil {
+				t.Errorf("module %q: offers %q: %v", text, better, err)
+			}
+		}
+	})
+}
+
+// Whatever is answered is either refused, answer by answer, or gives a project
+// that passes every check.
+func FuzzGenerate(f *testing.F) {
+	stack := goStack(f)
+	f.Add("demo", "example.com/demo", "supabase", "docker")
+	f.Add("true", "null", "postgres", "notes")
+	f.Add("no", "example.com/~/0x1F", "postgres", "")
+	f.Add("a", "`$(x)`", "{{.Name}}", "../docker")
+	f.Add("x\r\n", "\"", "'", "\xff")
+	f.Fuzz(func(t *testing.T, name, module, provider, extra string) {
+		given := Answers{
+			"name":     {Values: []string{name}},
+			"module":   {Values: []string{module}},
+			"provider": {Values: []string{provider}},
+			"with":     {Values: []string{extra}},
+		}
+		plan, err := NewPlan(stack, given, testVersion)
+		if err != nil {
+			mustBeAnswerErrors(t, err)
+			return
+		}
+		if _, err := Generate(plan); err != nil {
+			t.Error(err)
+		}
+	})
+}

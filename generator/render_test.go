@@ -1,0 +1,69 @@
+package generator
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func TestGenerateRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ path, text, want string }{
+		"misspelt field":       {"base/a.txt.tmpl", "{{.Nome}}\n", "can't evaluate field Nome"},
+		"misspelt choice":      {"base/a.txt.tmpl", "{{if .Main.Fisch}}x{{end}}\n", "can't evaluate field Fisch"},
+		"misspelt in a path":   {"base/{{.Nome}}.txt", "x\n", "can't evaluate field Nome"},
+		"misspelt in a slot":   {"options/main/fish/slots.tmpl", `{{define "dishes"}}{{.Nome}}{{end}}`, "can't evaluate field Nome"},
+		"malformed template":   {"base/a.txt.tmpl", "{{\n", "unclosed action"},
+		"text beside slots":    {"options/main/fish/slots.tmpl", "fish\n", "text outside of a define block"},
+		"two owners":           {"options/main/fish/plain.txt", "x\n", `path "plain.txt": rendered by both base and main/fish`},
+		"two owners by suffix": {"options/main/fish/plain.txt.tmpl", "x\n", `path "plain.txt": rendered by both base and main/fish`},
+		"two owners by case":   {"options/main/fish/PLAIN.txt", "x\n", `path "plain.txt": rendered by both main/fish and base`},
+		"file and folder":      {"options/main/fish/plain.txt/x.txt", "x\n", `path "plain.txt": base has a file where main/fish needs a folder`},
+		"owner of the answers": {"base/.nullpool.json", "{}\n", `path ".nullpool.json": rendered by both`},
+		"path not portable":    {"base/con.txt", "x\n", `malformed file path "con.txt"`},
+		"suffix forgotten":     {"base/a.txt", "x\n{{.Name}}\n", "line 2: template text that was not rendered"},
+		"no value":             {"base/a.txt", "<no value>\n", "template text that was not rendered"},
+		"carriage return":      {"base/a.txt", "x\r\n", "a carriage return"},
+		"no last newline":      {"base/a.txt", "x", "no newline at the end"},
+		"Go syntax":            {"base/a.go.tmpl", "package {\n", `check "a.go" of layer "base": a.go:1:9`},
+		"JSON syntax":          {"base/a.json", "{,}\n", "invalid character"},
+		"YAML syntax":          {"base/a.yml", "a: [\n", "yaml: "},
+		"YAML key twice":       {"base/a.yaml", "a: 1\na: 2\n", `mapping key "a" already defined`},
+		"go.mod syntax":        {"base/go.mod.tmpl", "modul x\n", "unknown directive"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files := menu()
+			files["menu/"+test.path] = &fstest.MapFile{Data: []byte(test.text)}
+			stacks, err := Load(files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := NewPlan(stacks[0], answers("name=supper"), testVersion)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = Generate(plan); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestGenerateFormatsGo(t *testing.T) {
+	t.Parallel()
+	files := menu()
+	files["menu/base/a.go.tmpl"] = &fstest.MapFile{Data: []byte("package a\nimport (\"os\";\"fmt\")\nvar _=fmt.Sprint( os.Args )\n")}
+	files["menu/base/ci.yml"] = &fstest.MapFile{Data: []byte("token: ${{ secrets.TOKEN }}\n")}
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range generate(t, stacks[0], answers("name=supper")) {
+		want := "package a\n\nimport (\n\t\"fmt\"\n\t\"os\"\n)\n\nvar _ = fmt.Sprint(os.Args)\n"
+		if file.Path == "a.go" && string(file.Data) != want {
+			t.Errorf("a.go is %q, want %q", file.Data, want)
+		}
+	}
+}
