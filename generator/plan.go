@@ -216,7 +216,8 @@ func (p *Plan) addLayer(name, folder string) error {
 // are a struct of bools: {{.Name}}, {{.Module}}, {{if .Provider.Supabase}}.
 func (p *Plan) data() any {
 	boolean, text := reflect.TypeFor[bool](), reflect.TypeFor[string]()
-	fields := []reflect.StructField{{Name: "Version", Type: text}}
+	fields := make([]reflect.StructField, 0, 1+len(p.Stack.Options))
+	fields = append(fields, reflect.StructField{Name: "Version", Type: text})
 	for _, option := range p.Stack.Options {
 		kind := text
 		if !option.IsText() {
