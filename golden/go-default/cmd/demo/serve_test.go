@@ -97,6 +97,30 @@ func TestStopDelayAndSecondSignal(t *testing.T) {
 	}
 }
 
+// A request that does not end in time is cut short, with its statement at the
+// server, and the exit status says so.
+func TestStopWithStuckRequest(t *testing.T) {
+	t.Parallel()
+	url := migrated(t, pgtest.Database(t))
+	p := serve(t, url, map[string]string{"SHUTDOWN_TIMEOUT": "500ms", "DB_LOCK_TIMEOUT": "30s"})
+	tx, err := pgtest.Admin(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "lock table notes"); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan struct{})
+	go func() { defer close(answered); p.status("/notes") }()
+	p.within(10*time.Second, "the request to wait", func() bool { return pgtest.Connections(t, url) == 1 })
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(8 * time.Second); code != exitFailed || !strings.Contains(p.stderr.String(), "cut short") {
+		t.Errorf("exit status %d", code)
+	}
+	<-answered
+	p.within(2*time.Second, "its connection to end", func() bool { return pgtest.Connections(t, url) == 0 })
+}
+
 // Postgres goes away and comes back: the service says so meanwhile, and
 // recovers by itself.
 func TestDatabaseRestart(t *testing.T) {

@@ -58,8 +58,8 @@ func Run(ctx context.Context, o Options, command string) error {
 		return fmt.Errorf("%s hands each transaction to another connection, so the lock that keeps two runs apart would not hold: "+
 			"set MIGRATION_DATABASE_URL to the direct or session-mode address (or MIGRATION_ALLOW_POOLER=true)", pooler)
 	}
-	db := open(config)
-	defer db.Close()
+	db, closeAll := open(config)
+	defer closeAll()
 	provider, err := newProvider(db, o.FS)
 	if errors.Is(err, goose.ErrNoMigrations) {
 		fmt.Fprintln(o.Out, "no migrations")
@@ -74,19 +74,35 @@ func Run(ctx context.Context, o Options, command string) error {
 	return perform(ctx, provider, o.Out, command)
 }
 
+// closeTimeout bounds the wait for an interrupted statement to be cancelled.
+const closeTimeout = 5 * time.Second
+
 // open returns a handle that never has more than one connection. It keeps it
 // from one step of goose to the next: a second one might meet a full pooler.
-func open(config *pgx.ConnConfig) *sql.DB {
-	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+// closeAll returns when the server has been told to stop what it does, since a
+// process that just exits leaves a migration and its locks running.
+func open(config *pgx.ConnConfig) (db *sql.DB, closeAll func()) {
+	var cleanup <-chan struct{}
+	db = stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		cleanup = conn.PgConn().CleanupDone()
 		_, err := conn.Exec(ctx, session)
 		if err != nil {
-			conn.Close(ctx) // nobody else will
+			_ = conn.Close(ctx) // nobody else will
 		}
 		return err
 	}))
 	db.SetMaxOpenConns(1)
 	db.SetMaxIdleConns(1)
-	return db
+	return db, func() {
+		_ = db.Close() // of a connection that may be broken already
+		if cleanup == nil {
+			return
+		}
+		select {
+		case <-cleanup:
+		case <-time.After(closeTimeout):
+		}
+	}
 }
 
 func newProvider(db *sql.DB, files fs.FS) (*goose.Provider, error) {
