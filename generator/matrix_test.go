@@ -2,6 +2,7 @@ package generator
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,6 +19,8 @@ func combinations(t *testing.T) map[string]*Plan {
 	}
 	return plans
 }
+
+var goldenName = regexp.MustCompile(`\bdemo\b`)
 
 // TestMatrix renders and checks every valid combination, twice: the same
 // answers give the same bytes.
@@ -38,9 +41,10 @@ func TestMatrix(t *testing.T) {
 				t.Errorf("rendered twice (-first +second):\n%s", diff)
 			}
 			for _, file := range first {
-				// The goldens are called demo; a template that says so is not filled in.
-				if bytes.Contains(file.Data, []byte("example.com/demo")) {
-					t.Errorf("%s: says example.com/demo in a project called my-app", file.Path)
+				// The goldens are called demo; a template that says so was not filled in.
+				if at := goldenName.FindIndex(file.Data); at != nil {
+					line := 1 + bytes.Count(file.Data[:at[0]], []byte("\n"))
+					t.Errorf("%s:%d: says demo in a project called my-app", file.Path, line)
 				}
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 	"text/template"
 	"text/template/parse"
@@ -14,6 +15,9 @@ const (
 	templateSuffix = ".tmpl"
 	slotsFile      = "slots.tmpl"
 )
+
+// templateText finds our own template text; other tools write {{, too.
+var templateText = regexp.MustCompile(`\{\{-? *(\.[A-Z]|if |slot |define )`)
 
 // Generate renders the plan's layers, formats what they give, checks it, and
 // returns the whole project. Nothing is written.
@@ -85,9 +89,12 @@ func (r *renderer) renderLayer(layer Layer) ([]File, error) {
 		}
 		target, isTemplate := strings.CutSuffix(name, templateSuffix)
 		if isTemplate {
-			if data, err = r.execute(name, string(data)); err != nil {
-				return err
-			}
+			data, err = r.execute(name, string(data))
+		} else if text := templateText.Find(data); text != nil {
+			err = fmt.Errorf("%s: %q in a file without the suffix %s", name, text, templateSuffix)
+		}
+		if err != nil {
+			return err
 		}
 		path, err := r.execute(name, target)
 		if err != nil {

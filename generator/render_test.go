@@ -21,8 +21,8 @@ func TestGenerateRefuses(t *testing.T) {
 		"file and folder":      {"options/main/fish/plain.txt/x.txt", "x\n", `path "plain.txt": base has a file where main/fish needs a folder`},
 		"owner of the answers": {"base/.nullpool.json", "{}\n", `path ".nullpool.json": rendered by both`},
 		"path not portable":    {"base/con.txt", "x\n", `malformed file path "con.txt"`},
-		"suffix forgotten":     {"base/a.txt", "x\n{{.Name}}\n", "line 2: template text that was not rendered"},
-		"no value":             {"base/a.txt", "<no value>\n", "template text that was not rendered"},
+		"suffix forgotten":     {"base/a.txt", "x\n{{.Name}}\n", `a.txt: "{{.N" in a file without the suffix .tmpl`},
+		"no value":             {"base/a.txt", "<no value>\n", "a template's field without a value"},
 		"carriage return":      {"base/a.txt", "x\r\n", "a carriage return"},
 		"no last newline":      {"base/a.txt", "x", "no newline at the end"},
 		"Go syntax":            {"base/a.go.tmpl", "package {\n", `check "a.go" of layer "base": a.go:1:9`},
@@ -56,14 +56,20 @@ func TestGenerateFormatsGo(t *testing.T) {
 	files := menu()
 	files["menu/base/a.go.tmpl"] = &fstest.MapFile{Data: []byte("package a\nimport (\"os\";\"fmt\")\nvar _=fmt.Sprint( os.Args )\n")}
 	files["menu/base/ci.yml"] = &fstest.MapFile{Data: []byte("token: ${{ secrets.TOKEN }}\n")}
+	files["menu/base/b.go.tmpl"] = &fstest.MapFile{Data: []byte("package a\n\nvar _ = [][]int{ {1}}\n")}
 	stacks, err := Load(files)
 	if err != nil {
 		t.Fatal(err)
 	}
+	want := map[string]string{
+		"a.go": "package a\n\nimport (\n\t\"fmt\"\n\t\"os\"\n)\n\nvar _ = fmt.Sprint(os.Args)\n",
+		// In a template, { { says what {{ cannot.
+		"b.go":   "package a\n\nvar _ = [][]int{{1}}\n",
+		"ci.yml": "token: ${{ secrets.TOKEN }}\n",
+	}
 	for _, file := range generate(t, stacks[0], answers("name=supper")) {
-		want := "package a\n\nimport (\n\t\"fmt\"\n\t\"os\"\n)\n\nvar _ = fmt.Sprint(os.Args)\n"
-		if file.Path == "a.go" && string(file.Data) != want {
-			t.Errorf("a.go is %q, want %q", file.Data, want)
+		if text, ok := want[file.Path]; ok && string(file.Data) != text {
+			t.Errorf("%s is %q, want %q", file.Path, file.Data, text)
 		}
 	}
 }
