@@ -48,6 +48,12 @@ type Config struct {
 	DialFunc pgconn.DialFunc // nil dials with net.Dialer
 }
 
+// String, GoString and LogValue keep the URL, which holds a password, out of
+// logs.
+func (c Config) String() string       { return "nopool.Config for " + c.AppName }
+func (c Config) GoString() string     { return c.String() }
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
 	config  Config

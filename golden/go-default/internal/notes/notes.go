@@ -71,19 +71,23 @@ func (d Draft) Problems() []Problem {
 	return problems
 }
 
+// columns are named, so that one more in the table does not break a running
+// service.
+const columns = "id, title, body, created_at, updated_at"
+
 // Create stores a note and returns it.
 func Create(ctx context.Context, q Queries, d Draft) (Note, error) {
-	return one(ctx, q, `insert into notes (title, body) values ($1, $2) returning *`, d.Title, d.Body)
+	return one(ctx, q, `insert into notes (title, body) values ($1, $2) returning `+columns, d.Title, d.Body)
 }
 
 // Get returns a note, or ErrNotFound.
 func Get(ctx context.Context, q Queries, id int64) (Note, error) {
-	return one(ctx, q, `select * from notes where id = $1`, id)
+	return one(ctx, q, `select `+columns+` from notes where id = $1`, id)
 }
 
 // Update replaces a note's content and returns it, or ErrNotFound.
 func Update(ctx context.Context, q Queries, id int64, d Draft) (Note, error) {
-	return one(ctx, q, `update notes set title = $2, body = $3, updated_at = now() where id = $1 returning *`, id, d.Title, d.Body)
+	return one(ctx, q, `update notes set title = $2, body = $3, updated_at = now() where id = $1 returning `+columns, id, d.Title, d.Body)
 }
 
 // Delete removes a note. It returns ErrNotFound when there was none.
@@ -97,7 +101,7 @@ func Delete(ctx context.Context, q Queries, id int64) error {
 
 // List returns up to limit notes whose id is above after.
 func List(ctx context.Context, q Queries, limit int, after int64) (Page, error) {
-	rows, err := q.Query(ctx, `select * from notes where id > $1 order by id limit $2`, after, limit+1)
+	rows, err := q.Query(ctx, `select `+columns+` from notes where id > $1 order by id limit $2`, after, limit+1)
 	if err != nil {
 		return Page{}, err
 	}
