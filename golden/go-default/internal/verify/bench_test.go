@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -24,6 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := pgtest.Main(m)
+	cleanUp()
 	printReport()
 	os.Exit(code)
 }
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 type bench struct {
 	t      *T
 	url    string // of the database, through the relay
-	behind string // of the same, past the relay; "" on a stand-in
+	behind string // of the same, past the relay; "" on a stand-in, and where a pooler keeps connections
 	relay  *relay
 	admin  *pgx.Conn
 	db     *nopool.DB
@@ -47,7 +47,7 @@ type bench struct {
 type benchOptions struct {
 	nopool.Config
 	requestTimeout time.Duration
-	maxBody        int64
+	level          slog.Level // of the log; debug unless changed
 	bouncer        *pgtest.PgBouncerOptions // go through a PgBouncer with these limits
 }
 
@@ -78,16 +78,16 @@ func on(t *T, url string, change ...func(*benchOptions)) *bench {
 
 func (b *bench) build(url string, change []func(*benchOptions)) *bench {
 	b.t.Helper()
-	o := benchOptions{Config: patient(""), requestTimeout: 30 * time.Second, maxBody: 1 << 16}
+	o := benchOptions{Config: patient(""), requestTimeout: 30 * time.Second, level: slog.LevelDebug}
 	for _, f := range change {
 		f(&o)
 	}
 	if o.bouncer != nil {
-		url = pgtest.PgBouncer(b.t, url, *o.bouncer)
+		url, b.behind = pgtest.PgBouncer(b.t, url, *o.bouncer), ""
 	}
 	b.url, b.relay = newRelay(b.t, url)
 	b.log = &logBuffer{}
-	logger := slog.New(httpapi.WithCorrelation(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	logger := slog.New(httpapi.WithCorrelation(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: o.level})))
 	o.URL, o.Logger = b.url, logger
 	var err error
 	if b.db, err = nopool.Open(o.Config); err != nil {
@@ -98,7 +98,7 @@ func (b *bench) build(url string, change []func(*benchOptions)) *bench {
 		defer cancel()
 		_ = b.db.Close(ctx)
 	})
-	b.api = httpapi.New(httpapi.Options{DB: b.db, Logger: logger, MaxBody: o.maxBody, RequestTimeout: o.requestTimeout})
+	b.api = httpapi.New(httpapi.Options{DB: b.db, Logger: logger, MaxBody: 1 << 16, RequestTimeout: o.requestTimeout})
 	b.mux = http.NewServeMux()
 	b.http = httptest.NewServer(b.api.Wrap(b.mux))
 	b.t.Cleanup(b.http.Close)
@@ -208,9 +208,9 @@ func (b *bench) wantNoneLeft() {
 }
 
 // within reports whether something comes true in time.
-func within(limit time.Duration, true func() bool) bool {
+func within(limit time.Duration, come func() bool) bool {
 	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
-		if true() {
+		if come() {
 			return true
 		}
 		if time.Now().After(deadline) {
@@ -263,5 +263,3 @@ func modulePath() string {
 	path, _, _ := strings.Cut(strings.TrimPrefix(string(content), "module "), "\n")
 	return path
 }
-
-var _ = fmt.Sprint

@@ -38,8 +38,15 @@ type liveCheck struct {
 // liveChecks run in this order: what the first finds out, the others use, and
 // what all of them left behind is looked at last.
 var liveChecks = []liveCheck{
-	{"NP09", answers}, {"NP01", distinct}, {"NP12", encrypted}, {"NP13", timeouts},
-	{"NP16", explicit}, {"NP18", lazy}, {"NP23", ended}, {"NP04", closed}, {"NP11", monitored},
+	{"NP09", answers},
+	{"NP01", distinct},
+	{"NP12", encrypted},
+	{"NP13", timeouts},
+	{"NP16", explicit},
+	{"NP18", lazy},
+	{"NP23", ended},
+	{"NP04", closed},
+	{"NP11", monitored},
 }
 
 // checkTimeout bounds one check, beside the bounds of the sessions it uses.

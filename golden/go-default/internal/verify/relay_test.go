@@ -62,8 +62,8 @@ func (r *relay) pass(client net.Conn) {
 	now := r.open.Add(1)
 	for peak := r.peak.Load(); now > peak && !r.peak.CompareAndSwap(peak, now); peak = r.peak.Load() {
 	}
-	defer r.open.Add(-1)
 	defer client.Close()
+	defer r.open.Add(-1) // before the client can know
 	server, err := net.Dial("tcp", r.target)
 	if err != nil {
 		return

@@ -13,22 +13,30 @@ var staticParts = []part{
 	{"NP03", "source", func(t *T) { wantNoFinding(t, "NP03") }},
 }
 
-// static is the result of the static checks, made once for all rules.
+// static is the module's source and what is wrong with it, looked at once for
+// all rules.
 var static struct {
 	sync.Once
-	loaded   bool // false when the one who loaded it failed
+	source   *source // nil when the one who loaded it failed
 	findings []finding
 	allowed  []Exception
 }
 
-func wantNoFinding(t *T, rule string) {
+func owned(t *T) *source {
+	t.Helper()
 	static.Do(func() {
-		static.findings, static.allowed = loadSource(t, nil, "./...").check()
-		static.loaded = true
+		s := loadSource(t, nil, "./...")
+		static.findings, static.allowed = s.check()
+		static.source = s
 	})
-	if !static.loaded {
+	if static.source == nil {
 		t.Fatal("the source could not be loaded")
 	}
+	return static.source
+}
+
+func wantNoFinding(t *T, rule string) {
+	owned(t)
 	for _, f := range static.findings {
 		if f.rule == rule {
 			t.Errorf("%v", f)

@@ -230,8 +230,10 @@ func (c *checker) exceptions() (all allowComments) {
 					continue
 				}
 				p := c.pkg.Fset.Position(comment.Pos())
-				all = append(all, allowComment{rule, c.relative(p.Filename), strings.TrimSpace(reason),
-					p.Line, c.pkg.Fset.Position(group.End()).Line + 1})
+				all = append(all, allowComment{
+					rule, c.relative(p.Filename), strings.TrimSpace(reason),
+					p.Line, c.pkg.Fset.Position(group.End()).Line + 1,
+				})
 			}
 		}
 	}
