@@ -62,13 +62,18 @@ type recorder struct {
 
 func (r *recorder) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
-	return recorded{conn, r}, err
+	if err != nil {
+		return nil, err
+	}
+	return recorded{conn, r}, nil
 }
 
 type recorded struct {
 	net.Conn
 	to *recorder
 }
+
+func (r recorded) CloseWrite() error { return r.Conn.(*net.TCPConn).CloseWrite() }
 
 func (r recorded) Write(p []byte) (int, error) {
 	r.to.mu.Lock()

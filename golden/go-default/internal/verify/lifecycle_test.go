@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -45,7 +46,10 @@ func silent(t *T) string {
 			if err != nil {
 				return
 			}
-			defer conn.Close()
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(io.Discard, conn) // until the client gives up
+			}()
 		}
 	}()
 	return "postgres://app:stand-in-secret@" + listener.Addr().String() + "/app?sslmode=require"

@@ -110,6 +110,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.Conn.Write(p)
 }
 
+// CloseWrite lets the engine say goodbye to a server that waits for it.
+func (w *wire) CloseWrite() error {
+	if half, ok := w.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 func (w *wire) Close() error {
 	w.closed.Store(true)
 	return w.Conn.Close()
