@@ -122,8 +122,10 @@ func readNote(r *http.Request) (notes.Draft, error) {
 	case errors.As(err, &tooLarge):
 		return draft, err
 	case err != nil:
-		return draft, &Error{Status: http.StatusBadRequest, Code: "bad_json",
-			Detail: `The body must be one JSON object with "title" and "body"`}
+		return draft, &Error{
+			Status: http.StatusBadRequest, Code: "bad_json",
+			Detail: `The body must be one JSON object with "title" and "body"`,
+		}
 	}
 	var fields []FieldError
 	for _, problem := range draft.Problems() {
@@ -143,8 +145,10 @@ func queryInt(r *http.Request, name string, missing, least, most int64) (int64, 
 	}
 	value, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || value < least || value > most {
-		return 0, &Error{Status: http.StatusBadRequest, Code: "bad_query", Detail: "A query parameter is not valid",
-			Fields: []FieldError{{name, fmt.Sprintf("must be a number from %d to %d", least, most)}}}
+		return 0, &Error{
+			Status: http.StatusBadRequest, Code: "bad_query", Detail: "A query parameter is not valid",
+			Fields: []FieldError{{name, fmt.Sprintf("must be a number from %d to %d", least, most)}},
+		}
 	}
 	return value, nil
 }

@@ -43,8 +43,10 @@ var sessionErrors = []struct {
 	is     error
 	answer *Error
 }{
-	{nopool.ErrOutcomeUnknown, &Error{Status: http.StatusInternalServerError, Code: "commit_unknown",
-		Detail: "The change may or may not have been saved. Check before you repeat it."}},
+	{nopool.ErrOutcomeUnknown, &Error{
+		Status: http.StatusInternalServerError, Code: "commit_unknown",
+		Detail: "The change may or may not have been saved. Check before you repeat it.",
+	}},
 	{nopool.ErrBusy, unavailable("busy", "The service is busy")},
 	{nopool.ErrPoolerFull, unavailable("busy", "The service is busy")},
 	{nopool.ErrUnavailable, unavailable("database_unavailable", "The database is unavailable")},
