@@ -150,49 +150,6 @@ func TestInterruptedStart(t *testing.T) {
 	}
 }
 
-func TestMigrateAndVerify(t *testing.T) {
-	t.Parallel()
-	env := map[string]string{"DATABASE_URL": pgtest.Database(t), "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true"}
-	for _, test := range []struct{ args, stdout string }{
-		{"migrate up", "up   00001_"},
-		{"migrate status", "applied"},
-		{"verify", "areas "},
-		{"verify --json", `"summary"`},
-		{"migrate down", "down "},
-	} {
-		p := start(t, "", env, strings.Fields(test.args)...)
-		if code := p.wait(60 * time.Second); code != exitOK || !strings.Contains(p.stdout.String(), test.stdout) {
-			t.Errorf("%s: exit status %d", test.args, code)
-		}
-	}
-}
-
-// An interrupted migration does not go on at the server, where it would hold its
-// locks.
-func TestInterruptedMigration(t *testing.T) {
-	t.Parallel()
-	databaseURL := migrated(t, pgtest.Database(t))
-	tx, err := pgtest.Admin(t, databaseURL).Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(t.Context(), "lock table notes"); err != nil {
-		t.Fatal(err)
-	}
-	p := start(t, "", map[string]string{"DATABASE_URL": databaseURL, "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true"}, "migrate", "down")
-	p.within(10*time.Second, "the migration to wait for the lock", func() bool {
-		var waiting bool
-		row := tx.QueryRow(t.Context(), "select exists (select from pg_locks where not granted and relation = 'notes'::regclass)")
-		return row.Scan(&waiting) == nil && waiting
-	})
-	p.signal(syscall.SIGINT)
-	if code := p.wait(4 * time.Second); code != exitInterrupted {
-		t.Errorf("exit status %d", code)
-	}
-	// Its lock_timeout of 5s would end it too, but not this soon.
-	p.within(2*time.Second, "its connection to end", func() bool { return pgtest.Connections(t, databaseURL) == 0 })
-}
-
 // dev finds Postgres, serves on it, keeps its data and stops it; a second one
 // in the same folder says that the first runs.
 func TestDev(t *testing.T) {
