@@ -90,9 +90,8 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 // answers opens the first session: the version, and whether a pooler is
 // between here and there.
 func answers(ctx context.Context, l *live) (seen string, err error) {
-	var version string
-	var port int
-	err = l.read(ctx, "select version(), coalesce(inet_client_port(), 0)", &version, &port)
+	var version, port string // of all answers the text, as every server gives it
+	err = l.read(ctx, "select version(), coalesce(inet_client_port()::text, '')", &version, &port)
 	if err != nil {
 		return "", err
 	}
@@ -107,9 +106,9 @@ func answers(ctx context.Context, l *live) (seen string, err error) {
 // distinct wants a connection of its own for each session: two at the same
 // time, where the settings admit two, and one after them.
 func distinct(ctx context.Context, l *live) (seen string, err error) {
-	const whoAmI = "select pg_backend_pid()"
+	const whoAmI = "select pg_backend_pid()::text"
 	before, retries := l.dials(), l.db.Snapshot().OpenRetries
-	pids := make([]int, 3)
+	pids := make([]string, 3)
 	err = l.db.Run(ctx, readOnly, func(ctx context.Context, s *nopool.Session) error {
 		err := s.QueryRow(ctx, whoAmI).Scan(&pids[0])
 		if err == nil && l.cfg.DB.MaxSessions > 1 {
@@ -152,12 +151,12 @@ func encrypted(ctx context.Context, l *live) (seen string, err error) {
 	}
 	seen = "TLS"
 	if l.direct {
-		var on bool
-		err = l.read(ctx, "select ssl, coalesce(version, '') from pg_stat_ssl where pid = pg_backend_pid()", &on, &seen)
+		var on string
+		err = l.read(ctx, "select ssl::text, coalesce(version, '') from pg_stat_ssl where pid = pg_backend_pid()", &on, &seen)
 		if err != nil {
 			return "", err
 		}
-		if !on {
+		if on != "true" {
 			return "", errors.New("the server says that the connection is not encrypted")
 		}
 	}
@@ -193,13 +192,13 @@ func timeouts(ctx context.Context, l *live) (seen string, err error) {
 // explicit wants the transaction to be one, and of the kind that was asked for.
 func explicit(ctx context.Context, l *live) (string, error) {
 	var kind, isolation string
-	var began [2]time.Time
+	var began [2]string
 	opts := nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}
 	err := l.db.Run(ctx, opts, func(ctx context.Context, s *nopool.Session) error {
-		const about = "select now(), current_setting('transaction_read_only'), current_setting('transaction_isolation')"
+		const about = "select now()::text, current_setting('transaction_read_only'), current_setting('transaction_isolation')"
 		err := s.QueryRow(ctx, about).Scan(&began[0], &kind, &isolation)
 		if err == nil {
-			err = s.QueryRow(ctx, "select now()").Scan(&began[1])
+			err = s.QueryRow(ctx, "select now()::text").Scan(&began[1])
 		}
 		return err
 	})
@@ -208,7 +207,7 @@ func explicit(ctx context.Context, l *live) (string, error) {
 		return "", err
 	case kind != "on" || isolation != string(pgx.RepeatableRead):
 		return "", fmt.Errorf("asked for read only and repeatable read, got %s and %s", kind, isolation)
-	case !began[0].Equal(began[1]):
+	case began[0] != began[1]:
 		return "", errors.New("two statements of one session ran in two transactions")
 	}
 	return "one transaction, read only and isolation as asked for", nil
@@ -251,14 +250,14 @@ func closed(ctx context.Context, l *live) (string, error) {
 	if !l.direct {
 		return "none here; what the pooler keeps is its own", nil
 	}
-	const others = "select count(*) from pg_stat_activity where pid <> pg_backend_pid() and application_name = " +
+	const others = "select count(*)::text from pg_stat_activity where pid <> pg_backend_pid() and application_name = " +
 		"(select application_name from pg_stat_activity where pid = pg_backend_pid())"
-	var left int
+	var left string
 	if err := l.read(ctx, others, &left); err != nil {
 		return "", err
 	}
-	if left > 0 {
-		return "", fmt.Errorf("the server counts %d connections", left)
+	if left != "0" {
+		return "", fmt.Errorf("the server counts %s connections", left)
 	}
 	return "none here, none at the server", nil
 }

@@ -133,7 +133,9 @@ const (
 // error of w is returned.
 func (r Report) WriteText(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString(wrap(r.Title, "") + "\n")
+	for line := range strings.Lines(r.Title) {
+		b.WriteString(wrap(line, "") + "\n")
+	}
 	for _, area := range append(slices.Clone(Areas), further) {
 		b.WriteString("\n" + area + "\n")
 		for _, x := range r.Results {
@@ -165,19 +167,25 @@ func (x Result) write(b *strings.Builder) {
 	}
 }
 
-// wrap breaks text between words so that no line with its prefix is wider
-// than the report. A word longer than a line stays whole, so that a path can
-// be copied.
+// wrap breaks text into lines that are, with their prefix, not wider than the
+// report: between words, and within a word that is wider than that by itself.
 func wrap(text, prefix string) string {
-	var lines []string
-	line := prefix
-	for _, word := range strings.Fields(text) {
-		if line != prefix && len(line)+len(word) > columns {
-			lines, line = append(lines, strings.TrimRight(line, " ")), prefix
+	var b strings.Builder
+	room := 0
+	for word := range strings.FieldsSeq(text) {
+		for len(word) > 0 {
+			if len(word) >= room && (len(word) <= columns-len(prefix) || room < 1) {
+				b.WriteString("\n" + prefix)
+				room = columns - len(prefix) + 1
+			} else {
+				b.WriteString(" ")
+			}
+			part := word[:min(len(word), room-1)]
+			b.WriteString(part)
+			word, room = word[len(part):], room-len(part)-1
 		}
-		line += word + " "
 	}
-	return strings.Join(append(lines, strings.TrimRight(line, " ")), "\n")
+	return strings.TrimPrefix(b.String(), "\n")
 }
 
 // WriteJSON writes the report as one JSON document: title, summary, counts,

@@ -35,6 +35,7 @@ type record struct {
 var outcomes = struct {
 	sync.Mutex
 	records    map[string]record // by rule and name
+	skipped    string            // why a part was skipped: the same for all, a real server is missing
 	exceptions []Exception
 }{records: map[string]record{}}
 
@@ -45,10 +46,18 @@ type T struct {
 	notes []string
 }
 
+// note keeps a line for the report, with the place in the part where it was
+// found: the first one outside of what all parts share.
 func (t *T) note(format string, args ...any) {
+	var callers [20]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
 	where := ""
-	if _, file, line, ok := runtime.Caller(2); ok {
-		where = fmt.Sprintf("%s:%d: ", filepath.Base(file), line)
+	for frame, more := frames.Next(); more && where == ""; frame, more = frames.Next() {
+		switch name := filepath.Base(frame.File); {
+		case name == "bench_test.go" || name == "program_test.go" || !strings.HasSuffix(name, "_test.go"):
+		default:
+			where = fmt.Sprintf("%s:%d: ", name, frame.Line)
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -76,17 +85,12 @@ func (t *T) Fatal(args ...any) {
 	t.T.Fatal(args...)
 }
 
-// Skip leaves the part not run, for the reason given.
-func (t *T) Skip(args ...any) {
-	t.Helper()
-	t.note("%s", fmt.Sprint(args...))
-	t.T.Skip(args...)
-}
-
-// Skipf is Skip with a format.
+// Skipf leaves the part not run, for the reason given.
 func (t *T) Skipf(format string, args ...any) {
 	t.Helper()
-	t.note(format, args...)
+	outcomes.Lock()
+	outcomes.skipped = fmt.Sprintf(format, args...)
+	outcomes.Unlock()
 	t.T.Skipf(format, args...)
 }
 
@@ -131,38 +135,45 @@ func runPart(t *testing.T, p part) {
 
 // report puts the outcomes of the parts together.
 func report() Report {
-	r := NewReport("self-verification by go test of "+filepath.Base(modulePath()), "not asked for")
 	outcomes.Lock()
 	defer outcomes.Unlock()
+	r := NewReport("self-verification of "+filepath.Base(modulePath())+" by its tests\n"+outcomes.skipped, "not asked for")
 	r.Exceptions = outcomes.exceptions
 	for _, rule := range Rules {
-		status, names, details := StatusPassed, []string{}, []string{}
-		for _, p := range parts {
-			if p.rule != rule.ID {
-				continue
-			}
-			out, ran := outcomes.records[p.rule+p.name]
-			if !ran {
-				out = record{StatusNotRun, "not asked for"}
-			}
-			names = append(names, p.name)
-			if out.status != StatusPassed {
-				details = append(details, fmt.Sprintf("%s: %s", p.name, out.detail))
-			}
-			if out.status == StatusFailed || status == StatusPassed {
-				status = out.status
-			}
-		}
-		switch {
-		case len(names) == 0:
-			r.Set(rule.ID, StatusNotRun, "no check yet")
-		case status == StatusPassed:
-			r.Set(rule.ID, status, strings.Join(names, ", "))
-		default:
-			r.Set(rule.ID, status, strings.Join(details, "\n"))
+		if status, detail := ofRule(rule.ID); detail != "" {
+			r.Set(rule.ID, status, detail)
 		}
 	}
 	return r
+}
+
+// ofRule says what became of a rule: passed when all its parts were, failed
+// when one did, else not run. The detail names the parts.
+func ofRule(id string) (Status, string) {
+	names := map[Status][]string{}
+	var failures []string
+	for _, p := range parts {
+		if p.rule != id {
+			continue
+		}
+		out, ran := outcomes.records[p.rule+p.name]
+		if !ran {
+			return StatusNotRun, "" // not asked for
+		}
+		names[out.status] = append(names[out.status], p.name)
+		if out.status == StatusFailed {
+			failures = append(failures, p.name+": "+out.detail)
+		}
+	}
+	switch {
+	case len(failures) > 0:
+		return StatusFailed, strings.Join(failures, "\n")
+	case len(names[StatusNotRun]) > 0:
+		return StatusNotRun, "needs a real server: " + strings.Join(names[StatusNotRun], "; ")
+	case len(names[StatusPassed]) == 0:
+		return StatusNotRun, "no check yet"
+	}
+	return StatusPassed, strings.Join(names[StatusPassed], "; ")
 }
 
 // printReport ends `go test -v` with the report.

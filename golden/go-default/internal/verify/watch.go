@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -82,10 +83,10 @@ func (l *live) plaintext() int { return l.count(func(w *wire) bool { return w.pl
 
 // dialledFrom reports whether the port that the server sees is one of ours. A
 // Unix socket has none and leads to the server itself.
-func (l *live) dialledFrom(port int) bool {
+func (l *live) dialledFrom(port string) bool {
 	return l.count(func(w *wire) bool {
 		address, ok := w.LocalAddr().(*net.TCPAddr)
-		return !ok || address.Port == port
+		return !ok || strconv.Itoa(address.Port) == port
 	}) > 0
 }
 
