@@ -226,8 +226,10 @@ func (s *Server) url(role, database string) string {
 	if s.Options.NoTLS {
 		query = url.Values{"sslmode": {"disable"}}
 	}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, s.password), Path: "/" + database,
-		Host: "127.0.0.1:" + strconv.Itoa(s.Options.Port), RawQuery: query.Encode()}
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword(role, s.password), Path: "/" + database,
+		Host: "127.0.0.1:" + strconv.Itoa(s.Options.Port), RawQuery: query.Encode(),
+	}
 	return u.String()
 }
 
