@@ -14,7 +14,7 @@ import (
 )
 
 // authenticate lets the client in, or sends it away with the error that Postgres uses.
-func (c *Conn) authenticate() bool {
+func (c *client) authenticate() bool {
 	ok := true
 	switch c.server.opts.Auth {
 	case Cleartext:
@@ -24,35 +24,30 @@ func (c *Conn) authenticate() bool {
 		ok = c.scram()
 	}
 	if !ok {
-		c.refuse(Fatal("28P01", fmt.Sprintf("password authentication failed for user %q", c.info.Parameters["user"])))
+		c.refuse(Fatal("28P01", fmt.Sprintf("password authentication failed for user %q", c.known.Parameters["user"])))
 		return false
 	}
 	c.send(&pgproto3.AuthenticationOk{},
-		&pgproto3.ParameterStatus{Name: "server_version", Value: "15.0 (stand-in)"},
-		&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"},
+		&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"}, // pgx wants these two for simple queries
 		&pgproto3.ParameterStatus{Name: "standard_conforming_strings", Value: "on"},
-		&pgproto3.BackendKeyData{ProcessID: uint32(c.info.N), SecretKey: c.secret})
+		&pgproto3.BackendKeyData{ProcessID: uint32(c.known.N), SecretKey: []byte("key!")})
 	return c.ready()
 }
 
 // ask sends a request for authentication and returns the answer, or nil.
-func (c *Conn) ask(request pgproto3.BackendMessage, kind uint32) pgproto3.FrontendMessage {
+func (c *client) ask(request pgproto3.BackendMessage, kind uint32) pgproto3.FrontendMessage {
 	c.send(request)
 	if c.backend.SetAuthType(kind) != nil || c.backend.Flush() != nil {
 		return nil
 	}
-	answer, err := c.backend.Receive()
-	if err != nil {
-		return nil
-	}
+	answer, _ := c.backend.Receive() // nil with an error
 	return answer
 }
 
 // scram is the server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding, as poolers have it.
-func (c *Conn) scram() bool {
-	const mechanism = "SCRAM-SHA-256"
-	first, _ := c.ask(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{mechanism}}, pgproto3.AuthTypeSASL).(*pgproto3.SASLInitialResponse)
-	if first == nil || first.AuthMechanism != mechanism {
+func (c *client) scram() bool {
+	first, _ := c.ask(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}, pgproto3.AuthTypeSASL).(*pgproto3.SASLInitialResponse)
+	if first == nil {
 		return false
 	}
 	// "n,,n=,r=NONCE": the header says whether the client could bind to a channel, and comes back as base64.
@@ -64,28 +59,28 @@ func (c *Conn) scram() bool {
 	_, nonce, _ := strings.Cut(bare, "r=")
 	nonce += rand.Text()
 	salt := []byte(rand.Text())
-	challenge := fmt.Sprintf("r=%s,s=%s,i=4096", nonce, base64.StdEncoding.EncodeToString(salt))
+	challenge := fmt.Sprintf("r=%s,s=%s,i=4096", nonce, encode(salt))
 	final, _ := c.ask(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)}, pgproto3.AuthTypeSASLContinue).(*pgproto3.SASLResponse)
 	if final == nil {
 		return false
 	}
 	unproven, proof, _ := strings.Cut(string(final.Data), ",p=")
 	salted, err := pbkdf2.Key(sha256.New, Password, salt, 4096, sha256.Size)
-	if err != nil || unproven != "c="+base64.StdEncoding.EncodeToString([]byte(header))+",r="+nonce {
+	if err != nil || unproven != "c="+encode([]byte(header))+",r="+nonce {
 		return false
 	}
 	signed := bare + "," + challenge + "," + unproven
-	clientKey := mac(salted, "Client Key")
-	storedKey := sha256.Sum256(clientKey)
-	want := make([]byte, sha256.Size)
-	subtle.XORBytes(want, clientKey, mac(storedKey[:], signed))
-	if proof != base64.StdEncoding.EncodeToString(want) {
+	want := mac(salted, "Client Key")
+	storedKey := sha256.Sum256(want)
+	subtle.XORBytes(want, want, mac(storedKey[:], signed))
+	if proof != encode(want) {
 		return false
 	}
-	signature := base64.StdEncoding.EncodeToString(mac(mac(salted, "Server Key"), signed))
-	c.send(&pgproto3.AuthenticationSASLFinal{Data: []byte("v=" + signature)})
+	c.send(&pgproto3.AuthenticationSASLFinal{Data: []byte("v=" + encode(mac(mac(salted, "Server Key"), signed)))})
 	return true
 }
+
+func encode(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
 func mac(key []byte, message string) []byte {
 	h := hmac.New(sha256.New, key)

@@ -6,7 +6,6 @@ package standin
 import (
 	"context"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -44,32 +43,40 @@ type Options struct {
 	// OnStartup is asked at each start-up message, the first being 1, before the limit and authentication. What it
 	// returns is sent and ends the connection; nil goes on. It may sleep.
 	OnStartup func(n int) *pgproto3.ErrorResponse
-	// OnStatement is asked once for each statement, in its connection's goroutine.
+	// OnStatement is asked once for each statement, in its connection's goroutine. It gets a copy of what is known.
 	OnStatement func(c *Conn, sql string) Reply
 }
 
-// Reply is what happens to a statement. The zero value is the usual answer. Delay comes first; of the others at most
-// one is set.
+// Reply is what happens to a statement. The zero value is the usual answer, which for a SELECT is one row. Delay comes
+// first; of the others at most one is set.
 type Reply struct {
 	Delay time.Duration
 	Error *pgproto3.ErrorResponse // FATAL also ends the connection
 	Drop  bool                    // end the connection without a word
-	Hang  bool                    // never answer; a cancel request or the client's close ends it
+	Hang  bool                    // never answer; the client's close ends it, and a cancel request does nothing
 	Rows  [][]string              // the columns are text, and named a, b, c …
 }
 
-// Server is a running stand-in. All methods may be called at any time.
-type Server struct {
-	opts   Options
-	tls    *tls.Config
-	url    string
-	life   context.Context // ends with Close
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	mu     sync.Mutex // guards all below, and what each Conn says
-	stats  Stats
-	conns  []*Conn
+// Conn is what the pooler knows of a client.
+type Conn struct {
+	N          int               // its place in the order of start-up messages, from 1
+	Parameters map[string]string // of the start-up message
+	Statements []string          // as received, in order
+	Status     byte              // I, T or E: outside, inside or inside a failed transaction
+	Bursts     int               // times the client sent after it had read our answer; the start-up message is the first
+	End        End
 }
+
+// End is how a connection ended. It is empty while the connection is open.
+type End string
+
+// The ends of a connection.
+const (
+	Refused    End = "refused"    // at start-up, by us
+	Dropped    End = "dropped"    // later, by us
+	Terminated End = "terminated" // by the client, politely
+	EOF        End = "eof"        // by the client, without a word
+)
 
 // Stats counts what the pooler has seen.
 type Stats struct {
@@ -79,20 +86,28 @@ type Stats struct {
 	Rejected       int // clients refused at start-up, by the limit or by OnStartup
 }
 
+// Server is a running stand-in. All methods may be called at any time.
+type Server struct {
+	opts  Options
+	tls   *tls.Config
+	url   string
+	life  context.Context // ends with the test
+	wg    sync.WaitGroup
+	mu    sync.Mutex // guards all below, and every Conn they point to
+	stats Stats
+	conns []*Conn
+}
+
 // Start runs a stand-in until the test ends.
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
 	s := &Server{opts: opts}
-	s.life, s.cancel = context.WithCancel(context.Background())
 	query := url.Values{"sslmode": {"disable"}}
 	if opts.TLS {
 		cert, key, err := localpg.NewCertificate()
-		if err != nil {
-			t.Fatal(err)
-		}
 		pair, err1 := tls.X509KeyPair(cert, key)
 		ca := filepath.Join(t.TempDir(), "ca.crt")
-		if err := errors.Join(err1, os.WriteFile(ca, cert, 0o600)); err != nil {
+		if err := errors.Join(err, err1, os.WriteFile(ca, cert, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
@@ -103,98 +118,84 @@ func Start(t testing.TB, opts Options) *Server {
 		t.Fatal(err)
 	}
 	s.url = fmt.Sprintf("postgres://app:%s@%s/app?%s", Password, listener.Addr(), query.Encode())
-	context.AfterFunc(s.life, func() { listener.Close() })
+	life, end := context.WithCancel(context.Background()) // not the test's, which ends before its clean-ups run
+	s.life = life
 	s.wg.Go(func() { s.accept(listener) })
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		end()
+		listener.Close()
+		s.wg.Wait()
+	})
 	return s
 }
 
 // URL returns the address of a database behind the pooler, password included.
 func (s *Server) URL() string { return s.url }
 
-// Close ends every connection and waits for its goroutine. A second call does nothing.
-func (s *Server) Close() {
-	s.cancel()
-	s.wg.Wait()
-}
-
 // Stats returns the counters as they are now.
-func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stats
+func (s *Server) Stats() (now Stats) {
+	s.locked(func() { now = s.stats })
+	return now
 }
 
 // Conns returns what is known of each client that sent a start-up message, in that order.
-func (s *Server) Conns() []Info {
+func (s *Server) Conns() (now []Conn) {
+	s.locked(func() {
+		for _, c := range s.conns {
+			now = append(now, *c)
+		}
+	})
+	return now
+}
+
+func (s *Server) locked(f func()) {
 	s.mu.Lock()
-	conns := s.conns
-	s.mu.Unlock()
-	infos := make([]Info, len(conns))
-	for i, c := range conns {
-		infos[i] = c.Info()
-	}
-	return infos
+	defer s.mu.Unlock()
+	f()
 }
 
 func (s *Server) accept(listener net.Listener) {
 	for {
-		raw, err := listener.Accept()
+		socket, err := listener.Accept()
 		if err != nil {
 			return // closed
 		}
-		s.count(func(n *Stats) { n.Dials++ })
 		s.wg.Go(func() {
-			defer raw.Close()
-			defer context.AfterFunc(s.life, func() { raw.Close() })()
-			s.serve(raw)
+			defer socket.Close()
+			defer context.AfterFunc(s.life, func() { socket.Close() })()
+			s.serve(&client{server: s, socket: socket, known: &Conn{Status: 'I'}})
 		})
 	}
 }
 
-func (s *Server) count(change func(*Stats)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change(&s.stats)
-}
-
 // serve takes a connection from its first byte to its end. Its place is free before the socket closes, so that a
 // client which waits for the close can rely on it.
-func (s *Server) serve(raw net.Conn) {
-	c := &Conn{server: s, secret: make([]byte, 4)}
-	first, err := c.negotiate(raw)
-	if err != nil {
-		return
+func (s *Server) serve(c *client) {
+	s.locked(func() { s.stats.Dials++ })
+	switch first := c.negotiate().(type) {
+	case *pgproto3.CancelRequest:
+		s.locked(func() { s.stats.CancelRequests++ })
+	case *pgproto3.StartupMessage:
+		if refusal := s.admit(c.known, first); refusal != nil {
+			c.refuse(refusal)
+			return
+		}
+		if c.authenticate() {
+			c.converse()
+		}
+		s.sleep(s.opts.ReleaseLag)
+		s.locked(func() { s.stats.Open-- })
 	}
-	startup, ok := first.(*pgproto3.StartupMessage)
-	if !ok {
-		s.interrupt(first.(*pgproto3.CancelRequest))
-		return
-	}
-	if refusal := s.admit(c, startup); refusal != nil {
-		c.refuse(refusal)
-		return
-	}
-	if c.authenticate() {
-		c.converse()
-	}
-	select {
-	case <-time.After(s.opts.ReleaseLag):
-	case <-s.life.Done():
-	}
-	s.count(func(n *Stats) { n.Open-- })
 }
 
 // admit registers a client and returns why it may not come in, or nil.
-func (s *Server) admit(c *Conn, startup *pgproto3.StartupMessage) *pgproto3.ErrorResponse {
-	s.mu.Lock()
-	s.conns = append(s.conns, c)
-	c.info.N, c.info.Status, c.info.Parameters = len(s.conns), 'I', startup.Parameters
-	binary.BigEndian.PutUint32(c.secret, uint32(c.info.N))
-	s.mu.Unlock()
-	var refusal *pgproto3.ErrorResponse
+func (s *Server) admit(c *Conn, startup *pgproto3.StartupMessage) (refusal *pgproto3.ErrorResponse) {
+	s.locked(func() {
+		s.conns = append(s.conns, c)
+		c.N, c.Parameters = len(s.conns), startup.Parameters
+	})
 	if s.opts.OnStartup != nil {
-		refusal = s.opts.OnStartup(c.info.N)
+		refusal = s.opts.OnStartup(c.N)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,25 +212,20 @@ func (s *Server) admit(c *Conn, startup *pgproto3.StartupMessage) *pgproto3.Erro
 	return nil
 }
 
-// interrupt wakes the statement that a cancel request is for.
-func (s *Server) interrupt(request *pgproto3.CancelRequest) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.CancelRequests++
-	for _, c := range s.conns {
-		if c.busy && string(c.secret) == string(request.SecretKey) {
-			c.cancelled = true
-			_ = c.net.SetReadDeadline(time.Unix(1, 0))
-		}
+// sleep passes time, but not past the end of the test.
+func (s *Server) sleep(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.life.Done():
 	}
 }
 
 // Error returns an error that leaves the connection open.
-func Error(code, message string) *pgproto3.ErrorResponse { return failure("ERROR", code, message) }
+func Error(code, message string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: message}
+}
 
 // Fatal returns an error that ends the connection.
-func Fatal(code, message string) *pgproto3.ErrorResponse { return failure("FATAL", code, message) }
-
-func failure(severity, code, message string) *pgproto3.ErrorResponse {
-	return &pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: code, Message: message}
+func Fatal(code, message string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message}
 }
