@@ -54,7 +54,7 @@ type bench struct {
 type benchOptions struct {
 	nopool.Config
 	requestTimeout time.Duration
-	level          slog.Level // of the log; debug unless changed
+	level          slog.Level               // of the log; debug unless changed
 	bouncer        *pgtest.PgBouncerOptions // go through a PgBouncer with these limits
 }
 
@@ -262,11 +262,4 @@ func together(n int, f func(i int)) {
 		all.Go(func() { f(i) })
 	}
 	all.Wait()
-}
-
-// modulePath is the module's path, from go.mod.
-func modulePath() string {
-	content, _ := os.ReadFile("../../go.mod")
-	path, _, _ := strings.Cut(strings.TrimPrefix(string(content), "module "), "\n")
-	return path
 }

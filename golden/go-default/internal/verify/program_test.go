@@ -22,8 +22,7 @@ var built struct {
 	err  error
 }
 
-// program builds the command whose folder in cmd has the module's name, or
-// the only one there is.
+// program builds the service's command.
 func program(t *T) string {
 	t.Helper()
 	built.Do(func() {
@@ -32,16 +31,9 @@ func program(t *T) string {
 			built.err = err
 			return
 		}
-		commands, _ := filepath.Glob(filepath.Join(moduleDir(t), "cmd", "*", "main.go"))
-		command := ""
-		for _, c := range commands {
-			if command == "" || filepath.Base(filepath.Dir(c)) == filepath.Base(modulePath()) {
-				command = filepath.Dir(c)
-			}
-		}
 		built.path = filepath.Join(dir, "program")
 		build := exec.Command("go", "build", "-o", built.path, ".")
-		build.Dir = command
+		build.Dir = filepath.Join(moduleDir(t), "cmd", "demo")
 		built.out, built.err = build.CombinedOutput()
 	})
 	if built.err != nil {

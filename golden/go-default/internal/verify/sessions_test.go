@@ -279,8 +279,29 @@ func problemsForAll(t *T) {
 // twoGoroutines uses one session from several goroutines at once. All but one
 // at a time must be refused by name; under -race this finds unguarded state.
 func twoGoroutines(t *T) {
-	b := on(t, standin.Start(t, standin.Options{}).URL())
+	pooler := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if sql == "select slow" {
+			r.Delay = time.Second
+		}
+		return r
+	}})
+	b := on(t, pooler.URL())
 	s := b.db.Session(context.Background(), nopool.TxOptions{})
+	together(2, func(i int) {
+		if i == 0 {
+			_, err := s.Exec(context.Background(), "select slow")
+			if err != nil {
+				t.Errorf("the one who came first: %v", err)
+			}
+			return
+		}
+		time.Sleep(300 * time.Millisecond)
+		began := time.Now()
+		_, err := s.Exec(context.Background(), "select 1")
+		if !errors.Is(err, nopool.ErrSessionBusy) || time.Since(began) > 300*time.Millisecond {
+			t.Errorf("the one who came second: want ErrSessionBusy at once, got %v", err)
+		}
+	})
 	together(8, func(int) {
 		for range 20 {
 			_, err := s.Exec(context.Background(), "select 1")

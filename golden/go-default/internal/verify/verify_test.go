@@ -137,7 +137,7 @@ func runPart(t *testing.T, p part) {
 func report() Report {
 	outcomes.Lock()
 	defer outcomes.Unlock()
-	r := NewReport("self-verification of "+filepath.Base(modulePath())+" by its tests\n"+outcomes.skipped, "not asked for")
+	r := NewReport("self-verification of demo by its tests\n"+outcomes.skipped, "not asked for")
 	r.Exceptions = outcomes.exceptions
 	for _, rule := range Rules {
 		if status, detail := ofRule(rule.ID); detail != "" {

@@ -3,18 +3,17 @@ package verify
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"log/slog"
 	"net"
 	"strconv"
 	"sync"
-	"sync/atomic"
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/nopool"
 )
 
-// live is an engine whose connections and log lines are watched.
+// live is an engine whose connections and log lines are watched. It has a name
+// of its own in the server's list, since the service may be running beside it.
 type live struct {
 	cfg    config.Config
 	db     *nopool.DB
@@ -22,13 +21,13 @@ type live struct {
 	logged sync.Map // messages of log lines
 
 	mu    sync.Mutex
-	wires []*wire
+	dials int
+	open  int
+	local map[string]bool // ports that were dialled from
 }
 
-// newLive opens an engine of its own, under a name of its own: the service
-// itself may be running beside it.
-func newLive(cfg config.Config, logger *slog.Logger) (*live, error) {
-	l := &live{cfg: cfg}
+func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
+	l = &live{cfg: cfg, local: map[string]bool{}}
 	dial := cfg.DB.DialFunc
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
@@ -41,74 +40,50 @@ func newLive(cfg config.Config, logger *slog.Logger) (*live, error) {
 		if err != nil {
 			return nil, err
 		}
-		w := &wire{Conn: conn}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.wires = append(l.wires, w)
-		return w, nil
+		l.dials++
+		l.open++
+		port := "" // of a Unix socket, which leads to the server itself
+		if tcp, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+			port = strconv.Itoa(tcp.Port)
+		}
+		l.local[port] = true
+		return &wire{Conn: conn, live: l}, nil
 	}
-	var err error
 	l.db, err = nopool.Open(db)
 	return l, err
 }
 
-// close ends what a check that failed may have left.
-func (l *live) close(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
-	defer cancel()
-	_ = l.db.Close(ctx) // NP04 has reported on it
-}
-
-// read runs a query of one row in a session of its own.
+// read runs a query of one row in a session of its own. What it reads is text:
+// every server, pooler and stand-in gives that alike.
 func (l *live) read(ctx context.Context, sql string, into ...any) error {
 	return l.db.Run(ctx, readOnly, func(ctx context.Context, s *nopool.Session) error {
 		return s.QueryRow(ctx, sql).Scan(into...)
 	})
 }
 
-func (l *live) count(is func(*wire) bool) (n int) {
+// connections returns how many were dialled so far, and how many are open.
+func (l *live) connections() (dials, open int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, w := range l.wires {
-		if is(w) {
-			n++
-		}
-	}
-	return n
+	return l.dials, l.open
 }
 
-func (l *live) dials() int     { return l.count(func(*wire) bool { return true }) }
-func (l *live) open() int      { return l.count(func(w *wire) bool { return !w.closed.Load() }) }
-func (l *live) plaintext() int { return l.count(func(w *wire) bool { return w.plaintext.Load() }) }
-
-// dialledFrom reports whether the port that the server sees is one of ours. A
-// Unix socket has none and leads to the server itself.
-func (l *live) dialledFrom(port string) bool {
-	return l.count(func(w *wire) bool {
-		address, ok := w.LocalAddr().(*net.TCPAddr)
-		return !ok || strconv.Itoa(address.Port) == port
-	}) > 0
-}
-
-// wire is a connection that looks at the first message it carries.
+// wire is a connection whose close is counted.
 type wire struct {
 	net.Conn
-	plaintext atomic.Bool
-	closed    atomic.Bool
-	decided   atomic.Bool
+	live *live
+	once sync.Once
 }
 
-const (
-	sslRequest   = 80877103 // the code of Postgres' request for TLS, which goes ahead in the clear
-	tlsHandshake = 0x16     // the first byte of a TLS connection
-)
-
-func (w *wire) Write(p []byte) (int, error) {
-	asksForTLS := len(p) == 8 && binary.BigEndian.Uint32(p[4:]) == sslRequest
-	if len(p) > 0 && !asksForTLS && !w.decided.Swap(true) {
-		w.plaintext.Store(p[0] != tlsHandshake)
-	}
-	return w.Conn.Write(p)
+func (w *wire) Close() error {
+	w.once.Do(func() {
+		w.live.mu.Lock()
+		defer w.live.mu.Unlock()
+		w.live.open--
+	})
+	return w.Conn.Close()
 }
 
 // CloseWrite lets the engine say goodbye to a server that waits for it.
@@ -119,13 +94,8 @@ func (w *wire) CloseWrite() error {
 	return nil
 }
 
-func (w *wire) Close() error {
-	w.closed.Store(true)
-	return w.Conn.Close()
-}
-
 // tap remembers the messages of all records, also of those that are below the
-// level of what it passes them on to.
+// level of the handler it passes them on to.
 type tap struct {
 	slog.Handler
 	seen *sync.Map
