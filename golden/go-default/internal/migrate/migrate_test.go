@@ -29,6 +29,9 @@ func files(sql map[string]string) fs.FS {
 	return m
 }
 
+// one is a single migration, whatever the project's own are.
+var one = files(map[string]string{"00001_one.sql": "-- +goose Up\ncreate table one (n int);\n-- +goose Down\ndrop table one;\n"})
+
 // migrate runs a command and returns what it printed.
 func migrate(t *testing.T, url string, fsys fs.FS, command string) (string, error) {
 	t.Helper()
@@ -71,7 +74,7 @@ func TestOwnMigrations(t *testing.T) {
 	empty := schema(t, admin)
 	mustMigrate(t, url, migrations.FS, "up")
 	full := schema(t, admin)
-	for mustMigrate(t, url, migrations.FS, "down") != "nothing to do\n" {
+	for strings.Contains(mustMigrate(t, url, migrations.FS, "down"), "down") {
 	}
 	if got := schema(t, admin); strings.ReplaceAll(got, "goose_db_version ", "") != empty {
 		t.Errorf("left behind by down: %s", got)
@@ -229,9 +232,9 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 func TestThroughSessionPooler(t *testing.T) {
 	t.Parallel()
 	url := pgtest.PgBouncer(t, pgtest.Database(t), pgtest.PgBouncerOptions{PoolSize: 1})
-	mustMigrate(t, url, migrations.FS, "up")
-	mustMigrate(t, url, migrations.FS, "down")
-	mustMigrate(t, url, migrations.FS, "up")
+	mustMigrate(t, url, one, "up")
+	mustMigrate(t, url, one, "down")
+	mustMigrate(t, url, one, "up")
 }
 
 func TestTransactionPoolersAreRefused(t *testing.T) {
@@ -259,7 +262,7 @@ func TestTransactionPoolersAreRefused(t *testing.T) {
 		}
 	}
 	url := "postgres://app:s3cret@x.pooler.supabase.com:6543/app?sslmode=require"
-	options := Options{URL: url, FS: migrations.FS, Out: new(strings.Builder), ConnectTimeout: time.Millisecond}
+	options := Options{URL: url, FS: one, Out: new(strings.Builder), ConnectTimeout: time.Millisecond}
 	err := Run(t.Context(), options, "up")
 	if err == nil || !strings.Contains(err.Error(), "MIGRATION_DATABASE_URL") || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("got %v", err)
@@ -283,7 +286,7 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 		"postgres://app:s3cret@db.example.com:5432/app?sslmode=disable",
 		refused.String(),
 	} {
-		if _, err := migrate(t, url, migrations.FS, "up"); err == nil || strings.Contains(err.Error(), "s3cret") {
+		if _, err := migrate(t, url, one, "up"); err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("got %v", err)
 		}
 	}
