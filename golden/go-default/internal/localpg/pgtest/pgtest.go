@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -29,7 +30,6 @@ var (
 		server *localpg.Server
 		err    error
 	}
-	admins sync.Map // host:port of each server and pooler started here → URL of a superuser behind it
 )
 
 // Main runs a package's tests, then stops the server that they shared: os.Exit(pgtest.Main(m)) in TestMain.
@@ -49,30 +49,42 @@ func Main(m *testing.M) int {
 func Database(t testing.TB) string {
 	t.Helper()
 	name, owner := "test_"+strings.ToLower(rand.Text()), ""
-	admin := os.Getenv("TEST_DATABASE_URL")
-	at := func(database string) string { return withPath(t, admin, database) }
-	if admin == "" {
-		server := sharedServer(t)
-		admin, at, owner = server.AdminURL("postgres"), server.URL, " owner app"
+	address := adminURL(t, name)
+	if shared.server != nil {
+		address, owner = shared.server.URL(name), " owner app"
 	}
-	execute(t, admin, "create database "+name+owner+" template template0")
-	t.Cleanup(func() { execute(t, admin, "drop database "+name+" with (force)") })
-	return at(name)
+	execute(t, "create database "+name+owner+" template template0")
+	t.Cleanup(func() { execute(t, "drop database "+name+" with (force)") })
+	return address
 }
 
-// sharedServer starts the package's server when the first test asks for it.
-func sharedServer(t testing.TB) *localpg.Server {
+// adminURL returns the address of a database for who makes databases, on the server that the package's tests share. The
+// first test to need that server starts it. The database "" is one that is always there.
+func adminURL(t testing.TB, database string) string {
 	t.Helper()
+	if external := os.Getenv("TEST_DATABASE_URL"); external != "" {
+		u, err := url.Parse(external)
+		if err != nil || u.Host == "" { // the error might quote a password
+			t.Fatal("pgtest: TEST_DATABASE_URL is no postgres:// URL")
+		}
+		if database != "" {
+			u.Path = "/" + database
+		}
+		return u.String()
+	}
 	if !inMain { // nobody would stop it
 		t.Fatal("pgtest: this package needs func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }")
 	}
 	shared.once.Do(func() {
 		if shared.dir, shared.err = tempDir(); shared.err == nil {
-			shared.server, shared.err = start(localpg.Options{Dir: filepath.Join(shared.dir, "cluster")})
+			shared.server, shared.err = localpg.Start(context.Background(), localpg.Options{Dir: filepath.Join(shared.dir, "cluster")})
+		}
+		if errors.Is(shared.err, localpg.ErrNotFound) {
+			shared.err = fmt.Errorf("%w; or name a server in TEST_DATABASE_URL", shared.err)
 		}
 	})
 	need(t, shared.err)
-	return shared.server
+	return shared.server.AdminURL(database)
 }
 
 // Start runs a server for this test alone, stopped when the test ends: one that is wrong on purpose, or that the test
@@ -82,111 +94,73 @@ func Start(t testing.TB, opts localpg.Options) *localpg.Server {
 	if opts.Dir == "" {
 		opts.Dir = filepath.Join(testDir(t), "cluster")
 	}
-	server, err := start(opts)
+	server, err := localpg.Start(context.Background(), opts)
 	need(t, err)
 	t.Cleanup(func() { _ = server.Stop(bounded()) })
 	return server
 }
 
-func start(opts localpg.Options) (*localpg.Server, error) {
-	server, err := localpg.Start(context.Background(), opts)
-	if err == nil {
-		u, _ := url.Parse(server.AdminURL("postgres"))
-		admins.Store(u.Host, u.String())
-	}
-	return server, err
-}
-
-// Admin connects to the database of a URL from this package as a superuser, past any pooler. With TEST_DATABASE_URL it
-// connects as that user. The connection is closed when the test ends.
+// Admin connects to the database of a URL from Database or PgBouncer as a superuser, past any pooler. With
+// TEST_DATABASE_URL it connects as that user. The connection is closed when the test ends.
 func Admin(t testing.TB, databaseURL string) *pgx.Conn {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal("pgtest: the database's URL is malformed")
 	}
-	if admin, ok := admins.Load(u.Host); ok {
-		databaseURL = withPath(t, admin.(string), strings.TrimPrefix(u.Path, "/"))
-	}
-	conn := connect(t, databaseURL)
+	conn := connect(t, strings.TrimPrefix(u.Path, "/"))
 	t.Cleanup(func() { conn.Close(bounded()) })
 	return conn
 }
 
-// Connections returns how many clients the server counts in the database of a URL from this package, those of Admin
-// and Connections left out.
+// Connections returns how many clients the server counts in the database of a URL from Database or PgBouncer, those of
+// Admin and Connections left out.
 func Connections(t testing.TB, databaseURL string) (n int) {
 	t.Helper()
 	conn := Admin(t, databaseURL)
 	defer conn.Close(bounded())
 	err := conn.QueryRow(bounded(), `select count(*) from pg_stat_activity where datname = current_database()
 		and backend_type = 'client backend' and application_name <> $1`, appName).Scan(&n)
-	if err != nil {
-		t.Fatalf("count connections: %v", err)
-	}
+	need(t, err)
 	return n
 }
 
-func connect(t testing.TB, databaseURL string) *pgx.Conn {
+func connect(t testing.TB, database string) *pgx.Conn {
 	t.Helper()
-	config, err := pgx.ParseConfig(databaseURL)
+	config, err := pgx.ParseConfig(adminURL(t, database))
 	if err != nil {
 		t.Fatal("pgtest: TEST_DATABASE_URL is malformed") // the error might quote a password
 	}
 	config.RuntimeParams["application_name"] = appName
 	conn, err := pgx.ConnectConfig(bounded(), config)
-	if err != nil {
-		t.Fatalf("connect for the test's own use: %v", err)
-	}
+	need(t, err)
 	return conn
 }
 
-func execute(t testing.TB, databaseURL, sql string) {
+func execute(t testing.TB, sql string) {
 	t.Helper()
-	conn := connect(t, databaseURL)
+	conn := connect(t, "")
 	defer conn.Close(bounded())
-	if _, err := conn.Exec(bounded(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
+	_, err := conn.Exec(bounded(), sql)
+	need(t, err)
 }
 
-func withPath(t testing.TB, base, database string) string {
-	t.Helper()
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" {
-		t.Fatal("pgtest: TEST_DATABASE_URL is no postgres:// URL")
-	}
-	u.Path = "/" + database
-	return u.String()
-}
-
-// need ends the test on an error, by skipping it if all it lacks is a Postgres.
+// need ends the test on an error, by skipping it if all it lacks is a program, but not in CI, where everything must run.
 func need(t testing.TB, err error) {
 	t.Helper()
-	if errors.Is(err, localpg.ErrNotFound) {
-		lacking(t, err.Error()+" and set TEST_DATABASE_URL")
+	lacking := errors.Is(err, localpg.ErrNotFound) || errors.Is(err, errNoPgBouncer)
+	if lacking && os.Getenv("CI") != "true" {
+		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// lacking skips the test for want of a program, but not in CI, where everything must have run.
-func lacking(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 // tempDir makes a folder which the unprivileged account that servers run as can pass through; t.TempDir is not.
 func tempDir() (string, error) {
 	dir, err := os.MkdirTemp("", "pgtest-")
-	if err != nil {
-		return "", err
-	}
-	return dir, os.Chmod(dir, 0o711)
+	return dir, errors.Join(err, os.Chmod(dir, 0o711))
 }
 
 func testDir(t testing.TB) string {
@@ -199,7 +173,7 @@ func testDir(t testing.TB) string {
 
 // bounded returns a context for one step; no step of a healthy machine takes this long.
 func bounded() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	time.AfterFunc(31*time.Second, cancel)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	context.AfterFunc(ctx, cancel) // time frees it
 	return ctx
 }

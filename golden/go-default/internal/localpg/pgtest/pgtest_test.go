@@ -68,7 +68,7 @@ func TestConnectionsAreEncryptedAndVerified(t *testing.T) {
 func TestPgBouncerKeepsBackends(t *testing.T) {
 	t.Parallel()
 	direct := pgtest.Database(t)
-	url := pgtest.PgBouncer(t, direct, pgtest.PgBouncerOptions{PoolSize: 1, QueryWaitTimeout: 500 * time.Millisecond})
+	url := pgtest.PgBouncer(t, direct, pgtest.PgBouncerOptions{PoolSize: 1})
 	pids := map[int]bool{}
 	for range 3 {
 		conn, err := connect(t, url)
@@ -93,23 +93,14 @@ func TestPgBouncerKeepsBackends(t *testing.T) {
 func TestPgBouncerIsFull(t *testing.T) {
 	t.Parallel()
 	url := pgtest.PgBouncer(t, pgtest.Database(t),
-		pgtest.PgBouncerOptions{PoolSize: 1, MaxClientConn: 2, QueryWaitTimeout: 500 * time.Millisecond})
-	holder, err := connect(t, url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := holder.Exec(t.Context(), "begin"); err != nil {
-		t.Fatal(err)
-	}
-	waiter, err := connect(t, url)
-	if err != nil {
-		t.Fatal(err)
+		pgtest.PgBouncerOptions{PoolSize: 1, MaxClientConn: 2})
+	for range 2 { // the second of them is let in, and waits for the first with its first statement
+		if _, err := connect(t, url); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := connect(t, url); err == nil || !strings.Contains(err.Error(), "no more connections allowed") {
 		t.Errorf("third client: %v", err)
-	}
-	if _, err := waiter.Exec(t.Context(), "begin"); err == nil || !strings.Contains(err.Error(), "query_wait_timeout") {
-		t.Errorf("second client's statement: %v", err)
 	}
 }
 
@@ -129,9 +120,6 @@ func TestStartAgainOnTheSamePort(t *testing.T) {
 	}
 	if _, err := connect(t, url); err != nil {
 		t.Error(err)
-	}
-	if n := pgtest.Connections(t, url); n != 1 {
-		t.Errorf("counted %d connections, want 1", n)
 	}
 }
 
