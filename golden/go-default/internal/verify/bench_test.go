@@ -124,7 +124,8 @@ type answer struct {
 	body    string
 	problem map[string]any // the body, when it is a problem
 	err     error          // of the request; then the rest is empty
-	took    time.Duration
+	first   time.Duration // until its header was there
+	took    time.Duration // until its end
 }
 
 // do sends a request, with headers given as name and value in turn.
@@ -143,8 +144,9 @@ func (b *bench) do(ctx context.Context, method, path string, headers ...string) 
 		return answer{err: err}
 	}
 	defer response.Body.Close()
+	first := time.Since(started)
 	body, err := io.ReadAll(response.Body)
-	a = answer{status: response.StatusCode, header: response.Header, body: string(body), err: err}
+	a = answer{first: first, status: response.StatusCode, header: response.Header, body: string(body), err: err}
 	if strings.HasPrefix(a.header.Get("Content-Type"), "application/problem+json") {
 		_ = json.Unmarshal(body, &a.problem)
 	}

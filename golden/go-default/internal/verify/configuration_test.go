@@ -131,7 +131,7 @@ func verifiedCertificate(t *T) {
 // certificate, unless the owner says so.
 func provenFirst(t *T) {
 	greedy := standin.Start(t, standin.Options{TLS: true, Auth: standin.Cleartext})
-	unverified := strings.Split(withMode(greedy.URL(), "require"), "&sslrootcert")[0]
+	unverified, _, _ := strings.Cut(withMode(greedy.URL(), "require"), "&sslrootcert")
 	plain := func(allowed bool) func(*benchOptions) { return func(o *benchOptions) { o.AllowPlainAuth = allowed } }
 	b := on(t, unverified, plain(false))
 	if err := b.run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {

@@ -108,7 +108,7 @@ func failedCommit(t *T) {
 	b.exec("create table item (id int unique deferrable initially deferred)")
 	b.handle("POST /", func(w http.ResponseWriter, r *http.Request, s *nopool.Session) error {
 		w.WriteHeader(http.StatusCreated)
-		_, _ = w.Write([]byte("made"))
+		_, _ = w.Write([]byte(strings.Repeat("made", 25_000)))
 		_, err := s.Exec(r.Context(), "insert into item values (1)")
 		return err
 	})

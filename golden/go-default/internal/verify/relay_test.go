@@ -12,7 +12,6 @@ import (
 // from the client's connect to the server's own close.
 type relay struct {
 	listener net.Listener
-	network  string
 	target   string
 
 	total, open, peak atomic.Int32
@@ -60,7 +59,10 @@ func (r *relay) serve() {
 func (r *relay) pass(client net.Conn) {
 	r.total.Add(1)
 	now := r.open.Add(1)
-	for peak := r.peak.Load(); now > peak && !r.peak.CompareAndSwap(peak, now); peak = r.peak.Load() {
+	for {
+		if peak := r.peak.Load(); now <= peak || r.peak.CompareAndSwap(peak, now) {
+			break
+		}
 	}
 	defer client.Close()
 	defer r.open.Add(-1) // before the client can know

@@ -3,6 +3,7 @@ package verify
 import (
 	"go/ast"
 	"go/types"
+	"slices"
 	"strings"
 )
 
@@ -135,9 +136,9 @@ func (c *checker) assigned(n *ast.AssignStmt, lit *ast.FuncLit) string {
 // returnsConnection reports whether the function around a literal returns the
 // connection too: then the literal is its clean-up, and goes with it.
 func (c *checker) returnsConnection(outer []ast.Node) bool {
-	for i := len(outer) - 1; i >= 0; i-- {
+	for _, node := range slices.Backward(outer) {
 		var t types.Type
-		switch f := outer[i].(type) {
+		switch f := node.(type) {
 		case *ast.FuncLit:
 			t = c.pkg.TypesInfo.TypeOf(f)
 		case *ast.FuncDecl:

@@ -28,7 +28,7 @@ func TestStaticRules(t *testing.T) {
 			if m == nil {
 				continue
 			}
-			for _, rule := range strings.Fields(m[1]) {
+			for rule := range strings.FieldsSeq(m[1]) {
 				want[fmt.Sprintf("%s:%d %s", f.Name, i+1, rule)] = true
 			}
 		}
