@@ -18,25 +18,26 @@ import (
 const closeTimeout = 5 * time.Second
 
 // end marks the session's end and gives its connection back. The caller holds
-// the lock; the server's close is awaited elsewhere, since no response may wait
-// for it.
+// the lock. Saying goodbye to the server, and waiting for its close, is done
+// elsewhere, since no response may wait for it.
 func (s *Session) end(how outcome) {
 	s.done = true
 	s.cancel(ErrSessionDone)
-	if s.conn == nil {
-		return
+	if s.conn != nil {
+		s.ended(how)
+		go s.release(how)
 	}
-	ended := time.Now()
-	s.finished(how)
-	s.lease.hangUp(s.conn)
-	go s.release(func(clean bool) { s.closed(how, ended, clean) })
 }
 
 // release frees the slot once the server has closed everything that was dialled
 // under it: a pooler counts a connection until then.
-func (s *Session) release(report func(clean bool)) {
+func (s *Session) release(how outcome) {
+	started := time.Now()
+	if s.conn != nil {
+		s.lease.hangUp(s.conn)
+	}
 	clean := s.lease.closed(closeTimeout)
-	report(clean)
+	s.closed(how, started, clean)
 	s.db.slots.release()
 }
 

@@ -68,7 +68,7 @@ func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, d
 	switch {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errOpenTimeout):
 		return nil, context.Cause(ctx)
-	case ended(err):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		err = &sessionError{ErrUnavailable, fmt.Errorf("%w (%v)", errOpenTimeout, s.db.config.ConnectTimeout)}
 	default:
 		if IsAuthentication(err) {

@@ -1,7 +1,6 @@
 package nopool
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -117,8 +116,7 @@ var refusals = []refusal{
 // openKind says what an error between dial and the answer to BEGIN means.
 // Nothing has happened by then, so a transient one may always be retried.
 func openKind(err error) error {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, r := range refusals {
 			if strings.HasPrefix(pgErr.Code, r.code) && strings.Contains(pgErr.Message, r.text) {
 				return r.kind
@@ -183,10 +181,4 @@ func IsAuthentication(err error) bool {
 func connectionLost(err error) bool {
 	var pgErr *pgconn.PgError
 	return !errors.As(err, &pgErr) || slices.Contains(fatal, pgErr.SeverityUnlocalized)
-}
-
-// ended reports whether err comes from a context: the caller went away or its
-// time was up.
-func ended(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -15,6 +15,7 @@ type outcome string
 
 const (
 	unused     outcome = "unused"
+	notOpened  outcome = "not opened"
 	committed  outcome = "committed"
 	rolledBack outcome = "rolled back"
 	aborted    outcome = "aborted" // closed without an answer to ROLLBACK
@@ -68,8 +69,8 @@ func (s *Session) opened(attempts int) {
 		"waited", s.lease.waited, "took", time.Since(s.lease.started), "attempts", attempts, "read_only", s.opts.ReadOnly)
 }
 
-// finished counts how a session ended, and logs what went wrong in it.
-func (s *Session) finished(how outcome) {
+// ended counts how a session ended, and logs what went wrong in it.
+func (s *Session) ended(how outcome) {
 	s.db.count(func(total *Snapshot) {
 		switch how {
 		case committed:
@@ -81,33 +82,31 @@ func (s *Session) finished(how outcome) {
 		}
 	})
 	if s.err != nil && !errors.Is(s.err, context.Canceled) {
-		s.logError("database session error", s.err)
+		s.logError(s.err)
 	}
 }
 
-// closed reports a session whose connection the server has closed (clean), or
-// whose close was not seen in time.
-func (s *Session) closed(how outcome, ended time.Time, clean bool) {
-	s.db.count(func(total *Snapshot) { total.Closed++ })
-	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how,
-		"duration", ended.Sub(s.lease.started), "close", time.Since(ended))
-	s.db.reportClose(s.ctx, clean)
-}
-
-func (db *DB) reportClose(ctx context.Context, clean bool) {
+// closed reports that the server has closed the session's connections (clean),
+// or that its close was not seen in time.
+func (s *Session) closed(how outcome, started time.Time, clean bool) {
+	if how != notOpened {
+		s.db.count(func(total *Snapshot) { total.Closed++ })
+		s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how,
+			"duration", started.Sub(s.lease.started), "close", time.Since(started))
+	}
 	if !clean {
-		db.count(func(total *Snapshot) { total.CloseTimeouts++ })
-		db.log.WarnContext(ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
+		s.db.count(func(total *Snapshot) { total.CloseTimeouts++ })
+		s.db.log.WarnContext(s.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
 	}
 }
 
-// openFailed ends the lease of a session that could not be opened.
+// openFailed gives up the slot of a session that could not be opened.
 func (s *Session) openFailed(err error) error {
 	s.db.count(func(total *Snapshot) { total.OpenErrors++ })
-	if !ended(err) {
-		s.logError("database session error", err)
+	if !errors.Is(err, context.Canceled) {
+		s.logError(err)
 	}
-	go s.release(func(clean bool) { s.db.reportClose(s.ctx, clean) })
+	go s.release(notOpened)
 	return err
 }
 
@@ -118,14 +117,13 @@ func (s *Session) reject(err error) {
 
 // logError logs what may be logged at any level; the server's own words, which
 // can quote data, only when the logger is at debug.
-func (s *Session) logError(message string, err error) {
+func (s *Session) logError(err error) {
 	attrs := []slog.Attr{slog.String("error", Describe(err))}
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))
 		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {
 			attrs = append(attrs, slog.String("message", pgErr.Message), slog.String("detail", pgErr.Detail))
 		}
 	}
-	s.db.log.LogAttrs(s.ctx, slog.LevelError, message, attrs...)
+	s.db.log.LogAttrs(s.ctx, slog.LevelError, "database session error", attrs...)
 }

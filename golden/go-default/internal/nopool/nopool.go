@@ -48,10 +48,13 @@ type Config struct {
 	DialFunc pgconn.DialFunc // nil dials with net.Dialer
 }
 
-// String, GoString and LogValue keep the URL, which holds a password, out of
-// logs.
-func (c Config) String() string       { return "nopool.Config for " + c.AppName }
-func (c Config) GoString() string     { return c.String() }
+// String keeps the URL, which holds a password, out of what is printed.
+func (c Config) String() string { return "nopool.Config for " + c.AppName }
+
+// GoString is String, for %#v.
+func (c Config) GoString() string { return c.String() }
+
+// LogValue is String, for slog.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // DB opens sessions. It holds no connection of its own.
