@@ -34,7 +34,7 @@ func FindBinaries() (string, error) {
 				return filepath.Abs(d)
 			}
 		}
-		return "", fmt.Errorf("EMBEDDED_PG %q: no postgres and initdb there", dir)
+		return "", fmt.Errorf("EMBEDDED_PG %q holds no postgres and initdb: name a folder that does, or unset it", dir)
 	}
 	var dirs []string
 	if path, err := exec.LookPath("postgres"); err == nil {
@@ -62,8 +62,7 @@ func complete(dir string) bool {
 
 var digits = regexp.MustCompile(`\d+`)
 
-// firstNumber returns the first number in s, or 0. It is the major version in "postgres (PostgreSQL) 17.2" and in the
-// name of a package's folder, where 17 must sort after 9.6.
+// firstNumber returns the first number in the name of a package's folder, or 0. It is the version: 17 must sort after 9.6.
 func firstNumber(s string) int {
 	n, _ := strconv.Atoi(digits.FindString(s))
 	return n

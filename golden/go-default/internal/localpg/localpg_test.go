@@ -121,7 +121,11 @@ func TestClusterIsKept(t *testing.T) {
 func TestSecondServerIsRefused(t *testing.T) {
 	t.Parallel()
 	server := start(t, Options{Dir: newDir(t)})
+	log, _ := os.ReadFile(server.file("server.log"))
 	refused(t, Options{Dir: server.Options.Dir}, "another server already runs", server.Options.Dir)
+	if after, _ := os.ReadFile(server.file("server.log")); !strings.HasPrefix(string(after), string(log)) {
+		t.Error("the first server's log is gone")
+	}
 	if conn, err := pgx.Connect(t.Context(), server.AdminURL("postgres")); err != nil {
 		t.Errorf("the first server suffered: %v", err)
 	} else {
@@ -141,12 +145,12 @@ func TestStalePidFileIsRemoved(t *testing.T) {
 
 func TestDataOfAnotherVersionIsRefused(t *testing.T) {
 	t.Parallel()
-	dir := newDir(t)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	server := start(t, Options{Dir: newDir(t)})
+	if err := server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "PG_VERSION"), "7\n")
-	refused(t, Options{Dir: dir}, "holds data of Postgres 7", dir, "EMBEDDED_PG")
+	write(t, server.file("PG_VERSION"), "7\n")
+	refused(t, server.Options, "holds data of Postgres 7", server.Options.Dir, "EMBEDDED_PG")
 }
 
 func TestOtherFilesAreLeftAlone(t *testing.T) {
@@ -156,7 +160,7 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "thesis.txt"), "precious")
-	refused(t, Options{Dir: dir}, "something else than a Postgres cluster")
+	refused(t, Options{Dir: dir}, "something else than a cluster")
 	if _, err := os.Stat(filepath.Join(dir, "thesis.txt")); err != nil {
 		t.Error(err)
 	}
@@ -164,7 +168,10 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 
 func TestWhatPostgresSaysIsPassedOn(t *testing.T) {
 	t.Parallel()
-	refused(t, Options{Dir: newDir(t), Settings: []string{"max_connections=none"}}, "max_connections")
+	server := start(t, Options{Dir: newDir(t)})
+	server.Kill()
+	write(t, server.file("postgresql.auto.conf"), "max_connections = none\n")
+	refused(t, server.Options, "postgresql.auto.conf", "contains errors")
 }
 
 func TestFolderOutOfReach(t *testing.T) {

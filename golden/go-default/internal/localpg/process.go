@@ -2,6 +2,7 @@ package localpg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,21 +41,7 @@ func own(path string) error {
 
 // WriteFile writes a file that children, and nobody else but root, can read.
 func WriteFile(path string, data []byte) error {
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return err
-	}
-	return own(path)
-}
-
-// command prepares a program as a child: unprivileged, in a process group of its own so that Ctrl-C on the terminal
-// reaches us alone, and with messages in English, which we read.
-func command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
-	uid, gid, err := account()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.Dir = os.TempDir() // the account may not be allowed where we are
-	cmd.SysProcAttr = childAttributes(uid, gid)
-	return cmd, err
+	return errors.Join(os.WriteFile(path, data, 0o600), own(path))
 }
 
 // Process is a child that ends when this program does: on Linux even when this program is killed.
@@ -64,26 +51,30 @@ type Process struct {
 	done chan struct{}
 }
 
-// StartProcess starts a program as an unprivileged user, its output in the file log, which is emptied first.
+// StartProcess starts a program as an unprivileged user. Its output is appended to the file log, in English, which we
+// read. It has a process group of its own, so that Ctrl-C on the terminal reaches us alone.
 func StartProcess(log, name string, args ...string) (*Process, error) {
-	cmd, err := command(context.Background(), name, args...)
+	uid, gid, err := account()
 	if err != nil {
 		return nil, err
 	}
-	out, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	p := &Process{cmd: cmd, log: log, done: make(chan struct{})}
+	p := &Process{cmd: exec.Command(name, args...), log: log, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.Env = append(os.Environ(), "LC_ALL=C")
+	p.cmd.Dir = os.TempDir() // the account may not be allowed where we are
+	p.cmd.SysProcAttr = childAttributes(uid, gid)
 	started := make(chan error)
 	go func() {
 		defer close(p.done)
 		runtime.LockOSThread() // Linux ends the child with the thread that started it, so that thread waits here
-		err := cmd.Start()
+		err := p.cmd.Start()
 		if started <- err; err == nil {
-			_ = cmd.Wait() // the log tells how it ended
+			_ = p.cmd.Wait() // the log tells how it ended
 		}
 	}()
 	return p, <-started
@@ -98,7 +89,7 @@ func (p *Process) Complaint() string {
 	text := strings.TrimSpace(string(log))
 	if i := strings.LastIndex(text, "FATAL"); i >= 0 {
 		line, _, _ := strings.Cut(text[i:], "\n")
-		return strings.TrimLeft(line, "FATAL: ")
+		return strings.TrimLeft(strings.TrimPrefix(line, "FATAL"), ": ")
 	}
 	return text[strings.LastIndex(text, "\n")+1:]
 }
@@ -108,12 +99,16 @@ func (p *Process) Stop(ctx context.Context) error {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		p.Kill() // it has ended already, or this is Windows, which knows no interrupt
 	}
+	return p.wait(ctx)
+}
+
+func (p *Process) wait(ctx context.Context) error {
 	select {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
 		p.Kill()
-		return fmt.Errorf("stop %s: killed: %w", filepath.Base(p.cmd.Path), ctx.Err())
+		return fmt.Errorf("%s was killed: %w", filepath.Base(p.cmd.Path), ctx.Err())
 	}
 }
 

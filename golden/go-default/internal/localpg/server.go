@@ -7,11 +7,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -26,12 +25,10 @@ const startTimeout = 90 * time.Second
 
 // Options say what kind of server to start.
 type Options struct {
-	Dir      string   // the cluster's folder, made when missing or empty
-	BinDir   string   // where postgres and initdb are; "" finds them
-	Port     int      // 0 takes a free one
-	Durable  bool     // survive a crash of the machine, at the price of slow commits
-	NoTLS    bool     // be wrong on purpose, for tests
-	Settings []string // further settings, each name=value
+	Dir     string // the cluster's folder, made when missing or empty
+	Port    int    // 0 takes a free one
+	Durable bool   // survive a crash of the machine, at the price of slow commits
+	NoTLS   bool   // be wrong on purpose, for tests
 }
 
 // Server is a running Postgres, reachable at 127.0.0.1 alone. Its process ends with this program.
@@ -39,7 +36,8 @@ type Server struct {
 	*Process
 	// Options are complete: Start(ctx, s.Options) after Stop or Kill starts the same server on the same port.
 	Options  Options
-	password string
+	binDir   string
+	password string // of app and postgres
 }
 
 // Start makes the cluster if there is none yet, starts its server, and returns once it answers. ctx bounds the start
@@ -47,54 +45,54 @@ type Server struct {
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s := &Server{Options: opts}
-	if err := s.prepare(ctx); err != nil {
-		if os.Getuid() == 0 && strings.Contains(err.Error(), "Permission denied") {
-			err = fmt.Errorf("%w (Postgres does not run as root, and as another user it cannot go there: "+
-				"run this as an ordinary user, or from a folder that is open to others)", err)
-		}
+	binDir, err := FindBinaries()
+	if err == nil {
+		opts.Dir, err = filepath.Abs(opts.Dir)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("start Postgres: %w", err)
 	}
-	if err := s.launch(ctx); err != nil {
-		return nil, fmt.Errorf("start Postgres on %q: %w", s.Options.Dir, err)
+	if opts.Port == 0 {
+		opts.Port = FreePort()
+	}
+	s := &Server{Options: opts, binDir: binDir}
+	if err = s.prepare(ctx); err == nil {
+		err = s.launch(ctx)
+	}
+	if err != nil && os.Getuid() == 0 && strings.Contains(err.Error(), "Permission denied") {
+		err = fmt.Errorf("%w (Postgres does not run as root, and as another user it cannot go there: "+
+			"run this as an ordinary user, or from a folder that is open to others)", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start Postgres on %q: %w", opts.Dir, err)
 	}
 	return s, nil
 }
 
-// prepare completes the options and makes sure of a cluster that fits the programs and that no server uses.
-func (s *Server) prepare(ctx context.Context) (err error) {
-	o := &s.Options
-	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
-		return err
-	}
-	if o.BinDir == "" {
-		if o.BinDir, err = FindBinaries(); err != nil {
-			return err
-		}
-	}
-	if o.Port == 0 {
-		o.Port = FreePort()
-	}
-	data, err := os.ReadFile(filepath.Join(o.Dir, "PG_VERSION"))
+// prepare makes sure of a cluster, and removes what the last server left there: its log, and the pid file of a crash.
+// Postgres removes the latter too, but not when another program has got that pid since.
+func (s *Server) prepare(ctx context.Context) error {
+	password, err := os.ReadFile(s.file("password")) // the last thing that initialize makes
 	if errors.Is(err, os.ErrNotExist) {
-		err = s.initialize(ctx)
-	} else if err == nil {
-		err = s.checkUsable(firstNumber(string(data)))
+		return s.initialize(ctx)
 	}
-	if err != nil {
-		return err
-	}
-	password, err := os.ReadFile(filepath.Join(o.Dir, "password"))
 	s.password = string(password)
-	return err
+	content, _ := os.ReadFile(s.file("postmaster.pid"))
+	lines := strings.Split(string(content)+"\n\n\n\n", "\n") // pid, folder, start time, port, …
+	if conn, dialErr := net.DialTimeout("tcp", "127.0.0.1:"+lines[3], time.Second); dialErr == nil {
+		return errors.Join(err, conn.Close()) // a server is there, and Postgres will refuse to start a second one
+	}
+	return errors.Join(err, os.RemoveAll(s.file("postmaster.pid")), os.RemoveAll(s.file("server.log")))
 }
+
+func (s *Server) file(name string) string { return filepath.Join(s.Options.Dir, name) }
 
 // initialize makes a cluster beside its folder and moves it there when complete, so that an interruption leaves
 // nothing half made.
 func (s *Server) initialize(ctx context.Context) error {
 	dir, parent := s.Options.Dir, filepath.Dir(s.Options.Dir)
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%q is something else than a Postgres cluster: remove it, or name another folder", dir)
+		return errors.New("it holds something else than a cluster made here: remove it, or name another folder")
 	}
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
@@ -104,15 +102,21 @@ func (s *Server) initialize(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(draft)
+	s.password = rand.Text()
 	data, password := filepath.Join(draft, "data"), filepath.Join(draft, "password")
-	cmd, err := command(ctx, filepath.Join(s.Options.BinDir, "initdb"), "-D", data, "-U", "postgres", "--pwfile", password,
-		"-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
-	if err := errors.Join(err, own(draft), WriteFile(password, []byte(rand.Text()))); err != nil {
+	if err := errors.Join(own(draft), WriteFile(password, []byte(s.password))); err != nil {
 		return err
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		return fmt.Errorf("make a cluster in %q: %w: %s", parent, err, lines[len(lines)-1])
+	initdb, err := StartProcess(filepath.Join(draft, "log"), filepath.Join(s.binDir, "initdb"), "-D", data, "-U", "postgres",
+		"--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
+	if err != nil {
+		return err
+	}
+	if err := initdb.wait(ctx); err != nil {
+		return err
+	}
+	if !initdb.cmd.ProcessState.Success() {
+		return fmt.Errorf("make a cluster: %s", initdb.Complaint())
 	}
 	cert, key, err := NewCertificate()
 	return errors.Join(err,
@@ -122,47 +126,19 @@ func (s *Server) initialize(ctx context.Context) error {
 		os.Rename(data, dir))
 }
 
-// checkUsable returns an error when the programs are not of the data's major version. It also removes a pid file that
-// a crash left behind: Postgres does that too, but not when another program has got that pid since.
-func (s *Server) checkUsable(version int) error {
-	out, err := exec.Command(filepath.Join(s.Options.BinDir, "postgres"), "--version").Output()
-	if err != nil {
-		return fmt.Errorf("ask %q for its version: %w", s.Options.BinDir, err)
-	}
-	if programs := firstNumber(string(out)); programs != version {
-		return fmt.Errorf("%q holds data of Postgres %d, but %q is version %d: name version %d's folder in EMBEDDED_PG, "+
-			"or remove the data to start afresh", s.Options.Dir, version, s.Options.BinDir, programs, version)
-	}
-	pidFile := filepath.Join(s.Options.Dir, "postmaster.pid")
-	content, _ := os.ReadFile(pidFile)
-	lines := strings.Split(string(content)+"\n\n\n\n", "\n") // pid, folder, start time, port, …
-	conn, err := net.DialTimeout("tcp", "127.0.0.1:"+lines[3], time.Second)
-	if err == nil {
-		return conn.Close() // a server is there, and Postgres will refuse to start a second one
-	}
-	if err := os.Remove(pidFile); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // launch starts the server and waits for its first answer.
 func (s *Server) launch(ctx context.Context) error {
-	o, access, ssl := s.Options, "hostssl", "on"
-	if o.NoTLS {
-		access, ssl = "host", "off"
+	args := []string{"-D", s.Options.Dir, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Options.Port), "-k", ""} // no Unix socket
+	access := "host"
+	if !s.Options.NoTLS {
+		access, args = "hostssl", append(args, "-l")
 	}
-	settings := []string{"listen_addresses=127.0.0.1", "port=" + strconv.Itoa(o.Port), "unix_socket_directories=", "ssl=" + ssl}
-	if !o.Durable {
-		settings = append(settings, "fsync=off", "full_page_writes=off")
+	if !s.Options.Durable {
+		args = append(args, "-F", "-c", "full_page_writes=off")
 	}
-	args := []string{"-D", o.Dir}
-	for _, setting := range append(settings, o.Settings...) {
-		args = append(args, "-c", setting)
-	}
-	err := WriteFile(filepath.Join(o.Dir, "pg_hba.conf"), []byte(access+" all all 127.0.0.1/32 scram-sha-256\n"))
+	err := WriteFile(s.file("pg_hba.conf"), []byte(access+" all all 127.0.0.1/32 scram-sha-256\n"))
 	if err == nil {
-		s.Process, err = StartProcess(filepath.Join(o.Dir, "server.log"), filepath.Join(o.BinDir, "postgres"), args...)
+		s.Process, err = StartProcess(s.file("server.log"), filepath.Join(s.binDir, "postgres"), args...)
 	}
 	if err != nil {
 		return err
@@ -183,15 +159,27 @@ func (s *Server) await(ctx context.Context) error {
 		}
 		select {
 		case <-s.Done():
-			if complaint := s.Complaint(); !strings.Contains(complaint, "postmaster.pid") {
-				return errors.New(complaint)
-			}
-			return errors.New("another server already runs there: stop it first")
+			return s.diagnose()
 		case <-ctx.Done():
 			return fmt.Errorf("wait for its answer: %w", ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// diagnose returns why the server ended, with what to do where the server does not say.
+func (s *Server) diagnose() error {
+	complaint := s.Complaint()
+	switch {
+	case strings.Contains(complaint, "postmaster.pid"):
+		return errors.New("another server already runs there: stop it first")
+	case strings.Contains(complaint, "incompatible with server"):
+		content, _ := os.ReadFile(s.file("PG_VERSION"))
+		version := strings.TrimSpace(string(content))
+		return fmt.Errorf("it holds data of Postgres %s, and %q is another version: name version %s's folder in EMBEDDED_PG, "+
+			"or remove the data to start afresh", version, s.binDir, version)
+	}
+	return errors.New(complaint)
 }
 
 // CreateDatabase makes a database that belongs to the role app, unless there is one of that name.
@@ -222,7 +210,7 @@ func (s *Server) URL(database string) string { return s.url("app", database) }
 func (s *Server) AdminURL(database string) string { return s.url("postgres", database) }
 
 func (s *Server) url(role, database string) string {
-	query := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(s.Options.Dir, "server.crt")}}
+	query := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.file("server.crt")}}
 	if s.Options.NoTLS {
 		query = url.Values{"sslmode": {"disable"}}
 	}
@@ -237,8 +225,7 @@ func (s *Server) url(role, database string) string {
 // redials a stopped server up there can be connected to itself, and then keeps the port from the server.
 func FreePort() int {
 	for {
-		n, _ := rand.Int(rand.Reader, big.NewInt(12000)) // crypto/rand does not fail
-		port := 20000 + int(n.Int64())
+		port := 20000 + mathrand.IntN(12000)
 		if listener, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
 			listener.Close()
 			return port
