@@ -147,7 +147,11 @@ func (s *Session) Commit(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
+	// pgx says "conn closed", safe to retry, also where the connection is lost
+	// after COMMIT was sent, so that this must be asked before.
+	unsent := s.conn.IsClosed()
 	tag, err := s.conn.Exec(ctx, "commit")
+	unsent = unsent || pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 	switch {
 	case err == nil && tag.String() == "COMMIT":
 		s.end(committed)
@@ -155,7 +159,7 @@ func (s *Session) Commit(ctx context.Context) error {
 	case err == nil:
 		err = ErrRolledBack
 	case !connectionLost(err): // the server refused and rolled back
-	case pgconn.SafeToRetry(err) || s.opts.ReadOnly:
+	case unsent || s.opts.ReadOnly:
 		err = &sessionError{ErrUnavailable, err}
 	default:
 		err = &sessionError{ErrOutcomeUnknown, err}
