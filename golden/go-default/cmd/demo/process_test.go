@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -82,9 +83,7 @@ func serve(t *testing.T, databaseURL string, more map[string]string) *process {
 		"DATABASE_URL": databaseURL, "HTTP_ADDR": "127.0.0.1:0", "APP_ENV": "local",
 		"DB_ALLOW_PLAIN_AUTH": "true", "DB_MAX_SESSIONS": "4",
 	}
-	for name, value := range more {
-		env[name] = value
-	}
+	maps.Copy(env, more)
 	p := start(t, "", env)
 	p.awaitListening()
 	return p

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -62,7 +63,7 @@ func TestNotes(t *testing.T) {
 		}
 		after = ""
 		if page.Next != nil {
-			after = fmt.Sprint(*page.Next)
+			after = strconv.FormatInt(*page.Next, 10)
 		}
 	}
 	if len(seen) != 5 {

@@ -88,12 +88,10 @@ const statusClientGone = 499
 // answer decides what the client is told about err. Nothing of err itself is in
 // it, unless err is an *Error.
 func answer(r *http.Request, err error) *Error {
-	var stated *Error
-	if errors.As(err, &stated) {
+	if stated, ok := errors.AsType[*Error](err); ok {
 		return stated
 	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large", Detail: "The body is too large"}
 	}
 	if errors.Is(r.Context().Err(), context.Canceled) {
@@ -104,8 +102,7 @@ func answer(r *http.Request, err error) *Error {
 			return known.answer
 		}
 	}
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, state := range sqlStates {
 			if strings.HasPrefix(pgErr.Code, state.prefix) {
 				return &Error{Status: state.status, Code: state.code, Detail: state.detail}

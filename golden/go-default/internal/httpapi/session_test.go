@@ -153,7 +153,7 @@ func TestClientGone(t *testing.T) {
 		return err
 	}))
 	recorder := httptest.NewRecorder()
-	handler.ServeHTTP(recorder, httptest.NewRequest("POST", "/", nil).WithContext(ctx))
+	handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/", nil).WithContext(ctx))
 	if recorder.Code != 499 {
 		t.Errorf("status %d, want 499 in the log", recorder.Code)
 	}

@@ -142,8 +142,7 @@ func perform(ctx context.Context, provider *goose.Provider, out io.Writer, comma
 	default:
 		return fmt.Errorf("unknown command %q: use one of %s", command, strings.Join(Commands, ", "))
 	}
-	var partial *goose.PartialError
-	if errors.As(err, &partial) {
+	if partial, ok := errors.AsType[*goose.PartialError](err); ok {
 		done = partial.Applied
 		err = fmt.Errorf("%s: %w", path.Base(partial.Failed.Source.Path), partial.Err)
 	}

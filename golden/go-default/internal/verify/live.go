@@ -218,10 +218,10 @@ func explicit(ctx context.Context, l *live) (string, error) {
 func lazy(ctx context.Context, l *live) (string, error) {
 	before, _ := l.connections()
 	err := l.db.Session(ctx, readOnly).Commit(ctx)
-	if after, _ := l.connections(); err != nil || after != before {
-		return "", fmt.Errorf("a session without a query dialled %d times: %v", after-before, err)
+	if after, _ := l.connections(); after != before {
+		err = errors.Join(err, fmt.Errorf("a session without a query dialled %d times", after-before))
 	}
-	return "a session without a query does not dial", nil
+	return "a session without a query does not dial", err
 }
 
 // ended wants each session so far to have ended its transaction itself.
