@@ -33,11 +33,17 @@ func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 	deadline := time.Now().Add(s.db.config.ConnectTimeout)
 	ctx, cancel := context.WithCancelCause(ctx) // lives as long as the flight
 	limit := firstPause
+	var full error // what was last said by a pooler without room
 	for attempt := 1; ; attempt++ {
 		flight, err := s.attempt(ctx, cancel, deadline, first)
 		if err == nil {
 			s.opened(attempt)
 			return flight, nil
+		}
+		if errors.Is(err, ErrPoolerFull) {
+			full = err
+		} else if full != nil && errors.Is(err, ErrUnavailable) {
+			err = full // the attempt that the deadline cut short has no better reason
 		}
 		retry := errors.Is(err, ErrPoolerFull) || (errors.Is(err, ErrUnavailable) && attempt < transientTries)
 		if !retry || time.Until(deadline) < limit || pause(ctx, limit) != nil {

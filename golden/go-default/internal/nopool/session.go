@@ -147,11 +147,10 @@ func (s *Session) Commit(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	// pgx says "conn closed", safe to retry, also where the connection is lost
-	// after COMMIT was sent, so that this must be asked before.
+	// Asked before, since pgx calls a connection that is lost after COMMIT was
+	// sent "closed" and "safe to retry" too.
 	unsent := s.conn.IsClosed()
 	tag, err := s.conn.Exec(ctx, "commit")
-	unsent = unsent || pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 	switch {
 	case err == nil && tag.String() == "COMMIT":
 		s.end(committed)
