@@ -124,8 +124,8 @@ type answer struct {
 	body    string
 	problem map[string]any // the body, when it is a problem
 	err     error          // of the request; then the rest is empty
-	first   time.Duration // until its header was there
-	took    time.Duration // until its end
+	first   time.Duration  // until its header was there
+	took    time.Duration  // until its end
 }
 
 // do sends a request, with headers given as name and value in turn.
