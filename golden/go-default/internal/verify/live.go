@@ -17,9 +17,9 @@ import (
 // Why a rule cannot be checked against a database that is in use. The tests
 // check it on databases of their own.
 const (
-	needsSource  = "needs the source: go test -v ./internal/verify"
-	wouldWrite   = "would write: go test -v ./internal/verify"
-	wouldDisturb = "needs a server or a pooler of its own: go test -v ./internal/verify"
+	needsSource  = "needs the source"
+	wouldWrite   = "would write"
+	wouldDisturb = "needs servers of its own"
 )
 
 var notLive = map[string]string{
@@ -57,7 +57,8 @@ const checkTimeout = 20 * time.Second
 // Failures are in the report, where every rule that it could not look at says
 // why not.
 func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
-	r := NewReport("self-verification of "+cfg.AppName+" against its database", wouldDisturb)
+	r := NewReport("self-verification of "+cfg.AppName+" against its database\n"+
+		"what could not run here runs in go test -v ./internal/verify", wouldDisturb)
 	for rule, reason := range notLive {
 		r.Set(rule, StatusNotRun, reason)
 	}
