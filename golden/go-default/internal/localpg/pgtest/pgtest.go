@@ -52,6 +52,8 @@ func Database(t testing.TB) string {
 	address := adminURL(t, name)
 	if shared.server != nil {
 		address, owner = shared.server.URL(name), " owner app"
+	} else {
+		address = nearby(t, address)
 	}
 	execute(t, "create database "+name+owner+" template template0")
 	t.Cleanup(func() { execute(t, "drop database "+name+" with (force)") })
