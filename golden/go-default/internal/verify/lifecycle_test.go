@@ -208,10 +208,11 @@ func signalled(t *T, database, behind string) {
 }
 
 // signalledInSession stops the program while its readiness check waits for the
-// database: the request is answered, and its session ended, before it exits.
+// database: before it exits the request is answered, its session is ended, and
+// the server, which takes its time, has closed the connection.
 func signalledInSession(t *T) {
 	began := make(chan struct{}, 100)
-	pooler := standin.Start(t, standin.Options{TLS: true, OnStatement: func(c *standin.Conn, sql string) standin.Reply {
+	pooler := standin.Start(t, standin.Options{TLS: true, ReleaseLag: 500 * time.Millisecond, OnStatement: func(c *standin.Conn, sql string) standin.Reply {
 		r := oneRow(c, sql)
 		if strings.Contains(sql, "select 1") {
 			began <- struct{}{}
@@ -234,6 +235,9 @@ func signalledInSession(t *T) {
 	}
 	if code, _ := p.wait(10 * time.Second); code != 0 {
 		t.Errorf("status %d: %s", code, p.logs)
+	}
+	if n := pooler.Stats().Open; n > 0 {
+		t.Errorf("it ended while the server still counted %d connections", n)
 	}
 	for _, conn := range pooler.Conns() {
 		if conn.End != standin.Terminated {
