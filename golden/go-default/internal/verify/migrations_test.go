@@ -98,30 +98,60 @@ func oneConnectionForRun(t *T) {
 	}
 }
 
-// twoRuns migrates twice at the same time, as two replicas would: the second
-// finds nothing to do, and neither takes a second connection.
+// waiting counts who waits, inside the server, for an advisory lock.
+const waiting = "select count(*) from pg_locks join pg_database d on d.oid = database" +
+	" where locktype = 'advisory' and not granted and datname = current_database()"
+
+// twoRuns migrates twice at the same time, as two replicas would: while the
+// first is held up inside its migration, the second stays out, and then finds
+// nothing to do. Neither takes a second connection.
 func twoRuns(t *T) {
-	database := pgtest.Database(t)
-	files := migrationFiles("create table once (id int); insert into once values (1);", "select pg_sleep(0.3);")
-	var mu sync.Mutex
-	together(2, func(int) {
-		mu.Lock()
+	ctx, database := context.Background(), pgtest.Database(t)
+	admin, watch := pgtest.Admin(t, database), pgtest.Admin(t, database)
+	gate, err := admin.Begin(ctx)
+	if err == nil {
+		_, err = gate.Exec(ctx, "select pg_advisory_xact_lock(42)")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := func() (n int) {
+		_ = watch.QueryRow(ctx, waiting).Scan(&n)
+		return n
+	}
+	files := migrationFiles("select pg_advisory_xact_lock(42); create table once (id int); insert into once values (1);")
+	var all sync.WaitGroup
+	run := func() *relay {
 		url, r := newRelay(t, database)
-		mu.Unlock()
-		if err := migrate.Run(context.Background(), migrateOptions(url, files), "up"); err != nil {
-			t.Errorf("migrate up beside another: %v", err)
-		}
-		if r.peak.Load() != 1 {
-			t.Errorf("a run had %d connections at once", r.peak.Load())
-		}
-	})
+		all.Go(func() {
+			if err := migrate.Run(ctx, migrateOptions(url, files), "up"); err != nil {
+				t.Errorf("migrate up beside another: %v", err)
+			}
+		})
+		return r
+	}
+	first := run()
+	if !within(10*time.Second, func() bool { return inside() == 1 }) {
+		t.Errorf("the first run never came to its migration")
+	}
+	second := run()
+	within(10*time.Second, func() bool { return second.total.Load() > 0 })
+	if within(2*time.Second, func() bool { return inside() == 2 }) {
+		t.Errorf("two runs were in the same migration")
+	}
+	if err := gate.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	if first.peak.Load() != 1 || second.peak.Load() != 1 {
+		t.Errorf("the runs had %d and %d connections at once", first.peak.Load(), second.peak.Load())
+	}
 	var rows int
-	err := pgtest.Admin(t, database).QueryRow(context.Background(), "select count(*) from once").Scan(&rows)
-	if err != nil || rows != 1 {
+	if err := watch.QueryRow(ctx, "select count(*) from once").Scan(&rows); err != nil || rows != 1 {
 		t.Errorf("applied %d times, %v", rows, err)
 	}
-	if n := pgtest.Connections(t, database); n != 0 && !within(5*time.Second, func() bool { return pgtest.Connections(t, database) == 0 }) {
-		t.Errorf("%d connections left", n)
+	if !within(5*time.Second, func() bool { return pgtest.Connections(t, database) == 0 }) {
+		t.Errorf("%d connections left", pgtest.Connections(t, database))
 	}
 }
 
@@ -137,7 +167,7 @@ func pollsForLock(t *T) {
 		most := 0
 		for range 15 {
 			var n int
-			_ = admin.QueryRow(context.Background(), "select count(*) from pg_locks where locktype = 'advisory' and not granted").Scan(&n)
+			_ = admin.QueryRow(context.Background(), waiting).Scan(&n)
 			most = max(most, n)
 			time.Sleep(100 * time.Millisecond)
 		}
