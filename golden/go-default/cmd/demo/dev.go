@@ -38,7 +38,11 @@ func (a app) dev(ctx context.Context) (err error) {
 
 func (a app) serveOn(ctx context.Context, server *localpg.Server) error {
 	url := server.URL("demo")
-	a.getenv = overlay(a.getenv, map[string]string{"APP_ENV": "local", "DATABASE_URL": url, "MIGRATION_DATABASE_URL": ""})
+	settings := map[string]string{"APP_ENV": "local", "DATABASE_URL": url, "MIGRATION_DATABASE_URL": ""}
+	if a.getenv("DB_MAX_SESSIONS") == "" {
+		settings["DB_MAX_SESSIONS"] = "10" // nobody else uses this server
+	}
+	a.getenv = overlay(a.getenv, settings)
 	cfg, err := a.load()
 	if err != nil {
 		return err

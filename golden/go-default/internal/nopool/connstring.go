@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 
@@ -51,7 +52,7 @@ func ParseConfig(connString string, allowPlaintext, allowPlainAuth bool) (*pgx.C
 		ParseConfigOptions: pgconn.ParseConfigOptions{ConnStringAllowedKeys: allowedKeys},
 	})
 	if err != nil {
-		return nil, invalid("malformed, a file it names cannot be read, or a parameter is not one of " + strings.Join(allowedKeys, ", ") +
+		return nil, invalid("malformed, or a parameter is not one of " + strings.Join(allowedKeys, ", ") +
 			"; percent-encode special characters in the password")
 	}
 	plaintext := connect.TLSConfig == nil
@@ -102,6 +103,11 @@ func ownChecks(connString string) (string, error) {
 		return "", invalid("names no host")
 	}
 	query := parsed.Query()
+	if file := query.Get("sslrootcert"); file != "" && file != "system" {
+		if _, err := os.ReadFile(file); err != nil {
+			return "", invalid("the file that sslrootcert names cannot be read from where the program starts")
+		}
+	}
 	for _, key := range foreignKeys {
 		query.Del(key)
 	}
