@@ -45,7 +45,7 @@ func TestLive(t *testing.T) {
 	database := pgtest.Database(t)
 	for _, url := range []string{database, pgtest.PgBouncer(t, database, pgtest.PgBouncerOptions{})} {
 		for _, sessions := range []int{1, 4} {
-			r := liveOn(url, func(c *config.Config) { c.DB.MaxSessions = sessions })
+			r := liveOn(url, func(c *config.Config) { c.DB.MaxSessions, c.DB.AllowPlainAuth = sessions, true })
 			wantStatus(t, r, StatusPassed, seenLive...)
 			if r.Failed() {
 				t.Errorf("failed: %s", r.Summary())

@@ -85,13 +85,19 @@ func (t *T) Fatal(args ...any) {
 	t.T.Fatal(args...)
 }
 
-// Skipf leaves the part not run, for the reason given.
-func (t *T) Skipf(format string, args ...any) {
+// Skip leaves the part not run, for the reason given.
+func (t *T) Skip(args ...any) {
 	t.Helper()
 	outcomes.Lock()
-	outcomes.skipped = fmt.Sprintf(format, args...)
+	outcomes.skipped = fmt.Sprint(args...)
 	outcomes.Unlock()
-	t.T.Skipf(format, args...)
+	t.T.Skip(args...)
+}
+
+// Skipf is Skip with a format.
+func (t *T) Skipf(format string, args ...any) {
+	t.Helper()
+	t.Skip(fmt.Sprintf(format, args...))
 }
 
 // TestVerify runs the check of every rule, each as a subtest of its number:
