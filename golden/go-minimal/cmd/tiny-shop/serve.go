@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"example.org/team/tiny-shop/internal/config"
+	"example.org/team/tiny-shop/internal/httpapi"
+	"example.org/team/tiny-shop/internal/lifecycle"
+	"example.org/team/tiny-shop/internal/nopool"
+)
+
+func (a app) serve(ctx context.Context) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	s, err := newService(cfg, a.stderr)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx)
+}
+
+// service is the running process: a database that is opened for each request,
+// and an HTTP server.
+type service struct {
+	config  config.Config
+	log     *slog.Logger
+	dbLevel *slog.LevelVar // of the lines about single sessions
+	db      *nopool.DB
+	api     *httpapi.Server
+	http    *http.Server
+	failed  chan error          // what ended the HTTP server
+	ready   func(addr net.Addr) // called once it listens; may be nil
+}
+
+// newService puts the parts together. It does not touch the network.
+func newService(cfg config.Config, logs io.Writer) (*service, error) {
+	s := &service{config: cfg, log: newLogger(logs, cfg, cfg.LogLevel), dbLevel: new(slog.LevelVar), failed: make(chan error, 1)}
+	s.dbLevel.Set(cfg.LogLevel)
+	cfg.DB.Logger = newLogger(logs, cfg, s.dbLevel)
+	var err error
+	if s.db, err = nopool.Open(cfg.DB); err != nil {
+		return nil, err
+	}
+	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: s.log, MaxBody: cfg.MaxBody, RequestTimeout: cfg.RequestTimeout})
+	s.http = &http.Server{
+		Handler:           s.api.Handler(),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       cfg.RequestTimeout,
+		WriteTimeout:      cfg.RequestTimeout + 5*time.Second, // the error that the timeout causes must still get out
+		IdleTimeout:       2 * time.Minute,
+	}
+	return s, nil
+}
+
+func newLogger(w io.Writer, cfg config.Config, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
+	if cfg.LogFormat == "text" {
+		handler = slog.NewTextHandler(w, options)
+	}
+	return slog.New(httpapi.WithCorrelation(handler))
+}
+
+// run serves until ctx ends, then lets requests and sessions finish. It returns
+// nil when all of them did.
+func (s *service) run(ctx context.Context) error {
+	s.logBudget()
+	cfg := s.config
+	var parts lifecycle.Lifecycle
+	err := parts.Start(ctx,
+		lifecycle.Hook{
+			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
+			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
+		},
+		lifecycle.Hook{
+			Name: "http server", Start: s.listen,
+			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
+		},
+	)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-s.failed:
+	}
+	s.log.Info("stopping")
+	// One deadline for all parts, since whoever stops us has one for the process.
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.ShutdownTimeout)
+	defer cancel()
+	if err = errors.Join(err, parts.Stop(stopCtx)); err == nil {
+		s.log.Info("stopped")
+	}
+	return err
+}
+
+// logBudget says how many connections this process may hold: all replicas
+// together must fit the pooler, and nothing else will tell.
+func (s *service) logBudget() {
+	c := s.config
+	attrs := []any{
+		"max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
+		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve,
+	}
+	if c.BudgetGuessed {
+		s.log.Warn("database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS", attrs...)
+		return
+	}
+	s.log.Info("database budget", attrs...)
+}
+
+// checkDatabase runs a query in a session like any other. A database out of
+// reach is tried again until ctx ends, a refusal is final.
+func (s *service) checkDatabase(ctx context.Context) error {
+	if s.config.LogLevel > slog.LevelDebug {
+		s.dbLevel.Set(slog.LevelError + 1) // what fails here is reported once, below
+		defer s.dbLevel.Set(s.config.LogLevel)
+	}
+	last := errors.New("no answer")
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		version, err := s.databaseVersion(ctx)
+		if err == nil {
+			s.log.Info("database ready", "version", version)
+			return nil
+		}
+		if !transient(err) && ctx.Err() == nil {
+			return err
+		}
+		if transient(err) {
+			last = err
+			s.log.Warn("database not ready", "error", nopool.Describe(err))
+		}
+		select {
+		case <-time.After(pause):
+			continue
+		case <-ctx.Done():
+		}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return ctx.Err()
+		}
+		return fmt.Errorf("gave up after %v (DB_STARTUP_TIMEOUT): %w", s.config.StartupTimeout, last)
+	}
+}
+
+func (s *service) databaseVersion(ctx context.Context) (version string, err error) {
+	err = s.db.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+		return session.QueryRow(ctx, "select version()").Scan(&version)
+	})
+	return version, err
+}
+
+func transient(err error) bool {
+	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)
+}
+
+func (s *service) listen(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.config.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	s.log.Info("listening", "addr", listener.Addr().String())
+	go func() { s.failed <- s.http.Serve(listener) }()
+	if s.ready != nil {
+		s.ready(listener.Addr())
+	}
+	return nil
+}
+
+// drain fails the readiness probe, gives load balancers time to see it, and
+// lets the requests that are here finish. When ctx ends first, their connections
+// are closed, which ends their sessions too.
+func (s *service) drain(ctx context.Context) error {
+	s.api.Drain()
+	select {
+	case <-time.After(s.config.ShutdownDelay):
+	case <-ctx.Done():
+	}
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("requests were cut short: %w", err), s.http.Close())
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.org/team/tiny-shop/internal/nopool"
+)
+
+// Error is a failure that a handler wants the client to see: all of it is sent.
+// It becomes an RFC 9457 problem of type about:blank.
+type Error struct {
+	Status int          `json:"status"`
+	Code   string       `json:"code"`             // for programs, stable
+	Detail string       `json:"detail,omitempty"` // for people, a fixed text
+	Fields []FieldError `json:"errors,omitempty"`
+}
+
+// FieldError says what is wrong with one field of the request.
+type FieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
+func (e *Error) Error() string { return e.Code }
+
+// internalError is the answer to everything that has no other.
+var internalError = &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: "Internal error"}
+
+func unavailable(code, detail string) *Error {
+	return &Error{Status: http.StatusServiceUnavailable, Code: code, Detail: detail}
+}
+
+// sessionErrors maps what the database layer says to the client's answer.
+var sessionErrors = []struct {
+	is     error
+	answer *Error
+}{
+	{nopool.ErrOutcomeUnknown, &Error{
+		Status: http.StatusInternalServerError, Code: "commit_unknown",
+		Detail: "The change may or may not have been saved. Check before you repeat it.",
+	}},
+	{nopool.ErrBusy, unavailable("busy", "The service is busy")},
+	{nopool.ErrPoolerFull, unavailable("busy", "The service is busy")},
+	{nopool.ErrUnavailable, unavailable("database_unavailable", "The database is unavailable")},
+	{nopool.ErrConfiguration, unavailable("database_unavailable", "The database is unavailable")},
+	{nopool.ErrClosed, unavailable("shutting_down", "The service is shutting down")},
+	{context.DeadlineExceeded, &Error{Status: http.StatusGatewayTimeout, Code: "timeout", Detail: "The request took too long"}},
+	{nopool.ErrRolledBack, internalError},
+	{nopool.ErrSessionBusy, internalError},
+	{nopool.ErrSessionDone, internalError},
+}
+
+// sqlStates maps SQLSTATEs, by prefix and in order, to the client's answer.
+// They are listed in appendix A of the Postgres manual.
+var sqlStates = []struct {
+	prefix string
+	status int
+	code   string
+	detail string
+}{
+	{"23505", http.StatusConflict, "already_exists", "It exists already"},
+	{"23P01", http.StatusConflict, "conflict", "It conflicts with what exists"},
+	{"23503", http.StatusConflict, "reference", "It refers to something that does not exist, or is referred to"},
+	{"23", http.StatusUnprocessableEntity, "constraint", "A value is not allowed"},
+	{"22012", http.StatusInternalServerError, "internal_error", "Internal error"}, // division by zero: ours
+	{"22", http.StatusBadRequest, "invalid_value", "A value is malformed or out of range"},
+	{"40", http.StatusServiceUnavailable, "concurrent_change", "Changed by somebody else at the same time; try again"},
+	{"55P03", http.StatusServiceUnavailable, "locked", "Locked by somebody else; try again"},
+	{"57014", http.StatusGatewayTimeout, "timeout", "The request took too long"},
+	{"25P", http.StatusGatewayTimeout, "timeout", "The request took too long"},
+	{"53", http.StatusServiceUnavailable, "busy", "The service is busy"},
+	{"57P", http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable"},
+	{"08", http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable"},
+	{"", http.StatusInternalServerError, "internal_error", "Internal error"},
+}
+
+// statusClientGone is what the access log shows where nobody reads the answer.
+const statusClientGone = 499
+
+// answer decides what the client is told about err. Nothing of err itself is in
+// it, unless err is an *Error.
+func answer(r *http.Request, err error) *Error {
+	if stated, ok := errors.AsType[*Error](err); ok {
+		return stated
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large", Detail: "The body is too large"}
+	}
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		return &Error{Status: statusClientGone, Code: "client_gone"}
+	}
+	for _, known := range sessionErrors {
+		if errors.Is(err, known.is) {
+			return known.answer
+		}
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		for _, state := range sqlStates {
+			if strings.HasPrefix(pgErr.Code, state.prefix) {
+				return &Error{Status: state.status, Code: state.code, Detail: state.detail}
+			}
+		}
+	}
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed) {
+		return unavailable("database_unavailable", "The database is unavailable") // lost during a statement
+	}
+	return internalError
+}
+
+// problem answers with what err means to the client and logs what it means to us.
+func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	e := answer(r, err)
+	s.logFailure(r, e.Status, err)
+	s.write(w, r, e)
+}
+
+// logFailure logs a failed request: an error where it is ours, else at debug.
+func (s *Server) logFailure(r *http.Request, status int, err error) {
+	log := s.Logger.DebugContext
+	if status >= http.StatusInternalServerError || errors.Is(err, errAfterCommit) {
+		log = s.Logger.ErrorContext
+	}
+	log(r.Context(), "request failed", "error", nopool.Describe(err), "status", status)
+}
+
+// write sends e as application/problem+json.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, e *Error) {
+	if e.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(e.Status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Type  string `json:"type"`
+		Title string `json:"title"`
+		*Error
+		CorrelationID string `json:"correlation_id"`
+	}{"about:blank", http.StatusText(e.Status), e, CorrelationID(r.Context())})
+}

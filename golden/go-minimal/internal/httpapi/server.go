@@ -1,0 +1,53 @@
+// Package httpapi is the service's HTTP side: routes, the middleware that every
+// request passes, and the session middleware that gives a handler its
+// transaction.
+//
+//	request → correlation id → access log → recover → body and time limits
+//	        → session (lazy) → handler → COMMIT acknowledged → response
+package httpapi
+
+import (
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"example.org/team/tiny-shop/internal/nopool"
+)
+
+// Options are what a Server needs.
+type Options struct {
+	DB             *nopool.DB
+	Logger         *slog.Logger  // wrap its handler in WithCorrelation
+	MaxBody        int64         // bytes of a request's body
+	RequestTimeout time.Duration // of a whole request
+}
+
+// Server answers the service's HTTP requests.
+type Server struct {
+	Options
+	ready    readiness
+	draining atomic.Bool
+}
+
+// New returns a Server that is ready to handle requests.
+func New(options Options) *Server {
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Server{Options: options}
+}
+
+// Handler returns the service's routes behind its middleware.
+func (s *Server) Handler() http.Handler {
+	return s.Wrap(s.routes())
+}
+
+// Wrap puts the middleware that every request passes around next.
+func (s *Server) Wrap(next http.Handler) http.Handler {
+	return s.correlate(s.accessLog(s.recover(s.limit(next))))
+}
+
+// Drain makes the readiness probe fail, so that no new requests are sent here,
+// while those that come are still served.
+func (s *Server) Drain() { s.draining.Store(true) }

@@ -1,0 +1,129 @@
+package nopool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// outcome is how a session ended.
+type outcome string
+
+const (
+	unused     outcome = "unused"
+	notOpened  outcome = "not opened"
+	committed  outcome = "committed"
+	rolledBack outcome = "rolled back"
+	aborted    outcome = "aborted" // closed without an answer to ROLLBACK
+)
+
+// Snapshot is the state of a DB at one instant and what has happened since its
+// start. It is for the service's own code and metrics, not for a public
+// endpoint.
+type Snapshot struct {
+	MaxSessions, InUse, Waiting int
+
+	Opened     uint64 // sessions whose BEGIN was acknowledged
+	Closed     uint64 // of those, the ones whose connection is gone
+	Committed  uint64
+	RolledBack uint64
+	Aborted    uint64 // closed without COMMIT or ROLLBACK, after a cancel or a lost connection
+
+	Dials         uint64 // connections attempted
+	OpenRetries   uint64 // attempts after the first, within an open
+	OpenErrors    uint64 // sessions that could not be opened
+	Rejected      uint64 // sessions that got no slot
+	CommitUnknown uint64 // COMMITs whose answer was lost
+	CloseTimeouts uint64 // slots freed before the server's close was seen
+
+	LastOpened time.Time // zero before the first session
+}
+
+type totals struct {
+	mu sync.Mutex
+	Snapshot
+}
+
+func (db *DB) count(update func(total *Snapshot)) {
+	db.totals.mu.Lock()
+	defer db.totals.mu.Unlock()
+	update(&db.totals.Snapshot)
+}
+
+// Snapshot returns the DB's state and totals.
+func (db *DB) Snapshot() Snapshot {
+	var now Snapshot
+	db.count(func(total *Snapshot) { now = *total })
+	now.MaxSessions = db.config.MaxSessions
+	now.InUse, now.Waiting = db.slots.usage()
+	return now
+}
+
+func (s *Session) opened(attempts int) {
+	s.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
+	s.db.log.DebugContext(s.ctx, "database session opened",
+		"waited", s.lease.waited, "took", time.Since(s.lease.started), "attempts", attempts, "read_only", s.opts.ReadOnly)
+}
+
+// ended counts how a session ended, and logs what went wrong in it.
+func (s *Session) ended(how outcome) {
+	s.db.count(func(total *Snapshot) {
+		switch how {
+		case committed:
+			total.Committed++
+		case rolledBack:
+			total.RolledBack++
+		case aborted:
+			total.Aborted++
+		}
+	})
+	if s.err != nil && !errors.Is(s.err, context.Canceled) {
+		s.logError(s.err)
+	}
+}
+
+// closed reports that the server has closed the session's connections (clean),
+// or that its close was not seen in time.
+func (s *Session) closed(how outcome, started time.Time, clean bool) {
+	if how != notOpened {
+		s.db.count(func(total *Snapshot) { total.Closed++ })
+		s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how,
+			"duration", started.Sub(s.lease.started), "close", time.Since(started))
+	}
+	if !clean {
+		s.db.count(func(total *Snapshot) { total.CloseTimeouts++ })
+		s.db.log.WarnContext(s.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
+	}
+}
+
+// openFailed gives up the slot of a session that could not be opened.
+func (s *Session) openFailed(err error) error {
+	s.db.count(func(total *Snapshot) { total.OpenErrors++ })
+	if !errors.Is(err, context.Canceled) {
+		s.logError(err)
+	}
+	go s.release(notOpened)
+	return err
+}
+
+func (s *Session) reject(err error) {
+	s.db.count(func(total *Snapshot) { total.Rejected++ })
+	s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
+}
+
+// logError logs what may be logged at any level; the server's own words, which
+// can quote data, only when the logger is at debug.
+func (s *Session) logError(err error) {
+	attrs := []slog.Attr{slog.String("error", Describe(err))}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))
+		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {
+			attrs = append(attrs, slog.String("message", pgErr.Message), slog.String("detail", pgErr.Detail))
+		}
+	}
+	s.db.log.LogAttrs(s.ctx, slog.LevelError, "database session error", attrs...)
+}

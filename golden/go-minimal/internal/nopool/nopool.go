@@ -1,0 +1,180 @@
+// Package nopool gives each unit of work a Postgres connection of its own and
+// closes it when the work ends. It is made for databases behind a session-mode
+// pooler (Supabase's Supavisor, PgBouncer), where the pooler is the pool and a
+// second pool in the client holds connections that other processes then lack.
+//
+// A session is one connection and one transaction:
+//
+//	first query   → slot → dial → BEGIN, timeouts and the query in one flight
+//	Commit        → COMMIT acknowledged
+//	afterwards    → Terminate → the server's close is seen → the slot is free
+//
+// The files read in that order: slots.go, dial.go, session.go, close.go.
+package nopool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Config says where the database is and how much of it may be used. All
+// durations except IdleInTransactionTimeout's and LockTimeout's zero, which
+// the server reads as "no limit", must be positive.
+type Config struct {
+	URL         string // postgres:// URL or keyword/value string, as libpq reads them
+	AppName     string // application_name, shown in pg_stat_activity
+	MaxSessions int    // connections that may exist at any instant, at least 1
+	MaxWaiting  int    // sessions that may queue for a slot; 0 refuses at once
+
+	SessionWait    time.Duration // the longest wait for a slot
+	ConnectTimeout time.Duration // from the first dial to the answer to BEGIN, retries included
+
+	StatementTimeout         time.Duration // per statement, enforced by the server
+	LockTimeout              time.Duration // per lock wait, enforced by the server
+	IdleInTransactionTimeout time.Duration // between statements, enforced by the server
+
+	AllowPlaintext bool // accept an sslmode below require when the host is this machine
+	AllowPlainAuth bool // without a verified certificate, accept methods other than SCRAM
+
+	Logger   *slog.Logger    // session events; nil discards them
+	DialFunc pgconn.DialFunc // nil dials with net.Dialer
+}
+
+// String keeps the URL, which holds a password, out of what is printed.
+func (c Config) String() string { return "nopool.Config for " + c.AppName }
+
+// GoString is String, for %#v.
+func (c Config) GoString() string { return c.String() }
+
+// LogValue is String, for slog.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// DB opens sessions. It holds no connection of its own.
+type DB struct {
+	config  Config
+	connect *pgx.ConnConfig // parsed once; copied for each dial
+	log     *slog.Logger
+	slots   *slots
+	guard   authGuard
+	totals  totals
+	address atomic.Uint32 // which of the host's addresses to dial
+
+	life  context.Context // ends when Close gives up waiting
+	abort context.CancelCauseFunc
+}
+
+// Open checks cfg and returns a DB. It does not touch the network: the first
+// session does. The error is a static text that never quotes the URL.
+func Open(cfg Config) (*DB, error) {
+	connect, err := ParseConfig(cfg.URL, cfg.AllowPlaintext, cfg.AllowPlainAuth)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.AppName != "" {
+		connect.RuntimeParams["application_name"] = cfg.AppName
+	}
+	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {
+		return nil, fmt.Errorf("%w: MaxSessions must be at least 1 and MaxWaiting at least 0", ErrConfiguration)
+	}
+	if cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout <= 0 {
+		return nil, fmt.Errorf("%w: SessionWait, ConnectTimeout and StatementTimeout must be positive", ErrConfiguration)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	db := &DB{config: cfg, connect: connect, log: cfg.Logger, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
+	db.life, db.abort = context.WithCancelCause(context.Background())
+	if !verified(connect) {
+		db.log.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
+	}
+	return db, nil
+}
+
+// TxOptions are the properties of a session's transaction. The zero value is a
+// read-write transaction at the server's default isolation level.
+type TxOptions struct {
+	ReadOnly  bool
+	Isolation pgx.TxIsoLevel
+}
+
+// Session returns a session that opens its connection at its first use, so one
+// that is never used costs nothing. The caller must end it with Commit or
+// Rollback. ctx is what the session's log lines are attributed to.
+func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
+	s := &Session{db: db, opts: opts, ctx: ctx}
+	s.life, s.cancel = context.WithCancelCause(db.life)
+	return s
+}
+
+// Run calls fn with a session of its own: committed when fn returns nil, rolled
+// back when it returns an error, panics, or ctx has ended by then; closed in
+// every case. It is the way to use the database outside a request. It returns
+// fn's error or Commit's.
+func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
+	s := db.Session(ctx, opts)
+	defer s.Rollback(ctx) // does nothing once Commit has ended the session
+	if err := fn(ctx, s); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.Commit(ctx)
+}
+
+// RunWithRetry is Run that runs the whole of fn again, at most three times in
+// all, when the server reports a serialization failure (40001) or a deadlock
+// (40P01). fn must have no effect outside its session. Every other error is
+// returned at once: after BEGIN nothing else is safe to repeat.
+func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
+	for attempt := 1; ; attempt++ {
+		err := db.Run(ctx, opts, fn)
+		var pgErr *pgconn.PgError
+		if attempt == 3 || !errors.As(err, &pgErr) || (pgErr.Code != "40001" && pgErr.Code != "40P01") {
+			return err
+		}
+		if err := pause(ctx, time.Duration(attempt)*50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// Close refuses new sessions, waits until those that exist have ended and the
+// server has closed their connections, and when ctx ends first cancels the
+// rest. It returns nil when no connection is left, else ctx's error.
+func (db *DB) Close(ctx context.Context) error {
+	idle := db.slots.close()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+	}
+	db.abort(ErrClosed)
+	select {
+	case <-idle:
+		return nil
+	case <-time.After(closeTimeout + time.Second):
+		return fmt.Errorf("close database: %d sessions still open: %w", db.Snapshot().InUse, context.Cause(ctx))
+	}
+}
+
+// pause sleeps for a random time up to limit ("full jitter", so that clients
+// refused together do not return together), or until ctx ends.
+func pause(ctx context.Context, limit time.Duration) error {
+	timer := time.NewTimer(rand.N(limit))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,131 @@
+package nopool
+
+import (
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// rows are the open rows of a session. While they are open the session takes
+// no other statement, and each call excludes the session's end.
+type rows struct {
+	pgx.Rows // nil for a batch
+	session  *Session
+	stop     func() // unbinds the statement's context
+	err      error  // misuse, which pgx's own Err knows nothing of
+}
+
+// enter admits one caller at a time, until the rows are closed.
+func (r *rows) enter() bool {
+	if !r.session.mu.TryLock() {
+		r.err = ErrSessionBusy
+		return false
+	}
+	return true
+}
+
+func (r *rows) Next() bool {
+	if !r.enter() {
+		return false
+	}
+	defer r.session.mu.Unlock()
+	if r.Rows.Next() {
+		return true
+	}
+	r.finish()
+	return false
+}
+
+func (r *rows) Scan(dest ...any) error {
+	if !r.enter() {
+		return ErrSessionBusy
+	}
+	defer r.session.mu.Unlock()
+	return r.session.failed(r.Rows.Scan(dest...))
+}
+
+func (r *rows) Values() ([]any, error) {
+	if !r.enter() {
+		return nil, ErrSessionBusy
+	}
+	defer r.session.mu.Unlock()
+	return r.Rows.Values()
+}
+
+func (r *rows) Close() {
+	if r.enter() {
+		defer r.session.mu.Unlock()
+		r.finish()
+	}
+}
+
+func (r *rows) Err() error {
+	if r.err != nil {
+		return r.err
+	}
+	return r.Rows.Err()
+}
+
+// Conn returns nil: the connection belongs to the session alone.
+func (r *rows) Conn() *pgx.Conn { return nil }
+
+// finish ends the rows; the caller holds the session's lock.
+func (r *rows) finish() {
+	if r.session.rows != r {
+		return
+	}
+	r.session.rows = nil
+	if r.Rows != nil {
+		r.Rows.Close()
+		r.session.failed(r.Rows.Err())
+	}
+	r.stop()
+}
+
+// row is the answer to QueryRow.
+type row struct {
+	rows pgx.Rows
+	err  error
+}
+
+func (r row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	defer r.rows.Close()
+	if !r.rows.Next() {
+		if err := r.rows.Err(); err != nil {
+			return err
+		}
+		return pgx.ErrNoRows
+	}
+	if err := r.rows.Scan(dest...); err != nil {
+		return err
+	}
+	r.rows.Close()
+	return r.rows.Err()
+}
+
+// batchResults keep the session busy until they are closed.
+type batchResults struct {
+	pgx.BatchResults
+	open *rows
+}
+
+func (b *batchResults) Close() error {
+	if !b.open.enter() {
+		return ErrSessionBusy
+	}
+	defer b.open.session.mu.Unlock()
+	err := b.open.session.failed(b.BatchResults.Close())
+	b.open.finish()
+	return err
+}
+
+// failedBatch answers every question with the error that prevented the batch.
+type failedBatch struct{ err error }
+
+func (b failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, b.err }
+func (b failedBatch) Query() (pgx.Rows, error)         { return nil, b.err }
+func (b failedBatch) QueryRow() pgx.Row                { return row{err: b.err} }
+func (b failedBatch) Close() error                     { return b.err }
+func (b failedBatch) Tx() pgx.Tx                       { return nil }

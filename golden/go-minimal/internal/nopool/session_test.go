@@ -1,0 +1,318 @@
+package nopool_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.org/team/tiny-shop/internal/localpg/pgtest"
+	"example.org/team/tiny-shop/internal/nopool"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// open returns a DB on a new database with the table t(n), and that database's
+// URL. When the test ends it wants no connection left.
+func open(t *testing.T, change func(*nopool.Config)) (*nopool.DB, string) {
+	t.Helper()
+	url := pgtest.Database(t)
+	return openAt(t, url, change), url
+}
+
+func openAt(t *testing.T, url string, change func(*nopool.Config)) *nopool.DB {
+	t.Helper()
+	config := nopool.Config{
+		URL: url, AppName: "test", MaxSessions: 4, MaxWaiting: 1000,
+		SessionWait: 30 * time.Second, ConnectTimeout: 10 * time.Second, StatementTimeout: 10 * time.Second,
+		LockTimeout: 5 * time.Second, IdleInTransactionTimeout: 10 * time.Second,
+		AllowPlaintext: true, AllowPlainAuth: true, // TEST_DATABASE_URL may be plaintext
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	if change != nil {
+		change(&config)
+	}
+	db, err := nopool.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := pgtest.Connections(t, url); n != 0 {
+			t.Errorf("%d connections left", n)
+		}
+	})
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "create table if not exists t (n int primary key)")
+		return err
+	}))
+	return db
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func insert(n int) func(context.Context, *nopool.Session) error {
+	return func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "insert into t values ($1)", n)
+		return err
+	}
+}
+
+// count returns how many rows a new session sees.
+func count(t *testing.T, db *nopool.DB) (n int) {
+	t.Helper()
+	must(t, db.Run(context.Background(), nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, s *nopool.Session) error {
+		return s.QueryRow(ctx, "select count(*) from t").Scan(&n)
+	}))
+	return n
+}
+
+func TestRunEnds(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	failure := errors.New("failure")
+	cancelled, cancel := context.WithCancel(t.Context())
+	tests := []struct {
+		name string
+		run  func() error
+		want error
+		rows int
+	}{
+		{"error", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				return errors.Join(insert(1)(ctx, s), failure)
+			})
+		}, failure, 0},
+		{"panic", func() (err error) {
+			defer func() { err = recover().(error) }()
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_ = insert(1)(ctx, s)
+				panic(failure)
+			})
+		}, failure, 0},
+		{"Goexit", func() error {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+					_ = insert(1)(ctx, s)
+					runtime.Goexit()
+					return nil
+				})
+			}()
+			<-done
+			return nil
+		}, nil, 0},
+		{"cancelled at the end", func() error {
+			return db.Run(cancelled, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				defer cancel()
+				return insert(1)(ctx, s)
+			})
+		}, context.Canceled, 0},
+		{"statement failed and ignored", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, _ = s.Exec(ctx, "select 1/0")
+				return nil
+			})
+		}, nopool.ErrRolledBack, 0},
+		{"rows left open", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				rows, err := s.Query(ctx, "select generate_series(1, 10000000)")
+				if err == nil {
+					rows.Next()
+				}
+				return err
+			})
+		}, nopool.ErrSessionBusy, 0},
+		{"never used", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(context.Context, *nopool.Session) error { return nil })
+		}, nil, 0},
+		{"success", func() error { return db.Run(t.Context(), nopool.TxOptions{}, insert(1)) }, nil, 1},
+	}
+	for _, test := range tests {
+		if err := test.run(); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
+		}
+		if n := count(t, db); n != test.rows {
+			t.Errorf("%s: %d rows, want %d", test.name, n, test.rows)
+		}
+	}
+}
+
+func TestSessionAfterItsEnd(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	for _, end := range []func(*nopool.Session, context.Context) error{(*nopool.Session).Commit, (*nopool.Session).Rollback} {
+		session := db.Session(t.Context(), nopool.TxOptions{})
+		_, err := session.Exec(t.Context(), "select 1")
+		must(t, err)
+		must(t, end(session, t.Context()))
+		must(t, session.Rollback(t.Context()))
+		if _, err := session.Exec(t.Context(), "select 1"); !errors.Is(err, nopool.ErrSessionDone) {
+			t.Errorf("a statement after the end: %v", err)
+		}
+		if err := session.Commit(t.Context()); !errors.Is(err, nopool.ErrSessionDone) {
+			t.Errorf("a commit after the end: %v", err)
+		}
+	}
+}
+
+// TestTwoGoroutines wants a clear error, under the race detector, where two
+// goroutines share a session, and a session that still ends.
+func TestTwoGoroutines(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	var wg sync.WaitGroup
+	var busy, others sync.Map
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				var n int
+				switch err := session.QueryRow(t.Context(), "select 1").Scan(&n); {
+				case errors.Is(err, nopool.ErrSessionBusy):
+					busy.Store(err.Error(), true)
+				case err != nil:
+					others.Store(err.Error(), true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	others.Range(func(err, _ any) bool { t.Error(err); return true })
+	if _, any := busy.Load(nopool.ErrSessionBusy.Error()); !any {
+		t.Error("no call was refused")
+	}
+	must(t, session.Rollback(t.Context()))
+}
+
+// TestRollbackCancels wants Rollback to end a session that another goroutine
+// still uses, and not to wait for its statement.
+func TestRollbackCancels(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	failed := make(chan error)
+	go func() {
+		_, err := session.Exec(context.Background(), "select pg_sleep(9)")
+		failed <- err
+	}()
+	time.Sleep(300 * time.Millisecond)
+	started := time.Now()
+	_ = session.Rollback(t.Context())
+	if err := <-failed; err == nil || time.Since(started) > 5*time.Second {
+		t.Errorf("the statement ended with %v after %v", err, time.Since(started))
+	}
+}
+
+func TestFirstUse(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	ctx := t.Context()
+	uses := map[string]func(s *nopool.Session) error{
+		"several commands": func(s *nopool.Session) error {
+			_, err := s.Exec(ctx, "create temp table a (n int); insert into a values (1)")
+			return err
+		},
+		"option of pgx": func(s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select $1::int", pgx.QueryExecModeDescribeExec, 1)
+			return err
+		},
+		"named arguments": func(s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select @n::int", pgx.NamedArgs{"n": 1})
+			return err
+		},
+		"batch": func(s *nopool.Session) error {
+			batch := &pgx.Batch{}
+			batch.Queue("select $1::int", 1)
+			return s.SendBatch(ctx, batch).Close()
+		},
+		"copy": func(s *nopool.Session) error {
+			_, err := s.CopyFrom(ctx, pgx.Identifier{"t"}, []string{"n"}, pgx.CopyFromRows([][]any{{100}}))
+			return err
+		},
+		"nothing": func(s *nopool.Session) error { _, err := s.Exec(ctx, "-- nothing"); return err },
+	}
+	for name, use := range uses {
+		session := db.Session(ctx, nopool.TxOptions{})
+		if err := use(session); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var timeout string
+		if err := session.QueryRow(ctx, "select current_setting('statement_timeout')").Scan(&timeout); err != nil || timeout != "10s" {
+			t.Errorf("%s: statement_timeout is %q (%v), want 10s", name, timeout, err)
+		}
+		if err := session.Commit(ctx); err != nil {
+			t.Errorf("%s: commit: %v", name, err)
+		}
+	}
+	if n := count(t, db); n != 1 {
+		t.Errorf("%d rows, want the one that was copied", n)
+	}
+}
+
+// TestFailedFirstStatement wants the transaction that came with it to be open
+// and to end in ROLLBACK.
+func TestFailedFirstStatement(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	before := db.Snapshot()
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	if _, err := session.Exec(t.Context(), "select 1/0"); err == nil {
+		t.Fatal("a division by zero succeeded")
+	}
+	must(t, session.Rollback(t.Context()))
+	if after := db.Snapshot(); after.RolledBack != before.RolledBack+1 || after.Aborted != before.Aborted {
+		t.Errorf("counted %+v", after)
+	}
+}
+
+// TestLongFirstStatement wants ConnectTimeout to bound the answer to BEGIN, not
+// the statement that travels with it.
+func TestLongFirstStatement(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, func(c *nopool.Config) { c.ConnectTimeout = 2 * time.Second })
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select pg_sleep(2.5)")
+		return err
+	}))
+}
+
+func TestRunWithRetry(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, insert(0)))
+	calls := 0
+	err := db.RunWithRetry(t.Context(), nopool.TxOptions{Isolation: pgx.Serializable}, func(ctx context.Context, s *nopool.Session) error {
+		var n int
+		if err := s.QueryRow(ctx, "select count(*) from t").Scan(&n); err != nil {
+			return err
+		}
+		if calls++; calls == 1 { // somebody else changes what was read
+			must(t, db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, err := s.Exec(ctx, "update t set n = 50")
+				return err
+			}))
+		}
+		_, err := s.Exec(ctx, "update t set n = n + 1")
+		return err
+	})
+	if err != nil || calls != 2 {
+		t.Errorf("%v after %d calls, want success at the second", err, calls)
+	}
+}

@@ -1,0 +1,121 @@
+package nopool
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestSlotsServeInOrder(t *testing.T) {
+	t.Parallel()
+	s := newSlots(1, 10)
+	if err := s.acquire(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	order := make(chan int, 5)
+	for i := range 5 {
+		go func() {
+			if err := s.acquire(context.Background(), 10*time.Second); err == nil {
+				order <- i
+				s.release()
+			}
+		}()
+		waitFor(t, func() bool { _, waiting := s.usage(); return waiting == i+1 })
+	}
+	s.release()
+	for i := range 5 {
+		if got := <-order; got != i {
+			t.Fatalf("waiter %d was served in place %d", got, i)
+		}
+	}
+}
+
+func TestSlotsRefuse(t *testing.T) {
+	t.Parallel()
+	s := newSlots(1, 1)
+	if err := s.acquire(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.acquire(t.Context(), time.Millisecond); !errors.Is(err, ErrBusy) {
+		t.Errorf("after the wait: %v, want ErrBusy", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error)
+	go func() { waited <- s.acquire(ctx, time.Minute) }()
+	waitFor(t, func() bool { _, waiting := s.usage(); return waiting == 1 })
+	if err := s.acquire(t.Context(), time.Minute); !errors.Is(err, ErrBusy) {
+		t.Errorf("with a full queue: %v, want ErrBusy at once", err)
+	}
+	cancel()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled in the queue: %v", err)
+	}
+	if inUse, waiting := s.usage(); inUse != 1 || waiting != 0 {
+		t.Errorf("%d in use and %d waiting, want 1 and 0", inUse, waiting)
+	}
+}
+
+func TestSlotsClose(t *testing.T) {
+	t.Parallel()
+	s := newSlots(1, 10)
+	if err := s.acquire(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan error, 3)
+	for range 3 {
+		go func() { waited <- s.acquire(context.Background(), time.Minute) }()
+	}
+	waitFor(t, func() bool { _, waiting := s.usage(); return waiting == 3 })
+	idle := s.close()
+	if err := s.acquire(t.Context(), time.Minute); !errors.Is(err, ErrClosed) {
+		t.Errorf("after close: %v, want ErrClosed", err)
+	}
+	select {
+	case <-idle:
+		t.Fatal("idle while a slot is in use")
+	default:
+	}
+	s.release()
+	for range 3 {
+		if err := <-waited; !errors.Is(err, ErrClosed) {
+			t.Errorf("waiter after close: %v, want ErrClosed", err)
+		}
+	}
+	<-idle
+}
+
+// TestSlotsUnderRace wants every slot back after waiters that give up at the
+// moment they are served.
+func TestSlotsUnderRace(t *testing.T) {
+	t.Parallel()
+	s := newSlots(2, 100)
+	done := make(chan struct{})
+	for range 50 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for range 50 {
+				if s.acquire(context.Background(), 50*time.Microsecond) == nil {
+					s.release()
+				}
+			}
+		}()
+	}
+	for range 50 {
+		<-done
+	}
+	if inUse, waiting := s.usage(); inUse != 0 || waiting != 0 {
+		t.Errorf("%d in use and %d waiting at the end", inUse, waiting)
+	}
+}
+
+func waitFor(t *testing.T, condition func() bool) {
+	t.Helper()
+	for range 1000 {
+		if condition() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal("waited in vain")
+}

@@ -1,0 +1,221 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"example.org/team/tiny-shop/internal/localpg/pgtest"
+	"example.org/team/tiny-shop/internal/localpg/standin"
+	"example.org/team/tiny-shop/internal/nopool"
+)
+
+// query is a handler of one statement.
+func query(sql string) func(http.ResponseWriter, *http.Request, *nopool.Session) error {
+	return func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		_, err := s.Exec(r.Context(), sql)
+		return err
+	}
+}
+
+// oneDial refuses every attempt and counts them: no fallback to plaintext, to
+// another address of the host, or to another host.
+func oneDial(t *T) {
+	for _, options := range []standin.Options{{}, {TLS: true}} {
+		options.OnStartup = func(n int) *pgproto3.ErrorResponse {
+			if n%4 != 0 {
+				return fulls[0]
+			}
+			return nil
+		}
+		pooler := standin.Start(t, options)
+		b := on(t, strings.Replace(pooler.URL(), "verify-full", "prefer", 1))
+		for range 3 {
+			if err := b.run("select 1"); err != nil {
+				t.Errorf("session: %v", err)
+			}
+		}
+		c := b.db.Snapshot()
+		if n := pooler.Stats().Dials; n != 12 || c.Dials != 12 || c.OpenRetries != 9 {
+			t.Errorf("12 attempts made %d connections; counted: %d dials, %d retries", n, c.Dials, c.OpenRetries)
+		}
+	}
+	for _, url := range []string{
+		"postgres://u:p@a.example.com,b.example.com/d?sslmode=require",
+		"host=a.example.com,b.example.com user=u sslmode=require",
+		"postgres://u:p@a.example.com:1,a.example.com:2/d?sslmode=require",
+	} {
+		if nopool.CheckURL(url, false) == nil {
+			t.Errorf("a URL of several hosts was accepted: %s", url)
+		}
+	}
+}
+
+// slotHeld wants the slot of a session back when the server has closed its
+// connection, and the response long before.
+func slotHeld(t *T) {
+	const lag = 400 * time.Millisecond
+	b := on(t, standin.Start(t, standin.Options{ReleaseLag: lag}).URL(), func(o *benchOptions) { o.MaxSessions = 1 })
+	b.handle("POST /", query("insert into t"))
+	if a := b.want(200, "POST", "/"); a.took >= lag {
+		t.Errorf("the response waited %v for the server's close", a.took)
+	}
+	if b.db.Snapshot().InUse != 1 {
+		t.Errorf("the slot is free before the server has closed")
+	}
+	began := time.Now()
+	if err := b.run("select 1"); err != nil || time.Since(began) < lag/2 {
+		t.Errorf("the next session came after %v: %v", time.Since(began), err)
+	}
+	if peak := b.relay.peak.Load(); peak != 1 {
+		t.Errorf("%d connections at once over a cap of 1", peak)
+	}
+}
+
+// slotHeldForCancel goes away during a statement. pgx then dials again to
+// cancel it: until that is done, the slot is taken.
+func slotHeldForCancel(t *T) {
+	const lag = 400 * time.Millisecond
+	var dials atomic.Int32
+	pooler := standin.Start(t, standin.Options{OnStatement: sleepy})
+	b := on(t, pooler.URL(), func(o *benchOptions) {
+		o.MaxSessions = 1
+		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dials.Add(1) == 2 {
+				time.Sleep(lag)
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	_ = b.db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select pg_sleep(20)")
+		return err
+	})
+	if !within(5*time.Second, func() bool { return b.db.Snapshot().InUse == 0 }) || time.Since(began) < lag {
+		t.Errorf("the slot was free after %v, with the cancel under way", time.Since(began))
+	}
+	if n := pooler.Stats().CancelRequests; n != 1 {
+		t.Errorf("%d cancel requests arrived", n)
+	}
+	b.wantNoneLeft()
+}
+
+// kindEnds wants every session to end its transaction itself, and a pooler to
+// keep its backend for that. The exception is a statement cut in flight, which
+// is counted.
+func kindEnds(t *T) {
+	pooler := standin.Start(t, standin.Options{OnStatement: sleepy})
+	b := on(t, pooler.URL())
+	b.handleFailures()
+	b.handle("GET /", query("select 1"))
+	b.want(200, "GET", "/")
+	for _, f := range failures {
+		if f.name != "gone" {
+			b.fail(f.name, f.status)
+		}
+	}
+	b.wantNoneLeft()
+	for _, conn := range pooler.Conns() {
+		if conn.Status != 'I' || conn.End != standin.Terminated {
+			t.Errorf("connection %d ended by %q with its transaction %c after %q", conn.N, conn.End, conn.Status, conn.Statements)
+		}
+	}
+	if n := b.db.Snapshot().Aborted; n != 0 {
+		t.Errorf("%d counted as aborted", n)
+	}
+	b.fail("gone", 0)
+	b.wantNoneLeft()
+	if n := b.db.Snapshot().Aborted; n != 1 {
+		t.Errorf("a statement cut in flight: %d counted as aborted", n)
+	}
+
+	warm := real(t, func(o *benchOptions) { o.bouncer = &pgtest.PgBouncerOptions{PoolSize: 5} })
+	backends := map[int]bool{}
+	for i := range 8 {
+		var pid int
+		err := warm.db.Run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			if err := s.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid); err != nil || i%2 == 0 {
+				return err
+			}
+			return errors.New("roll back")
+		})
+		if err != nil && err.Error() != "roll back" {
+			t.Errorf("session: %v", err)
+		}
+		backends[pid] = true
+		warm.wantNoneLeft()
+	}
+	if len(backends) != 1 {
+		t.Errorf("8 sessions in turn used %d backends of the pooler", len(backends))
+	}
+}
+
+// retries counts how often a function runs.
+func retries(t *T) {
+	for _, c := range []struct {
+		code       string
+		fails      int32 // so many times
+		plain, ask int32 // runs wanted of Run and of RunWithRetry
+	}{
+		{"40001", 1, 1, 2}, {"40P01", 2, 1, 3}, {"40001", 99, 1, 3}, {"23505", 99, 1, 1}, {"", 99, 1, 1}, // "": the connection is lost
+	} {
+		var left, runs atomic.Int32
+		pooler := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+			if strings.HasPrefix(sql, "update") && left.Add(-1) >= 0 {
+				if r.Drop = c.code == ""; !r.Drop {
+					r.Error = standin.Error(c.code, "again")
+				}
+			}
+			return r
+		}})
+		b := on(t, pooler.URL())
+		once := func(ctx context.Context, s *nopool.Session) error {
+			runs.Add(1)
+			_, err := s.Exec(ctx, "update t")
+			return err
+		}
+		left.Store(c.fails)
+		if err := b.db.Run(context.Background(), nopool.TxOptions{}, once); err == nil || runs.Load() != c.plain {
+			t.Errorf("%q: Run ran it %d times: %v", c.code, runs.Load(), err)
+		}
+		left.Store(c.fails)
+		runs.Store(0)
+		err := b.db.RunWithRetry(context.Background(), nopool.TxOptions{}, once)
+		if (err == nil) != (c.fails < 3) || runs.Load() != c.ask {
+			t.Errorf("%q: RunWithRetry ran it %d times, want %d: %v", c.code, runs.Load(), c.ask, err)
+		}
+		b.wantNoneLeft()
+	}
+}
+
+// roundTrips counts how often the client had to wait for an answer: start-up,
+// SASL, SASL, BEGIN with the statement, COMMIT, Terminate.
+func roundTrips(t *T) {
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
+	b := on(t, pooler.URL())
+	b.handle("GET /{id}", func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		_, err := s.Exec(r.Context(), "select $1::text", r.PathValue("id"))
+		return err
+	})
+	b.handle("POST /", query("insert into t"))
+	b.want(200, "GET", "/some")
+	b.want(200, "POST", "/")
+	b.wantNoneLeft()
+	for _, conn := range pooler.Conns() {
+		if conn.Bursts > 6 {
+			t.Errorf("%d bursts for %q", conn.Bursts, conn.Statements)
+		}
+	}
+	if len(pooler.Conns()) != 2 {
+		t.Errorf("%d connections", len(pooler.Conns()))
+	}
+}

@@ -1,0 +1,278 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.org/team/tiny-shop/internal/config"
+	"example.org/team/tiny-shop/internal/nopool"
+)
+
+// Why a rule cannot be checked against a database that is in use. The tests
+// check it on databases of their own.
+const (
+	needsSource  = "needs the source"
+	wouldWrite   = "would write"
+	wouldDisturb = "needs servers of its own"
+)
+
+var notLive = map[string]string{
+	"NP03": needsSource, "NP14": needsSource, "NP15": needsSource,
+	"NP02": wouldWrite, "NP05": wouldWrite, "NP06": wouldWrite, "NP07": wouldWrite,
+	"NP19": wouldWrite, "NP29": wouldWrite, "NP30": wouldWrite,
+}
+
+// liveCheck looks at one rule. It returns what it saw, or why the rule does
+// not hold there.
+type liveCheck struct {
+	rule string
+	run  func(context.Context, *live) (string, error)
+}
+
+// liveChecks run in this order: what the first finds out, the others use, and
+// what all of them left behind is looked at last.
+var liveChecks = []liveCheck{
+	{"NP09", answers},
+	{"NP01", distinct},
+	{"NP12", encrypted},
+	{"NP13", timeouts},
+	{"NP16", explicit},
+	{"NP18", lazy},
+	{"NP23", ended},
+	{"NP04", closed},
+	{"NP11", monitored},
+}
+
+// checkTimeout bounds one check, beside the bounds of the sessions it uses.
+const checkTimeout = 20 * time.Second
+
+// Live checks what can be seen of the rules in the database that cfg names. It
+// opens at most two sessions at a time, only reads, and leaves nothing behind.
+// Failures are in the report, where every rule that it could not look at says
+// why not.
+func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
+	r := NewReport("self-verification of "+cfg.AppName+" against its database\n"+
+		"what could not run here runs in go test -v ./internal/verify", wouldDisturb)
+	for rule, reason := range notLive {
+		r.Set(rule, StatusNotRun, reason)
+	}
+	l, err := newLive(cfg, logger)
+	if err != nil { // the URL, or what it asks for, is not acceptable
+		r.Set("NP12", StatusFailed, err.Error())
+		return r
+	}
+	defer func() {
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+		defer cancel()
+		_ = l.db.Close(bounded) // ends what a failed check may have left; NP04 has reported on it
+	}()
+	for _, check := range liveChecks {
+		if err != nil {
+			r.Set(check.rule, StatusNotRun, "the database could not be reached")
+			continue
+		}
+		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
+		seen, failure := check.run(bounded, l)
+		cancel()
+		if failure != nil {
+			r.Set(check.rule, StatusFailed, nopool.Describe(failure))
+		} else {
+			r.Set(check.rule, StatusPassed, seen)
+		}
+		if check.rule == "NP09" {
+			err = failure // nothing else can be seen either
+		}
+	}
+	return r
+}
+
+// answers opens the first session: the version, and whether a pooler is
+// between here and there.
+func answers(ctx context.Context, l *live) (seen string, err error) {
+	var version, port string // of all answers the text, as every server gives it
+	err = l.read(ctx, "select version(), coalesce(inet_client_port()::text, '')", &version, &port)
+	if err != nil {
+		return "", err
+	}
+	l.mu.Lock()
+	l.direct = l.local[port]
+	l.mu.Unlock()
+	version, _, _ = strings.Cut(version, " on ")
+	if !l.direct {
+		return version + ", through a pooler or a proxy", nil
+	}
+	return version + ", directly", nil
+}
+
+// distinct wants a connection of its own for each session: two at the same
+// time, where the settings admit two, and one after them.
+func distinct(ctx context.Context, l *live) (seen string, err error) {
+	const whoAmI = "select pg_backend_pid()::text"
+	before, _ := l.connections()
+	retries := l.db.Snapshot().OpenRetries
+	pids := make([]string, 3)
+	want := 2
+	err = l.db.Run(ctx, readOnly, func(ctx context.Context, s *nopool.Session) error {
+		err := s.QueryRow(ctx, whoAmI).Scan(&pids[0])
+		if err == nil && l.cfg.DB.MaxSessions > 1 {
+			want = 3
+			err = l.read(ctx, whoAmI, &pids[1])
+		}
+		return err
+	})
+	if err == nil {
+		err = l.read(ctx, whoAmI, &pids[2])
+	}
+	after, _ := l.connections()
+	switch dials := after - before - int(l.db.Snapshot().OpenRetries-retries); {
+	case err != nil:
+		return "", err
+	case dials != want:
+		return "", fmt.Errorf("%d sessions dialled %d times", want, dials)
+	case pids[0] == pids[1], l.direct && (pids[2] == pids[0] || pids[2] == pids[1]): // a pooler may give a backend again
+		return "", errors.New("two sessions had the same connection")
+	}
+	return fmt.Sprintf("%d sessions, %d connections", want, want), nil
+}
+
+// encrypted looks at what the engine insists on, and at the server's own view
+// where the server is what answers.
+func encrypted(ctx context.Context, l *live) (seen string, err error) {
+	parsed, err := nopool.ParseConfig(l.cfg.DB.URL, l.cfg.DB.AllowPlaintext, l.cfg.DB.AllowPlainAuth)
+	if err != nil {
+		return "", err
+	}
+	if parsed.TLSConfig == nil {
+		return "plaintext, which APP_ENV=local allows to this machine", nil
+	}
+	seen = "TLS"
+	if l.direct {
+		var on string
+		err = l.read(ctx, "select ssl::text, coalesce(version, '') from pg_stat_ssl where pid = pg_backend_pid()", &on, &seen)
+		if err != nil {
+			return "", err
+		}
+		if on != "true" {
+			return "", errors.New("the server says that the connection is not encrypted")
+		}
+	}
+	if parsed.TLSConfig.InsecureSkipVerify && parsed.TLSConfig.VerifyPeerCertificate == nil {
+		return seen + "; the certificate is not verified: set sslmode=verify-full and sslrootcert", nil
+	}
+	return seen + ", certificate verified", nil
+}
+
+// timeouts compares what is in force inside a session with the settings.
+func timeouts(ctx context.Context, l *live) (seen string, err error) {
+	const inForce = "select string_agg(setting, ' ' order by name) from pg_settings where name in " +
+		"('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout')"
+	if err := l.read(ctx, inForce, &seen); err != nil {
+		return "", err
+	}
+	c := l.cfg.DB
+	want := fmt.Sprint(c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds())
+	if seen != want {
+		return "", fmt.Errorf("idle in transaction, lock and statement are %s ms, not %s ms", seen, want)
+	}
+	for name, bound := range map[string]time.Duration{
+		"connect": c.ConnectTimeout, "session wait": c.SessionWait,
+		"request": l.cfg.RequestTimeout, "shutdown": l.cfg.ShutdownTimeout,
+	} {
+		if bound <= 0 {
+			return "", fmt.Errorf("the %s timeout is not set", name)
+		}
+	}
+	return "idle in transaction, lock, statement: " + seen + " ms", nil
+}
+
+// explicit wants the transaction to be one, and of the kind that was asked for.
+func explicit(ctx context.Context, l *live) (string, error) {
+	var kind, isolation string
+	var began [2]string
+	opts := nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}
+	err := l.db.Run(ctx, opts, func(ctx context.Context, s *nopool.Session) error {
+		const about = "select now()::text, current_setting('transaction_read_only'), current_setting('transaction_isolation')"
+		err := s.QueryRow(ctx, about).Scan(&began[0], &kind, &isolation)
+		if err == nil {
+			err = s.QueryRow(ctx, "select now()::text").Scan(&began[1])
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case kind != "on" || isolation != string(pgx.RepeatableRead):
+		return "", fmt.Errorf("asked for read only and repeatable read, got %s and %s", kind, isolation)
+	case began[0] != began[1]:
+		return "", errors.New("two statements of one session ran in two transactions")
+	}
+	return "one transaction, read only and isolation as asked for", nil
+}
+
+// lazy wants a session that is never used to cost nothing.
+func lazy(ctx context.Context, l *live) (string, error) {
+	before, _ := l.connections()
+	err := l.db.Session(ctx, readOnly).Commit(ctx)
+	if after, _ := l.connections(); after != before {
+		err = errors.Join(err, fmt.Errorf("a session without a query dialled %d times", after-before))
+	}
+	return "a session without a query does not dial", err
+}
+
+// ended wants each session so far to have ended its transaction itself.
+func ended(_ context.Context, l *live) (string, error) {
+	c := l.db.Snapshot()
+	if c.Committed+c.RolledBack != c.Opened {
+		return "", fmt.Errorf("%d sessions, %d ended by COMMIT or ROLLBACK", c.Opened, c.Committed+c.RolledBack)
+	}
+	return fmt.Sprintf("%d sessions ended by COMMIT or ROLLBACK", c.Opened), nil
+}
+
+// closed wants none of the connections to be left: here, and in the server's
+// own list where that shows them under this run's name.
+func closed(ctx context.Context, l *live) (string, error) {
+	for l.db.Snapshot().InUse > 0 && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if c := l.db.Snapshot(); c.InUse > 0 || c.CloseTimeouts > 0 {
+		return "", fmt.Errorf("%d sessions are open, the close of %d was not seen", c.InUse, c.CloseTimeouts)
+	}
+	if _, open := l.connections(); open > 0 {
+		return "", fmt.Errorf("%d connections are open here", open)
+	}
+	if !l.direct {
+		return "none here; what the pooler keeps is its own", nil
+	}
+	const others = "select count(*)::text from pg_stat_activity where pid <> pg_backend_pid() and application_name = " +
+		"(select application_name from pg_stat_activity where pid = pg_backend_pid())"
+	var left string
+	if err := l.read(ctx, others, &left); err != nil {
+		return "", err
+	}
+	if left != "0" {
+		return "", fmt.Errorf("the server counts %s connections", left)
+	}
+	return "none here, none at the server", nil
+}
+
+// monitored wants the sessions so far in the counters and in the log.
+func monitored(_ context.Context, l *live) (string, error) {
+	dials, _ := l.connections()
+	if c := l.db.Snapshot(); c.Opened == 0 || int(c.Dials) != dials {
+		return "", fmt.Errorf("%d dials, %d counted; %d sessions counted", dials, c.Dials, c.Opened)
+	}
+	for _, message := range []string{"database session opened", "database session closed"} {
+		if _, ok := l.logged.Load(message); !ok {
+			return "", fmt.Errorf("no log line %q", message)
+		}
+	}
+	return "counters and log lines", nil
+}
+
+var readOnly = nopool.TxOptions{ReadOnly: true}
