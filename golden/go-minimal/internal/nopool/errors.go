@@ -176,9 +176,10 @@ func IsAuthentication(err error) bool {
 		strings.Contains(pgErr.Message, "authentication failed") || strings.Contains(pgErr.Message, "ECIRCUITBREAKER"))
 }
 
-// connectionLost reports whether err left the connection unusable, as opposed
-// to an error that the server answered with.
+// connectionLost reports whether err leaves open what became of the statement,
+// as opposed to an error that the server answered with. 25P03 is an answer too:
+// the server had waited too long for a statement and ended the session.
 func connectionLost(err error) bool {
-	var pgErr *pgconn.PgError
-	return !errors.As(err, &pgErr) || slices.Contains(fatal, pgErr.SeverityUnlocalized)
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return !ok || slices.Contains(fatal, pgErr.SeverityUnlocalized) && pgErr.Code != "25P03"
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/nopool"
@@ -291,6 +292,20 @@ func TestLongFirstStatement(t *testing.T) {
 		_, err := s.Exec(ctx, "select pg_sleep(2.5)")
 		return err
 	}))
+}
+
+// TestIdleTooLong wants a session that the server ended, because it sat idle,
+// to be known as rolled back.
+func TestIdleTooLong(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, func(c *nopool.Config) { c.IdleInTransactionTimeout = 200 * time.Millisecond })
+	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		defer time.Sleep(time.Second)
+		return insert(1)(ctx, s)
+	})
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "25P03" || errors.Is(err, nopool.ErrOutcomeUnknown) {
+		t.Errorf("committed after too long a pause: %v, want 25P03", err)
+	}
 }
 
 func TestRunWithRetry(t *testing.T) {

@@ -130,6 +130,8 @@ type answer struct {
 
 // do sends a request, with headers given as name and value in turn.
 func (b *bench) do(ctx context.Context, method, path string, headers ...string) (a answer) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second) // a service that hangs must not take the report with it
+	defer cancel()
 	started := time.Now()
 	defer func() { a.took = time.Since(started) }()
 	request, err := http.NewRequestWithContext(ctx, method, b.http.URL+path, nil)
