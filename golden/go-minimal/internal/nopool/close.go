@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,9 +49,15 @@ type lease struct {
 	started time.Time     // of the wait for the slot
 	waited  time.Duration // for the slot
 
-	mu        sync.Mutex
-	endpoints []*endpoint
-	cleanups  []<-chan struct{} // of the connections that were open
+	mu     sync.Mutex
+	ends   []<-chan struct{} // each closed when a connection is gone, or pgx has cleaned up after one
+	forced atomic.Bool       // one of them was given up before the server had closed it
+}
+
+func (l *lease) add(end <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ends = append(l.ends, end)
 }
 
 func (l *lease) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -62,19 +69,15 @@ func (l *lease) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	e := &endpoint{Conn: conn, gone: make(chan struct{})}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.endpoints = append(l.endpoints, e)
+	e := &endpoint{Conn: conn, lease: l, gone: make(chan struct{})}
+	l.add(e.gone)
 	return e, nil
 }
 
 // hangUp sends Terminate, unless the connection is closed already. It returns
 // without waiting for the server.
 func (l *lease) hangUp(conn *pgx.Conn) {
-	l.mu.Lock()
-	l.cleanups = append(l.cleanups, conn.PgConn().CleanupDone())
-	l.mu.Unlock()
+	l.add(conn.PgConn().CleanupDone())
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // the endpoint knows when the server has closed
@@ -85,29 +88,17 @@ func (l *lease) hangUp(conn *pgx.Conn) {
 func (l *lease) closed(limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	l.mu.Lock()
-	waits := l.cleanups // first: a cleanup may dial
-	l.mu.Unlock()
-	for done := 0; ; {
-		for _, wait := range waits {
-			select {
-			case <-wait:
-			case <-timer.C:
-				return false
-			}
-		}
+	for i := 0; ; i++ { // a clean-up that is waited for may dial and add one more
 		l.mu.Lock()
-		waits = nil
-		for ; done < len(l.endpoints); done++ {
-			waits = append(waits, l.endpoints[done].gone)
-		}
-		clean := true
-		for _, e := range l.endpoints {
-			clean = clean && !e.forced.Load()
-		}
+		ends := l.ends
 		l.mu.Unlock()
-		if len(waits) == 0 {
-			return clean
+		if i == len(ends) {
+			return !l.forced.Load()
+		}
+		select {
+		case <-ends[i]:
+		case <-timer.C:
+			return false
 		}
 	}
 }
@@ -116,27 +107,28 @@ func (l *lease) closed(limit time.Duration) bool {
 // channel is closed when the other side has closed too.
 type endpoint struct {
 	net.Conn
+	lease   *lease
 	closing atomic.Bool
-	forced  atomic.Bool // given up waiting for the other side
 	gone    chan struct{}
 }
 
 func (e *endpoint) Close() error {
-	if e.closing.Swap(true) {
-		return nil
+	if !e.closing.Swap(true) {
+		go e.awaitClose()
 	}
-	go func() {
-		defer close(e.gone)
-		defer e.Conn.Close()
-		if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
-			_ = half.CloseWrite() // wakes a server that waits for us
-		}
-		_ = e.Conn.SetReadDeadline(time.Now().Add(closeTimeout))
-		_, err := io.Copy(io.Discard, e.Conn)
-		var timeout net.Error
-		e.forced.Store(errors.As(err, &timeout) && timeout.Timeout())
-	}()
 	return nil
+}
+
+func (e *endpoint) awaitClose() {
+	defer close(e.gone)
+	defer e.Conn.Close()
+	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // wakes a server that waits for us
+	}
+	_ = e.Conn.SetReadDeadline(time.Now().Add(closeTimeout))
+	if _, err := io.Copy(io.Discard, e.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		e.lease.forced.Store(true)
+	}
 }
 
 // SetDeadline is ignored once the endpoint waits for the other side: pgx resets

@@ -25,9 +25,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Config says where the database is and how much of it may be used. All
-// durations except IdleInTransactionTimeout's and LockTimeout's zero, which
-// the server reads as "no limit", must be positive.
+// Config says where the database is and how much of it may be used. Durations
+// must be positive; a zero LockTimeout or IdleInTransactionTimeout is none.
 type Config struct {
 	URL         string // postgres:// URL or keyword/value string, as libpq reads them
 	AppName     string // application_name, shown in pg_stat_activity
@@ -137,8 +136,8 @@ func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Conte
 func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	for attempt := 1; ; attempt++ {
 		err := db.Run(ctx, opts, fn)
-		var pgErr *pgconn.PgError
-		if attempt == 3 || !errors.As(err, &pgErr) || (pgErr.Code != "40001" && pgErr.Code != "40P01") {
+		pgErr, ok := errors.AsType[*pgconn.PgError](err)
+		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") {
 			return err
 		}
 		if err := pause(ctx, time.Duration(attempt)*50*time.Millisecond); err != nil {

@@ -43,14 +43,6 @@ func (r *rows) Scan(dest ...any) error {
 	return r.session.failed(r.Rows.Scan(dest...))
 }
 
-func (r *rows) Values() ([]any, error) {
-	if !r.enter() {
-		return nil, ErrSessionBusy
-	}
-	defer r.session.mu.Unlock()
-	return r.Rows.Values()
-}
-
 func (r *rows) Close() {
 	if r.enter() {
 		defer r.session.mu.Unlock()
