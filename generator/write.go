@@ -35,6 +35,7 @@ func (e *InTheWayError) Error() string {
 // folder that holds nothing or only .git. Otherwise the error is an
 // *InTheWayError, or says why dir cannot be looked at.
 func CheckTarget(dir string) error {
+	dir = filepath.Clean(dir) // as it is written to: "missing/../x" is x
 	info, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

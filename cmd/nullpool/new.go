@@ -113,6 +113,7 @@ func runNew(ctx context.Context, opts *newOptions) error {
 	if dir == "" {
 		dir = plan.Answers.Name()
 	}
+	dir = filepath.Clean(dir)
 	if opts.plan {
 		if err := generator.CheckTarget(dir); err != nil {
 			return err
