@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -114,6 +115,7 @@ func (s *Server) accessLog(next http.Handler) http.Handler {
 				"status", recorder.status, "bytes", recorder.bytes, "duration", time.Since(started))
 		}()
 		next.ServeHTTP(recorder, r)
+		recorder.status = cmp.Or(recorder.status, http.StatusOK) // what net/http sends for a handler that wrote nothing
 	})
 }
 

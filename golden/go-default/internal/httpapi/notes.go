@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 
@@ -31,7 +32,7 @@ func listNotes(w http.ResponseWriter, r *http.Request, session *nopool.Session) 
 	if err != nil {
 		return err
 	}
-	after, err := queryInt(r, "after", 0, 0, 1<<62)
+	after, err := queryInt(r, "after", 0, 0, math.MaxInt64)
 	if err != nil {
 		return err
 	}

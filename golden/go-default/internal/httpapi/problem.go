@@ -54,6 +54,7 @@ var sessionErrors = []struct {
 	{nopool.ErrClosed, unavailable("shutting_down", "The service is shutting down")},
 	{context.DeadlineExceeded, &Error{Status: http.StatusGatewayTimeout, Code: "timeout", Detail: "The request took too long"}},
 	{nopool.ErrRolledBack, internalError},
+	{nopool.ErrNoTransaction, internalError},
 	{nopool.ErrSessionBusy, internalError},
 	{nopool.ErrSessionDone, internalError},
 }
@@ -75,7 +76,8 @@ var sqlStates = []struct {
 	{"40", http.StatusServiceUnavailable, "concurrent_change", "Changed by somebody else at the same time; try again"},
 	{"55P03", http.StatusServiceUnavailable, "locked", "Locked by somebody else; try again"},
 	{"57014", http.StatusGatewayTimeout, "timeout", "The request took too long"},
-	{"25P", http.StatusGatewayTimeout, "timeout", "The request took too long"},
+	{"25P03", http.StatusGatewayTimeout, "timeout", "The request took too long"}, // idle in its transaction
+	{"25P04", http.StatusGatewayTimeout, "timeout", "The request took too long"}, // transaction_timeout, Postgres 17
 	{"53", http.StatusServiceUnavailable, "busy", "The service is busy"},
 	{"57P", http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable"},
 	{"08", http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable"},

@@ -1,23 +1,25 @@
 package nopool
 
 import (
+	"sync/atomic"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // rows are the open rows of a session. While they are open the session takes
-// no other statement, and each call excludes the session's end.
+// no other statement. Reading and closing them excludes the session's end.
 type rows struct {
 	pgx.Rows // nil for a batch
 	session  *Session
-	stop     func() // unbinds the statement's context
-	err      error  // misuse, which pgx's own Err knows nothing of
+	stop     func()      // unbinds the statement's context
+	misused  atomic.Bool // by a second goroutine, which pgx's own Err knows nothing of
 }
 
 // enter admits one caller at a time, until the rows are closed.
 func (r *rows) enter() bool {
 	if !r.session.mu.TryLock() {
-		r.err = ErrSessionBusy
+		r.misused.Store(true)
 		return false
 	}
 	return true
@@ -43,6 +45,14 @@ func (r *rows) Scan(dest ...any) error {
 	return r.session.failed(r.Rows.Scan(dest...))
 }
 
+func (r *rows) Values() ([]any, error) {
+	if !r.enter() {
+		return nil, ErrSessionBusy
+	}
+	defer r.session.mu.Unlock()
+	return r.Rows.Values()
+}
+
 func (r *rows) Close() {
 	if r.enter() {
 		defer r.session.mu.Unlock()
@@ -51,8 +61,8 @@ func (r *rows) Close() {
 }
 
 func (r *rows) Err() error {
-	if r.err != nil {
-		return r.err
+	if r.misused.Load() {
+		return ErrSessionBusy
 	}
 	return r.Rows.Err()
 }
@@ -97,10 +107,19 @@ func (r row) Scan(dest ...any) error {
 	return r.rows.Err()
 }
 
-// batchResults keep the session busy until they are closed.
+// batchResults keep the session busy until they are closed. Exec and Close
+// exclude the session's end; reading the rows of its queries does not.
 type batchResults struct {
 	pgx.BatchResults
 	open *rows
+}
+
+func (b *batchResults) Exec() (pgconn.CommandTag, error) {
+	if !b.open.enter() {
+		return pgconn.CommandTag{}, ErrSessionBusy
+	}
+	defer b.open.session.mu.Unlock()
+	return b.BatchResults.Exec()
 }
 
 func (b *batchResults) Close() error {

@@ -170,6 +170,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		{state("55P03"), 503, "locked"},
 		{state("57014"), 504, "timeout"},
 		{state("25P03"), 504, "timeout"},
+		{state("25P02"), 500, "internal_error"}, // a handler that ignored an error
 		{state("53300"), 503, "busy"},
 		{state("57P01"), 503, "database_unavailable"},
 		{state("42P01"), 500, "internal_error"},

@@ -49,7 +49,7 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 		case err == nil:
 			held.send()
 		case held.sent:
-			s.logFailure(r, http.StatusOK, fmt.Errorf("%w: %w", errAfterCommit, err))
+			s.logFailure(r, held.status, fmt.Errorf("%w: %w", errAfterCommit, err))
 			panic(http.ErrAbortHandler) // the client must see that the response is cut short
 		default:
 			_ = session.Rollback(ctx) // before the error leaves

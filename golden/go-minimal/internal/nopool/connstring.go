@@ -65,7 +65,7 @@ func ParseConfig(connString string, allowPlaintext, allowPlainAuth bool) (*pgx.C
 	if plaintext && !(allowPlaintext && local(connect.Host)) {
 		return nil, invalid("sslmode must be require, verify-ca or verify-full (weaker is for APP_ENV=local and a host on this machine)")
 	}
-	connect.Fallbacks = nil
+	connect.Fallbacks, connect.ValidateConnect = nil, nil // the latter by PGTARGETSESSIONATTRS
 	if connect.TLSConfig != nil {
 		// PgBouncer resumes TLS sessions, which saves the certificate's cost.
 		connect.TLSConfig.ClientSessionCache = tls.NewLRUClientSessionCache(0)

@@ -42,8 +42,8 @@ func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 		}
 		if errors.Is(err, ErrPoolerFull) {
 			full = err
-		} else if full != nil && errors.Is(err, ErrUnavailable) {
-			err = full // the attempt that the deadline cut short has no better reason
+		} else if full != nil && (errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
+			err = full // the attempt that a deadline cut short has no better reason
 		}
 		retry := errors.Is(err, ErrPoolerFull) || (errors.Is(err, ErrUnavailable) && attempt < transientTries)
 		if !retry || time.Until(deadline) < limit || pause(ctx, limit) != nil {

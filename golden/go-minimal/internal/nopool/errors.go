@@ -27,6 +27,8 @@ var (
 	ErrOutcomeUnknown = errors.New("commit outcome unknown")
 	// ErrRolledBack: COMMIT was answered with ROLLBACK, since an earlier error was ignored.
 	ErrRolledBack = errors.New("transaction was rolled back: an earlier statement had failed")
+	// ErrNoTransaction: a statement of the caller, such as commit or rollback, had ended the transaction.
+	ErrNoTransaction = errors.New("the session's transaction was ended by one of its statements")
 	// ErrSessionDone: the session was used after its end.
 	ErrSessionDone = errors.New("database session has ended")
 	// ErrSessionBusy: the session was used by two goroutines at once, or with rows still open.

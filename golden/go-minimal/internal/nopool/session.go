@@ -1,6 +1,7 @@
 package nopool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,16 +105,16 @@ func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 // SendBatch runs the statements of b in one round trip. As a session's first
 // use it costs one more, since BEGIN goes ahead.
 func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	err := s.enter()
-	if err == nil {
-		defer s.mu.Unlock()
-		if err = s.begin(ctx); err == nil {
-			ctx, stop := s.bind(ctx)
-			s.rows = &rows{session: s, stop: stop}
-			return &batchResults{s.conn.SendBatch(ctx, b), s.rows}
-		}
+	if err := s.enter(); err != nil {
+		return failedBatch{err}
 	}
-	return failedBatch{s.failed(err)}
+	defer s.mu.Unlock()
+	if err := s.begin(ctx); err != nil {
+		return failedBatch{s.failed(err)}
+	}
+	ctx, stop := s.bind(ctx)
+	s.rows = &rows{session: s, stop: stop}
+	return &batchResults{s.conn.SendBatch(ctx, b), s.rows}
 }
 
 // CopyFrom streams rows into a table with COPY and returns their number. As a
@@ -134,7 +135,8 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 
 // Commit ends the session. When it returns nil the server has acknowledged the
 // COMMIT, or the session was never used. ErrOutcomeUnknown means that nobody
-// can tell; with any other error nothing was persisted. It runs to its end even
+// can tell; with any other error nothing was persisted, unless a statement of the
+// caller ended the transaction, which is ErrNoTransaction. It runs to its end even
 // when ctx is cancelled. A session that is in use stays open: roll it back.
 func (s *Session) Commit(ctx context.Context) error {
 	if err := s.enter(); err != nil {
@@ -145,19 +147,25 @@ func (s *Session) Commit(ctx context.Context) error {
 		s.end(unused)
 		return nil
 	}
+	if !s.conn.IsClosed() && s.conn.PgConn().TxStatus() == 'I' { // a COMMIT now would be acknowledged and mean nothing
+		s.failed(ErrNoTransaction)
+		s.end(rolledBack)
+		return ErrNoTransaction
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	// Asked before, since pgx calls a connection that is lost after COMMIT was
 	// sent "closed" and "safe to retry" too.
-	unsent := s.conn.IsClosed()
+	unsent, how := s.conn.IsClosed(), aborted
 	tag, err := s.conn.Exec(ctx, "commit")
 	switch {
 	case err == nil && tag.String() == "COMMIT":
 		s.end(committed)
 		return nil
 	case err == nil:
-		err = ErrRolledBack
+		err, how = ErrRolledBack, rolledBack
 	case !connectionLost(err): // the server refused and rolled back
+		how = rolledBack
 	case unsent || s.opts.ReadOnly:
 		err = &sessionError{ErrUnavailable, err}
 	default:
@@ -165,7 +173,7 @@ func (s *Session) Commit(ctx context.Context) error {
 		s.db.count(func(total *Snapshot) { total.CommitUnknown++ })
 	}
 	s.failed(err)
-	s.end(rolledBack)
+	s.end(how)
 	return err
 }
 
@@ -213,7 +221,7 @@ func (s *Session) enter() error {
 	case s.rows != nil:
 		err = ErrSessionBusy
 	case s.lease != nil && s.conn == nil: // opening has failed, and its slot is gone
-		err = s.err
+		err = cmp.Or(s.err, ErrSessionDone)
 	}
 	if err != nil {
 		s.mu.Unlock()

@@ -140,6 +140,12 @@ func TestRunEnds(t *testing.T) {
 				return err
 			})
 		}, nopool.ErrSessionBusy, 0},
+		{"transaction ended by a statement", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, err := s.Exec(ctx, "rollback")
+				return err
+			})
+		}, nopool.ErrNoTransaction, 0},
 		{"never used", func() error {
 			return db.Run(t.Context(), nopool.TxOptions{}, func(context.Context, *nopool.Session) error { return nil })
 		}, nil, 0},
