@@ -23,6 +23,7 @@ const closeTimeout = 5 * time.Second
 // elsewhere, since no response may wait for it.
 func (s *Session) end(how outcome) {
 	s.done = true
+	s.holding.Store(false)
 	s.cancel(ErrSessionDone)
 	if s.conn != nil {
 		s.ended(how)
@@ -37,7 +38,7 @@ func (s *Session) release(how outcome) {
 	if s.conn != nil {
 		s.lease.hangUp(s.conn)
 	}
-	clean := s.lease.closed(closeTimeout)
+	clean := s.lease.awaitGone(context.Background(), closeTimeout)
 	s.closed(how, started, clean)
 	s.db.slots.release()
 }
@@ -83,9 +84,10 @@ func (l *lease) hangUp(conn *pgx.Conn) {
 	_ = conn.Close(ctx) // the endpoint knows when the server has closed
 }
 
-// closed waits until the server has closed all connections of the lease and no
-// cancel request is under way. It returns false when the limit came first.
-func (l *lease) closed(limit time.Duration) bool {
+// awaitGone waits until the server has closed all connections of the lease and
+// no cancel request is under way. It returns false when the limit, or the end of
+// ctx, came first.
+func (l *lease) awaitGone(ctx context.Context, limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for i := 0; ; i++ { // a clean-up that is waited for may dial and add one more
@@ -98,6 +100,8 @@ func (l *lease) closed(limit time.Duration) bool {
 		select {
 		case <-ends[i]:
 		case <-timer.C:
+			return false
+		case <-ctx.Done():
 			return false
 		}
 	}

@@ -1,10 +1,13 @@
 package nopool
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,11 +27,15 @@ const (
 // statement. A full pooler is retried until the deadline, keeping the slot; a
 // database out of reach a few times; a refusal never.
 func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
+	if outer, ok := s.ctx.Value(sessionKey{}).(*Session); ok && outer.db == s.db && outer.holding.Load() {
+		return nil, ErrNested
+	}
 	started := time.Now()
 	if err := s.db.slots.acquire(ctx, s.db.config.SessionWait); err != nil {
-		s.reject(err)
+		s.rejected(err)
 		return nil, err
 	}
+	s.holding.Store(true)
 	s.lease = &lease{dialer: s.db.config.DialFunc, started: started, waited: time.Since(started)}
 	deadline := time.Now().Add(s.db.config.ConnectTimeout)
 	ctx, cancel := context.WithCancelCause(ctx) // lives as long as the flight
@@ -42,24 +49,29 @@ func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 		}
 		if errors.Is(err, ErrPoolerFull) {
 			full = err
-		} else if full != nil && (errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
+		}
+		again := errors.Is(err, ErrPoolerFull) || (errors.Is(err, ErrUnavailable) && attempt < transientTries)
+		if again && time.Until(deadline) > limit {
+			ended := pause(ctx, limit)
+			if ended == nil && s.lease.awaitGone(ctx, time.Until(deadline)) { // one connection at a time
+				limit = min(2*limit, longestPause)
+				s.db.count(func(total *Snapshot) { total.OpenRetries++ })
+				continue
+			}
+			err = cmp.Or(ended, err)
+		}
+		if full != nil && (errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
 			err = full // the attempt that a deadline cut short has no better reason
 		}
-		retry := errors.Is(err, ErrPoolerFull) || (errors.Is(err, ErrUnavailable) && attempt < transientTries)
-		if !retry || time.Until(deadline) < limit || pause(ctx, limit) != nil {
-			cancel(nil)
-			return nil, s.openFailed(err)
-		}
-		limit = min(2*limit, longestPause)
-		s.db.count(func(total *Snapshot) { total.OpenRetries++ })
-		s.lease.closed(time.Until(deadline)) // the attempt before is gone before the next begins
+		cancel(nil)
+		return nil, s.openFailed(err)
 	}
 }
 
 // attempt makes one connection and sends BEGIN on it. Its error carries what it
 // means; the caller's own cancellation comes back as it is.
 func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, deadline time.Time, first *encoded) (*flight, error) {
-	if err := s.db.guard.check(); err != nil {
+	if err := cmp.Or(s.db.breaker.check(), s.db.handshakes.guard.check()); err != nil {
 		return nil, err
 	}
 	conn, err := s.dial(ctx, deadline)
@@ -67,6 +79,7 @@ func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, d
 	if err == nil {
 		if f, err = s.takeOff(ctx, cancel, deadline, conn, first); err == nil {
 			s.conn = conn
+			s.db.breaker.report(nil)
 			return f, nil
 		}
 		s.lease.hangUp(conn)
@@ -77,11 +90,9 @@ func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, d
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		err = &sessionError{ErrUnavailable, fmt.Errorf("%w (%v)", errOpenTimeout, s.db.config.ConnectTimeout)}
 	default:
-		if IsAuthentication(err) {
-			s.db.guard.failed()
-		}
 		err = &sessionError{openKind(err), err}
 	}
+	s.db.breaker.report(err)
 	return nil, err
 }
 
@@ -91,20 +102,54 @@ func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, d
 func (s *Session) dial(ctx context.Context, deadline time.Time) (*pgx.Conn, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errOpenTimeout)
 	defer cancel()
-	turn := s.db.address.Load()
 	config := s.db.connect.Copy()
 	config.DialFunc = s.lease.dial
-	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
-		addresses, err := net.DefaultResolver.LookupHost(ctx, host)
-		if err != nil {
-			return nil, err
-		}
-		return addresses[int(turn)%len(addresses):][:1], nil
-	}
+	config.LookupFunc = s.db.addresses.lookup
+	s.db.handshakes.prepare(ctx, &config.Config)
 	s.db.count(func(total *Snapshot) { total.Dials++ })
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if network := (*net.OpError)(nil); errors.As(err, &network) && network.Op == "dial" {
-		s.db.address.CompareAndSwap(turn, turn+1)
+		s.db.addresses.skip()
+	}
+	if errors.As(err, new(tls.AlertError)) {
+		s.db.handshakes.p256.Store(false) // the server may have changed its mind
 	}
 	return conn, err
+}
+
+// addressTTL is how long the addresses of the host are kept. Go keeps none, and
+// a session that dials must not ask the resolver each time.
+const addressTTL = 5 * time.Second
+
+// addresses are those of the database's host, of which one is in use.
+type addresses struct {
+	mu    sync.Mutex
+	known []string
+	until time.Time
+	turn  int
+}
+
+// lookup implements pgconn.LookupFunc: it returns a single address.
+func (a *addresses) lookup(ctx context.Context, host string) ([]string, error) {
+	a.mu.Lock()
+	known, turn, fresh := a.known, a.turn, time.Now().Before(a.until)
+	a.mu.Unlock()
+	if !fresh {
+		var err error
+		if known, err = net.DefaultResolver.LookupHost(ctx, host); err != nil {
+			return nil, err
+		}
+		a.mu.Lock()
+		a.known, a.until = known, time.Now().Add(addressTTL)
+		a.mu.Unlock()
+	}
+	return known[turn%len(known):][:1], nil
+}
+
+// skip makes the next attempt ask again and take the next address.
+func (a *addresses) skip() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.turn++
+	a.until = time.Time{}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -76,10 +77,17 @@ func TestAuthGuard(t *testing.T) {
 	t.Parallel()
 	var guard authGuard
 	for range authFailures {
-		if err := guard.check(); err != nil {
+		if err := guard.enter(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		guard.failed()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := guard.enter(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("one more at the same time: %v, want to wait", err)
+	}
+	for range authFailures {
+		guard.leave(true, true)
 	}
 	if err := guard.check(); !errors.Is(err, ErrConfiguration) {
 		t.Errorf("after %d failures: %v, want ErrConfiguration", authFailures, err)
@@ -92,7 +100,7 @@ func TestAuthGuard(t *testing.T) {
 
 func TestEncodeErrorsCostNoConnection(t *testing.T) {
 	t.Parallel()
-	db, err := Open(Config{URL: "postgres://u:p@127.0.0.1:1/db?sslmode=require", MaxSessions: 1, SessionWait: 1, ConnectTimeout: 1, StatementTimeout: 1})
+	db, err := Open(Config{URL: "postgres://u:p@127.0.0.1:1/db?sslmode=require", MaxSessions: 1, SessionWait: 1, ConnectTimeout: 1, StatementTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

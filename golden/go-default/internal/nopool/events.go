@@ -106,11 +106,17 @@ func (s *Session) openFailed(err error) error {
 	if !errors.Is(err, context.Canceled) {
 		s.logError(err)
 	}
+	s.holding.Store(false)
 	go s.release(notOpened)
 	return err
 }
 
-func (s *Session) reject(err error) {
+// rejected counts a session that got no slot. A client that left the queue of
+// its own accord was not refused anything.
+func (s *Session) rejected(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
 	s.db.count(func(total *Snapshot) { total.Rejected++ })
 	s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 }

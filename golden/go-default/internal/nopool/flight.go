@@ -44,7 +44,8 @@ func (s *Session) takeOff(ctx context.Context, cancel context.CancelCauseFunc, d
 
 	f := &flight{pipeline: conn.PgConn().StartPipeline(ctx), cancel: cancel}
 	f.pipeline.SendQueryParams(s.opts.begin(), nil, nil, nil, nil)
-	f.pipeline.SendQueryParams(s.db.config.settings(), nil, nil, nil, nil)
+	settings, values := s.settings()
+	f.pipeline.SendQueryParams(settings, values, nil, nil, nil)
 	f.pipeline.SendFlushRequest()
 	if first != nil {
 		f.pipeline.SendQueryParams(first.sql, first.ParamValues, nil, first.ParamFormats, nil)
@@ -121,11 +122,22 @@ func (o TxOptions) begin() string {
 	return sql
 }
 
-// settings returns the statement that sets the timeouts for the transaction.
+// settings returns the statement that sets the timeouts and the caller's own
+// settings, and the parameters of the latter.
+func (s *Session) settings() (sql string, values [][]byte) {
+	calls := []string{s.db.timeouts}
+	for _, setting := range s.opts.Settings {
+		values = append(values, []byte(setting.Name), []byte(setting.Value))
+		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", len(values)-1, len(values)))
+	}
+	return strings.Join(calls, ", "), values
+}
+
+// timeouts returns the statement that sets the timeouts for the transaction.
 // They cannot be start-up parameters: PgBouncer refuses those and Supavisor
 // drops them. They end with the transaction, so the next client of the pooler's
 // connection does not inherit them.
-func (c Config) settings() string {
+func (c Config) timeouts() string {
 	var calls []string
 	for _, timeout := range []struct {
 		name  string

@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,7 +25,8 @@ import (
 )
 
 // Config says where the database is and how much of it may be used. Durations
-// must be positive; a zero LockTimeout or IdleInTransactionTimeout is none.
+// must be positive, and the server counts in milliseconds; a LockTimeout or
+// IdleInTransactionTimeout of less than one is none.
 type Config struct {
 	URL         string // postgres:// URL or keyword/value string, as libpq reads them
 	AppName     string // application_name, shown in pg_stat_activity
@@ -58,13 +58,15 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
-	config  Config
-	connect *pgx.ConnConfig // parsed once; copied for each dial
-	log     *slog.Logger
-	slots   *slots
-	guard   authGuard
-	totals  totals
-	address atomic.Uint32 // which of the host's addresses to dial
+	config     Config
+	connect    *pgx.ConnConfig // parsed once; copied for each dial
+	timeouts   string          // the statement that sets them
+	log        *slog.Logger
+	slots      *slots
+	addresses  addresses
+	handshakes handshakes
+	breaker    breaker
+	totals     totals
 
 	life  context.Context // ends when Close gives up waiting
 	abort context.CancelCauseFunc
@@ -83,13 +85,15 @@ func Open(cfg Config) (*DB, error) {
 	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {
 		return nil, fmt.Errorf("%w: MaxSessions must be at least 1 and MaxWaiting at least 0", ErrConfiguration)
 	}
-	if cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout <= 0 {
-		return nil, fmt.Errorf("%w: SessionWait, ConnectTimeout and StatementTimeout must be positive", ErrConfiguration)
+	if cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout < time.Millisecond {
+		return nil, fmt.Errorf("%w: SessionWait, ConnectTimeout and StatementTimeout must be positive, the last at least 1ms", ErrConfiguration)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	db := &DB{config: cfg, connect: connect, log: cfg.Logger, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
+	db.timeouts = cfg.timeouts()
+	db.handshakes.takeOver(&connect.Config)
 	db.life, db.abort = context.WithCancelCause(context.Background())
 	if !verified(connect) {
 		db.log.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
@@ -102,11 +106,20 @@ func Open(cfg Config) (*DB, error) {
 type TxOptions struct {
 	ReadOnly  bool
 	Isolation pgx.TxIsoLevel
+	Settings  []Setting
 }
+
+// Setting is a parameter of the server for one transaction, as by SET LOCAL. It
+// travels with BEGIN, at no round trip of its own. The role is one of them
+// (Name "role"), and so are those that row-level security policies read, such as
+// Supabase's "request.jwt.claims". A setting that the server refuses makes the
+// session's opening fail with ErrConfiguration.
+type Setting struct{ Name, Value string }
 
 // Session returns a session that opens its connection at its first use, so one
 // that is never used costs nothing. The caller must end it with Commit or
-// Rollback. ctx is what the session's log lines are attributed to.
+// Rollback. ctx is what the session's log lines are attributed to, and if it
+// holds a session (WithSession) that is open, the new one fails with ErrNested.
 func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 	s := &Session{db: db, opts: opts, ctx: ctx}
 	s.life, s.cancel = context.WithCancelCause(db.life)
@@ -120,13 +133,23 @@ func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	s := db.Session(ctx, opts)
 	defer s.Rollback(ctx) // does nothing once Commit has ended the session
-	if err := fn(ctx, s); err != nil {
+	if err := fn(WithSession(ctx, s), s); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return s.Commit(ctx)
+}
+
+type sessionKey struct{}
+
+// WithSession returns a context for work on behalf of s: a second session of the
+// same DB that is asked for with it fails with ErrNested while s holds a
+// connection. Under load it could wait for ever for one, if all were held by
+// callers who wait like it.
+func WithSession(ctx context.Context, s *Session) context.Context {
+	return context.WithValue(ctx, sessionKey{}, s)
 }
 
 // RunWithRetry is Run that runs the whole of fn again, at most three times in
@@ -160,7 +183,7 @@ func (db *DB) Close(ctx context.Context) error {
 	select {
 	case <-idle:
 		return nil
-	case <-time.After(closeTimeout + time.Second):
+	case <-time.After(finishTimeout + closeTimeout):
 		return fmt.Errorf("close database: %d sessions still open: %w", db.Snapshot().InUse, context.Cause(ctx))
 	}
 }

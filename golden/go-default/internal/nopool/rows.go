@@ -1,6 +1,7 @@
 package nopool
 
 import (
+	"cmp"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +15,7 @@ type rows struct {
 	session  *Session
 	stop     func()      // unbinds the statement's context
 	misused  atomic.Bool // by a second goroutine, which pgx's own Err knows nothing of
+	err      error       // what ended them
 }
 
 // enter admits one caller at a time, until the rows are closed.
@@ -64,7 +66,7 @@ func (r *rows) Err() error {
 	if r.misused.Load() {
 		return ErrSessionBusy
 	}
-	return r.Rows.Err()
+	return cmp.Or(r.err, r.Rows.Err())
 }
 
 // Conn returns nil: the connection belongs to the session alone.
@@ -78,7 +80,7 @@ func (r *rows) finish() {
 	r.session.rows = nil
 	if r.Rows != nil {
 		r.Rows.Close()
-		r.session.failed(r.Rows.Err())
+		r.err = r.session.failed(r.Rows.Err())
 	}
 	r.stop()
 }

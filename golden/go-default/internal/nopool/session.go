@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,8 @@ type Session struct {
 
 	life   context.Context // ends with the session and cancels what is in flight
 	cancel context.CancelCauseFunc
+
+	holding atomic.Bool // a slot, from the first use to the end
 
 	mu    sync.Mutex // held during each call, by TryLock: nothing queues for it
 	conn  *pgx.Conn  // nil before the first use
@@ -236,12 +239,24 @@ func (s *Session) bind(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// failed remembers err for the session's last log line, and returns it.
+// failed remembers err for the session's last log line, and returns it. A
+// connection that was lost, which pgx reports in many ways, is ErrUnavailable.
 func (s *Session) failed(err error) error {
-	if err != nil && !errors.Is(err, ErrSessionBusy) && !errors.Is(err, ErrSessionDone) {
-		s.err = err
+	switch {
+	case err == nil, errors.Is(err, ErrSessionBusy), errors.Is(err, ErrSessionDone):
+		return err
+	case s.conn != nil && s.conn.IsClosed() && !hasMeaning(err):
+		err = &sessionError{ErrUnavailable, err}
 	}
+	s.err = err
 	return err
+}
+
+// hasMeaning reports whether err says itself why a connection is closed: the
+// server did, this package did, or the caller's context has ended.
+func hasMeaning(err error) bool {
+	return errors.As(err, new(*pgconn.PgError)) || errors.As(err, new(*sessionError)) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // fitsFlight reports whether a statement can travel with BEGIN: several

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -29,6 +27,8 @@ var (
 	ErrRolledBack = errors.New("transaction was rolled back: an earlier statement had failed")
 	// ErrNoTransaction: a statement of the caller, such as commit or rollback, had ended the transaction.
 	ErrNoTransaction = errors.New("the session's transaction was ended by one of its statements")
+	// ErrNested: a session was asked for where its caller holds one, and could wait for ever for a second connection.
+	ErrNested = errors.New("a database session is open already: use it, or end it first")
 	// ErrSessionDone: the session was used after its end.
 	ErrSessionDone = errors.New("database session has ended")
 	// ErrSessionBusy: the session was used by two goroutines at once, or with rows still open.
@@ -118,6 +118,9 @@ var refusals = []refusal{
 // openKind says what an error between dial and the answer to BEGIN means.
 // Nothing has happened by then, so a transient one may always be retried.
 func openKind(err error) error {
+	if errors.Is(err, ErrConfiguration) { // said by ourselves
+		return ErrConfiguration
+	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, r := range refusals {
 			if strings.HasPrefix(pgErr.Code, r.code) && strings.Contains(pgErr.Message, r.text) {
@@ -138,36 +141,6 @@ func openKind(err error) error {
 		}
 	}
 	return ErrUnavailable
-}
-
-// authGuard stops a process from trying a refused password over and over:
-// Supavisor blocks an address for two minutes after ten failures in 150 s.
-type authGuard struct {
-	mu       sync.Mutex
-	failures []time.Time
-}
-
-const (
-	authFailures = 3
-	authWindow   = 150 * time.Second
-)
-
-// check returns ErrConfiguration while the limit of failures is reached.
-func (g *authGuard) check() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.failures = slices.DeleteFunc(g.failures, func(at time.Time) bool { return time.Since(at) > authWindow })
-	if len(g.failures) >= authFailures {
-		return fmt.Errorf("%w: authentication failed %d times; next try in %v", ErrConfiguration,
-			authFailures, (authWindow - time.Since(g.failures[0])).Round(time.Second))
-	}
-	return nil
-}
-
-func (g *authGuard) failed() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.failures = append(g.failures, time.Now())
 }
 
 // IsAuthentication reports whether err is a refused user or password, or the

@@ -325,7 +325,7 @@ func TestRunWithRetry(t *testing.T) {
 			return err
 		}
 		if calls++; calls == 1 { // somebody else changes what was read
-			must(t, db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
 				_, err := s.Exec(ctx, "update t set n = 50")
 				return err
 			}))

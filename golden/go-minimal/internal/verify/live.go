@@ -118,11 +118,11 @@ func distinct(ctx context.Context, l *live) (seen string, err error) {
 	retries := l.db.Snapshot().OpenRetries
 	pids := make([]string, 3)
 	want := 2
-	err = l.db.Run(ctx, readOnly, func(ctx context.Context, s *nopool.Session) error {
-		err := s.QueryRow(ctx, whoAmI).Scan(&pids[0])
+	err = l.db.Run(ctx, readOnly, func(inner context.Context, s *nopool.Session) error {
+		err := s.QueryRow(inner, whoAmI).Scan(&pids[0])
 		if err == nil && l.cfg.DB.MaxSessions > 1 {
 			want = 3
-			err = l.read(ctx, whoAmI, &pids[1])
+			err = l.read(ctx, whoAmI, &pids[1]) // with the outer context: two at once are meant
 		}
 		return err
 	})

@@ -19,7 +19,7 @@ func (c *client) authenticate() bool {
 	switch c.server.opts.Auth {
 	case Cleartext:
 		answer, _ := c.ask(&pgproto3.AuthenticationCleartextPassword{}, pgproto3.AuthTypeCleartextPassword).(*pgproto3.PasswordMessage)
-		ok = answer != nil && answer.Password == Password
+		ok = answer != nil && c.check(answer.Password == Password)
 	case SCRAM:
 		ok = c.scram()
 	}
@@ -34,13 +34,24 @@ func (c *client) authenticate() bool {
 	return c.ready()
 }
 
+// check counts wrong passwords.
+func (c *client) check(right bool) bool {
+	if !right {
+		c.server.locked(func() { c.server.stats.Failed++ })
+	}
+	return right
+}
+
 // ask sends a request for authentication and returns the answer, or nil.
 func (c *client) ask(request pgproto3.BackendMessage, kind uint32) pgproto3.FrontendMessage {
 	c.send(request)
 	if c.backend.SetAuthType(kind) != nil || c.backend.Flush() != nil {
 		return nil
 	}
-	answer, _ := c.backend.Receive() // nil with an error
+	answer, err := c.backend.Receive()
+	if err == nil {
+		c.server.locked(func() { c.server.stats.Passwords++ })
+	}
 	return answer
 }
 
@@ -58,7 +69,7 @@ func (c *client) scram() bool {
 	header, bare := fields[0]+","+fields[1]+",", fields[2]
 	_, nonce, _ := strings.Cut(bare, "r=")
 	nonce += rand.Text()
-	salt := []byte(rand.Text())
+	salt := []byte(c.server.salt)
 	challenge := fmt.Sprintf("r=%s,s=%s,i=4096", nonce, encode(salt))
 	final, _ := c.ask(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)}, pgproto3.AuthTypeSASLContinue).(*pgproto3.SASLResponse)
 	if final == nil {
@@ -73,7 +84,7 @@ func (c *client) scram() bool {
 	want := mac(salted, "Client Key")
 	storedKey := sha256.Sum256(want)
 	subtle.XORBytes(want, want, mac(storedKey[:], signed))
-	if proof != encode(want) {
+	if !c.check(proof == encode(want)) {
 		return false
 	}
 	c.send(&pgproto3.AuthenticationSASLFinal{Data: []byte("v=" + encode(mac(mac(salted, "Server Key"), signed)))})

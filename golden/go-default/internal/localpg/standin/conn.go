@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"bufio"
 	"crypto/tls"
 	"net"
 	"strings"
@@ -21,6 +22,14 @@ type client struct {
 	hung     bool   // all is ignored for good
 }
 
+// peeked is a socket of which the first bytes have been looked at.
+type peeked struct {
+	net.Conn
+	reader *bufio.Reader
+}
+
+func (p *peeked) Read(b []byte) (int, error) { return p.reader.Read(b) }
+
 // Read counts bursts.
 func (c *client) Read(p []byte) (int, error) {
 	n, err := c.socket.Read(p)
@@ -40,14 +49,25 @@ func (c *client) Write(p []byte) (int, error) {
 func (c *client) negotiate() pgproto3.FrontendMessage {
 	c.answered = true
 	c.backend = pgproto3.NewBackend(c, c)
+	if opening := bufio.NewReader(c.socket); c.server.tls != nil {
+		first, _ := opening.Peek(1) // an error shows again below
+		c.socket = &peeked{c.socket, opening}
+		if string(first) == "\x16" { // TLS at once: sslnegotiation=direct
+			c.socket = tls.Server(c.socket, c.server.tls)
+		}
+	}
 	for {
 		message, err := c.backend.ReceiveStartupMessage()
 		if err != nil {
 			return nil
 		}
+		if encrypted, ok := c.socket.(*tls.Conn); ok {
+			c.known.Retried = encrypted.ConnectionState().HelloRetryRequest // nobody else knows it yet
+		}
 		if _, ok := message.(*pgproto3.SSLRequest); !ok {
 			return message
 		}
+		c.server.locked(func() { c.server.stats.SSLRequests++ })
 		c.known.Bursts = 0 // nobody else knows it yet
 		if c.server.tls == nil {
 			_, _ = c.Write([]byte("N")) // a client that cannot read this sends no more

@@ -5,6 +5,7 @@ package standin
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ const Password = "stand-in-secret"
 // Options say how the pooler behaves. The zero value admits everyone in plaintext and answers at once.
 type Options struct {
 	TLS        bool
+	Curves     []tls.CurveID // for the key exchange, Go's own when empty
 	Auth       Auth
 	MaxClients int           // clients at any instant; 0 is no limit
 	ReleaseLag time.Duration // from a client's close until its place is free
@@ -63,6 +65,7 @@ type Conn struct {
 	Parameters map[string]string // of the start-up message
 	Statements []string          // as received, in order
 	Status     byte              // I, T or E: outside, inside or inside a failed transaction
+	Retried    bool              // its ClientHello was answered with a HelloRetryRequest
 	Bursts     int               // times the client sent after it had read our answer; the start-up message is the first
 	End        End
 }
@@ -81,7 +84,10 @@ const (
 // Stats counts what the pooler has seen.
 type Stats struct {
 	Dials          int // TCP connections accepted, those for cancel requests included
+	SSLRequests    int
 	CancelRequests int
+	Passwords      int // answers to a request for authentication, wrong ones included
+	Failed         int // wrong passwords
 	Open, Peak     int // clients as the pooler counts them, now and at most
 	Rejected       int // clients refused at start-up, by the limit or by OnStartup
 }
@@ -91,6 +97,7 @@ type Server struct {
 	opts  Options
 	tls   *tls.Config
 	url   string
+	salt  string          // of the password, for SCRAM
 	life  context.Context // ends with the test
 	wg    sync.WaitGroup
 	mu    sync.Mutex // guards all below, and every Conn they point to
@@ -101,7 +108,7 @@ type Server struct {
 // Start runs a stand-in until the test ends.
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
-	s := &Server{opts: opts}
+	s := &Server{opts: opts, salt: rand.Text()}
 	query := url.Values{"sslmode": {"disable"}}
 	if opts.TLS {
 		cert, key, err := localpg.NewCertificate()
@@ -110,7 +117,7 @@ func Start(t testing.TB, opts Options) *Server {
 		if err := errors.Join(err, err1, os.WriteFile(ca, cert, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
+		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}, CurvePreferences: opts.Curves, NextProtos: []string{"postgresql"}}
 		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {ca}}
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,0 +1,287 @@
+package nopool
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/xdg-go/scram"
+)
+
+// handshakes is what connections learn from those before them, so that each
+// costs less: the keys that SCRAM derives from the password (4,096 rounds of
+// HMAC, most of a client's work for a session) and the group that the server
+// wants for TLS. It speaks SCRAM in the place of pgx, which keeps no keys.
+type handshakes struct {
+	guard    authGuard
+	password string
+	strict   bool                         // nothing but SCRAM is accepted
+	speak    bool                         // else pgx authenticates
+	keys     atomic.Pointer[scram.Client] // derived so far, by salt and rounds
+	uses     atomic.Uint32                // of keys
+	p256     atomic.Bool                  // the server has asked for another group than Go offers first
+}
+
+const (
+	scramPlain, scramBound = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
+
+	// RFC 7677, section 4, wants at least 4,096 rounds. More than the upper bound
+	// is a server that wants to keep us busy.
+	leastRounds, mostRounds = 4096, 1_000_000
+
+	maxAuthMessage = 1 << 16 // bytes
+	usesOfKeys     = 1000
+)
+
+// takeOver takes over from pgx what connect asks for, as far as it can.
+func (h *handshakes) takeOver(connect *pgconn.Config) {
+	h.password = connect.Password
+	h.strict = connect.RequireAuth == "scram-sha-256"
+	h.speak = connect.ChannelBinding != "require" && (h.strict || connect.RequireAuth == "")
+	if h.speak {
+		connect.RequireAuth = "" // pgx would miss the SCRAM that it does not see
+	}
+}
+
+// conversations returns the keys to have a conversation with. They are dropped
+// now and then, since some servers make a new salt for each connection.
+func (h *handshakes) conversations() *scram.Client {
+	if keys := h.keys.Load(); keys != nil && h.uses.Add(1)%usesOfKeys != 0 {
+		return keys
+	}
+	client, err := scram.SHA256.NewClient("", h.password, "")
+	if err != nil { // not a valid SASLprep string: taken as it is, as Postgres does
+		client, _ = scram.SHA256.NewClientUnprepped("", h.password, "")
+	}
+	if !h.strict {
+		client.WithMinIterations(1)
+	}
+	h.keys.Store(client)
+	return client
+}
+
+// prepare makes one connection of config profit from the others. ctx bounds its
+// wait for a turn to authenticate.
+func (h *handshakes) prepare(ctx context.Context, config *pgconn.Config) {
+	if config.TLSConfig != nil && h.p256.Load() {
+		// Go sends a key share for the first group alone. Without these, Postgres
+		// up to 17 answers each ClientHello with a HelloRetryRequest: one more round trip.
+		config.TLSConfig.CurvePreferences = []tls.CurveID{tls.CurveP256, tls.CurveP384, tls.CurveP521}
+	}
+	config.AfterNetConnect = func(_ context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		return &authConn{Conn: conn, handshakes: h, ctx: ctx, bind: config.ChannelBinding != "disable"}, nil
+	}
+}
+
+// authConn is a connection that authenticates between the start-up message,
+// which pgx writes, and the server's AuthenticationOk, which pgx reads.
+type authConn struct {
+	net.Conn
+	*handshakes
+	ctx     context.Context
+	bind    bool   // to the server's certificate, where the server can (RFC 5929)
+	entered bool   // it is this connection's turn at the guard
+	proven  bool   // the server knows the password
+	over    bool   // nothing is left to do here
+	unread  []byte // messages for pgx
+}
+
+func (c *authConn) Read(p []byte) (int, error) {
+	for !c.over && len(c.unread) == 0 {
+		if err := c.next(); err != nil {
+			c.leave(false)
+			return 0, err
+		}
+	}
+	if len(c.unread) > 0 {
+		n := copy(p, c.unread)
+		c.unread = c.unread[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *authConn) Close() error {
+	c.leave(false)
+	return c.Conn.Close()
+}
+
+// next handles one message of the server. What is not SCRAM is left to pgx,
+// unless nothing else is accepted.
+func (c *authConn) next() error {
+	message, err := c.receive()
+	if err != nil {
+		return err
+	}
+	request := uint32(0)
+	if message[0] == 'R' {
+		request = binary.BigEndian.Uint32(message[5:])
+	}
+	switch {
+	case message[0] != 'R':
+		c.unread = message // a notice, or a parameter
+		return nil
+	case request == pgproto3.AuthTypeSASL && c.speak:
+		return c.exchange(message[5:])
+	case c.strict && c.speak && !c.proven:
+		return errors.New("authentication method requirement not met: the server does not ask for SCRAM")
+	case request == pgproto3.AuthTypeOk:
+		c.over = true
+		c.leave(false)
+	case !c.entered:
+		if err := c.enter(); err != nil {
+			return err
+		}
+	}
+	c.unread = message
+	return nil
+}
+
+// exchange is SCRAM as in RFC 5802, with the server's list of mechanisms.
+func (c *authConn) exchange(offer []byte) error {
+	var list pgproto3.AuthenticationSASL
+	if err := list.Decode(offer); err != nil {
+		return err
+	}
+	conversation, mechanism, err := c.conversation(list.AuthMechanisms)
+	if err != nil {
+		return err
+	}
+	hello, err := conversation.Step("")
+	if err != nil {
+		return err
+	}
+	challenge, err := c.ask(&pgproto3.SASLInitialResponse{AuthMechanism: mechanism, Data: []byte(hello)}, pgproto3.AuthTypeSASLContinue)
+	if err != nil || c.over {
+		return err
+	}
+	if rounds := roundsOf(challenge); rounds > mostRounds {
+		return fmt.Errorf("SCRAM: the server asks for %d rounds, more than %d", rounds, mostRounds)
+	}
+	if err := c.enter(); err != nil {
+		return err
+	}
+	proof, err := conversation.Step(challenge)
+	if err != nil {
+		return fmt.Errorf("SCRAM: %w", err)
+	}
+	final, err := c.ask(&pgproto3.SASLResponse{Data: []byte(proof)}, pgproto3.AuthTypeSASLFinal)
+	if err == nil && !c.over {
+		_, err = conversation.Step(final)
+	}
+	c.proven = err == nil && conversation.Valid()
+	c.leave(false)
+	if err != nil {
+		return fmt.Errorf("SCRAM: %w", err)
+	}
+	return nil
+}
+
+// conversation chooses the mechanism: bound to the server's certificate where
+// both sides can. Saying that we could have lets the server find out that
+// somebody in between has struck it from the list.
+func (c *authConn) conversation(offered []string) (*scram.ClientConversation, string, error) {
+	keys := c.conversations()
+	encrypted, isTLS := c.Conn.(*tls.Conn)
+	if isTLS {
+		state := encrypted.ConnectionState()
+		binding, err := scram.NewTLSServerEndpointBinding(&state)
+		switch bound := slices.Contains(offered, scramBound); {
+		case c.bind && bound && err == nil:
+			return keys.NewConversationWithChannelBinding(binding), scramBound, nil
+		case c.bind && !bound && slices.Contains(offered, scramPlain):
+			return keys.NewConversationAdvertisingChannelBinding(), scramPlain, nil
+		}
+	}
+	if !slices.Contains(offered, scramPlain) {
+		return nil, "", fmt.Errorf("SASL: the server offers %q, none of which is known", offered)
+	}
+	return keys.NewConversation(), scramPlain, nil
+}
+
+// ask sends a message and returns the data of the server's answer, which must be
+// of the given type. An error that the server answers is left to pgx.
+func (c *authConn) ask(message pgproto3.FrontendMessage, answer uint32) (string, error) {
+	out, err := message.Encode(nil)
+	if err != nil {
+		return "", err
+	}
+	if _, err := c.Write(out); err != nil {
+		return "", err
+	}
+	for {
+		in, err := c.receive()
+		switch {
+		case err != nil || c.over:
+			return "", err
+		case in[0] == 'N':
+			continue
+		case in[0] == 'R' && binary.BigEndian.Uint32(in[5:]) == answer:
+			return string(in[9:]), nil
+		}
+		return "", fmt.Errorf("SASL: unexpected message %q", in[0])
+	}
+}
+
+// receive reads one message. An error of the server ends the authentication
+// and is left to pgx.
+func (c *authConn) receive() ([]byte, error) {
+	var header [5]byte
+	if _, err := io.ReadFull(c.Conn, header[:]); err != nil {
+		return nil, err
+	}
+	if encrypted, ok := c.Conn.(*tls.Conn); ok && encrypted.ConnectionState().HelloRetryRequest {
+		c.p256.Store(true)
+	}
+	size := binary.BigEndian.Uint32(header[1:])
+	if size < 4 || size > maxAuthMessage || (header[0] == 'R' && size < 8) {
+		return nil, fmt.Errorf("message %q of %d bytes while authenticating", header[0], size)
+	}
+	message := make([]byte, 1+size)
+	copy(message, header[:])
+	if _, err := io.ReadFull(c.Conn, message[5:]); err != nil {
+		return nil, err
+	}
+	if message[0] == 'E' {
+		c.over, c.unread = true, message
+		var refusal pgproto3.ErrorResponse
+		c.leave(refusal.Decode(message[5:]) == nil && IsAuthentication(pgconn.ErrorResponseToPgError(&refusal)))
+	}
+	return message, nil
+}
+
+func (c *authConn) enter() error {
+	err := c.guard.enter(c.ctx)
+	c.entered = err == nil
+	return err
+}
+
+func (c *authConn) leave(refused bool) {
+	if c.entered || refused {
+		c.guard.leave(c.entered, refused)
+		c.entered = false
+	}
+}
+
+// roundsOf returns the iteration count in a server-first-message, 0 if none.
+func roundsOf(challenge string) int {
+	for part := range strings.SplitSeq(challenge, ",") {
+		if digits, ok := strings.CutPrefix(part, "i="); ok {
+			if n, err := strconv.Atoi(digits); err == nil {
+				return n
+			}
+			return mostRounds + 1
+		}
+	}
+	return 0
+}
