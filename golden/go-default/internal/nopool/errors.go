@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.com/demo/internal/nopool/dialer"
 )
 
 // What a session's error means for its caller, to be asked with errors.Is.
@@ -118,7 +120,7 @@ var refusals = []refusal{
 // openKind says what an error between dial and the answer to BEGIN means.
 // Nothing has happened by then, so a transient one may always be retried.
 func openKind(err error) error {
-	if errors.Is(err, ErrConfiguration) { // said by ourselves
+	if errors.Is(err, dialer.ErrBlocked) {
 		return ErrConfiguration
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -145,11 +147,7 @@ func openKind(err error) error {
 
 // IsAuthentication reports whether err is a refused user or password, or the
 // pooler's block that follows too many of them.
-func IsAuthentication(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") ||
-		strings.Contains(pgErr.Message, "authentication failed") || strings.Contains(pgErr.Message, "ECIRCUITBREAKER"))
-}
+func IsAuthentication(err error) bool { return dialer.IsAuthentication(err) }
 
 // connectionLost reports whether err leaves open what became of the statement,
 // as opposed to an error that the server answered with. 25P03 is an answer too:

@@ -2,7 +2,6 @@ package nopool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,31 +70,6 @@ func encodeError(t *testing.T) error {
 		t.Fatal("a struct was encoded")
 	}
 	return err
-}
-
-func TestAuthGuard(t *testing.T) {
-	t.Parallel()
-	var guard authGuard
-	for range authFailures {
-		if err := guard.enter(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := guard.enter(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("one more at the same time: %v, want to wait", err)
-	}
-	for range authFailures {
-		guard.leave(true, true)
-	}
-	if err := guard.check(); !errors.Is(err, ErrConfiguration) {
-		t.Errorf("after %d failures: %v, want ErrConfiguration", authFailures, err)
-	}
-	guard.failures[0] = guard.failures[0].Add(-authWindow)
-	if err := guard.check(); err != nil {
-		t.Errorf("after the window: %v", err)
-	}
 }
 
 func TestEncodeErrorsCostNoConnection(t *testing.T) {

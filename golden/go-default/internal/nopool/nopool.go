@@ -22,6 +22,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.com/demo/internal/nopool/dialer"
 )
 
 // Config says where the database is and how much of it may be used. Durations
@@ -58,15 +60,13 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
-	config     Config
-	connect    *pgx.ConnConfig // parsed once; copied for each dial
-	timeouts   string          // the statement that sets them
-	log        *slog.Logger
-	slots      *slots
-	addresses  addresses
-	handshakes handshakes
-	breaker    breaker
-	totals     totals
+	config   Config
+	timeouts string // the statement that sets them
+	log      *slog.Logger
+	slots    *slots
+	dialer   *dialer.Dialer
+	breaker  breaker
+	totals   totals
 
 	life  context.Context // ends when Close gives up waiting
 	abort context.CancelCauseFunc
@@ -91,9 +91,10 @@ func Open(cfg Config) (*DB, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{config: cfg, connect: connect, log: cfg.Logger, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
-	db.timeouts = cfg.timeouts()
-	db.handshakes.takeOver(&connect.Config)
+	db := &DB{
+		config: cfg, timeouts: cfg.timeouts(), log: cfg.Logger,
+		slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), dialer: dialer.New(connect),
+	}
 	db.life, db.abort = context.WithCancelCause(context.Background())
 	if !verified(connect) {
 		db.log.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")

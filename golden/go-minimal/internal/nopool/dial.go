@@ -3,11 +3,8 @@ package nopool
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,7 +68,7 @@ func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 // attempt makes one connection and sends BEGIN on it. Its error carries what it
 // means; the caller's own cancellation comes back as it is.
 func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, deadline time.Time, first *encoded) (*flight, error) {
-	if err := cmp.Or(s.db.breaker.check(), s.db.handshakes.guard.check()); err != nil {
+	if err := s.db.breaker.check(); err != nil {
 		return nil, err
 	}
 	conn, err := s.dial(ctx, deadline)
@@ -96,60 +93,14 @@ func (s *Session) attempt(ctx context.Context, cancel context.CancelCauseFunc, d
 	return nil, err
 }
 
-// dial makes one connection to one address. pgx would try all addresses of the
-// host in turn, and a pooler that refused us at one has refused us. An address
-// that does not answer makes the next attempt, of any session, take the next.
+// dial makes one connection.
 func (s *Session) dial(ctx context.Context, deadline time.Time) (*pgx.Conn, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, deadline, errOpenTimeout)
 	defer cancel()
-	config := s.db.connect.Copy()
-	config.DialFunc = s.lease.dial
-	config.LookupFunc = s.db.addresses.lookup
-	s.db.handshakes.prepare(ctx, &config.Config)
+	config, err := s.db.dialer.Config(ctx, s.lease.dial)
+	if err != nil {
+		return nil, err
+	}
 	s.db.count(func(total *Snapshot) { total.Dials++ })
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if network := (*net.OpError)(nil); errors.As(err, &network) && network.Op == "dial" {
-		s.db.addresses.skip()
-	}
-	if errors.As(err, new(tls.AlertError)) {
-		s.db.handshakes.p256.Store(false) // the server may have changed its mind
-	}
-	return conn, err
-}
-
-// addressTTL is how long the addresses of the host are kept. Go keeps none, and
-// a session that dials must not ask the resolver each time.
-const addressTTL = 5 * time.Second
-
-// addresses are those of the database's host, of which one is in use.
-type addresses struct {
-	mu    sync.Mutex
-	known []string
-	until time.Time
-	turn  int
-}
-
-// lookup implements pgconn.LookupFunc: it returns a single address.
-func (a *addresses) lookup(ctx context.Context, host string) ([]string, error) {
-	a.mu.Lock()
-	known, turn, fresh := a.known, a.turn, time.Now().Before(a.until)
-	a.mu.Unlock()
-	if !fresh {
-		var err error
-		if known, err = net.DefaultResolver.LookupHost(ctx, host); err != nil {
-			return nil, err
-		}
-		a.mu.Lock()
-		a.known, a.until = known, time.Now().Add(addressTTL)
-		a.mu.Unlock()
-	}
-	return known[turn%len(known):][:1], nil
-}
-
-// skip makes the next attempt ask again and take the next address.
-func (a *addresses) skip() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.turn++
-	a.until = time.Time{}
+	return pgx.ConnectConfig(ctx, config)
 }

@@ -15,7 +15,7 @@ type slots struct {
 	mu         sync.Mutex
 	max, inUse int
 	maxWaiting int
-	waiting    list.List // of chan struct{}, closed when the slot is granted
+	waiting    list.List // of chan error, which gets nil with a slot
 	closed     bool
 	idle       chan struct{} // closed when closed and nothing is in use
 }
@@ -40,7 +40,7 @@ func (s *slots) acquire(ctx context.Context, wait time.Duration) error {
 		s.mu.Unlock()
 		return fmt.Errorf("%w: all %d connections are in use and %d sessions wait", ErrBusy, s.max, s.maxWaiting)
 	}
-	granted := make(chan struct{})
+	granted := make(chan error, 1)
 	place := s.waiting.PushBack(granted)
 	s.mu.Unlock()
 
@@ -48,8 +48,8 @@ func (s *slots) acquire(ctx context.Context, wait time.Duration) error {
 	defer timer.Stop()
 	var err error
 	select {
-	case <-granted:
-		return s.grantedOrClosed()
+	case err := <-granted:
+		return err
 	case <-timer.C:
 		err = fmt.Errorf("%w: none of %d connections became free within %v", ErrBusy, s.max, wait)
 	case <-ctx.Done():
@@ -58,23 +58,14 @@ func (s *slots) acquire(ctx context.Context, wait time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case <-granted: // the slot came at the same moment: hand it on
-		s.releaseLocked()
+	case late := <-granted: // at the same moment: a slot is handed on
+		if late == nil {
+			s.releaseLocked()
+		}
 	default:
 		s.waiting.Remove(place)
 	}
 	return err
-}
-
-// grantedOrClosed tells a waiter woken by release from one woken by close.
-func (s *slots) grantedOrClosed() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		s.releaseLocked()
-		return ErrClosed
-	}
-	return nil
 }
 
 // release frees a slot, or hands it to the waiter that came first.
@@ -86,7 +77,7 @@ func (s *slots) release() {
 
 func (s *slots) releaseLocked() {
 	if first := s.waiting.Front(); first != nil {
-		close(s.waiting.Remove(first).(chan struct{}))
+		s.waiting.Remove(first).(chan error) <- nil
 		return
 	}
 	s.inUse--
@@ -95,13 +86,16 @@ func (s *slots) releaseLocked() {
 	}
 }
 
-// close refuses further sessions and returns a channel that is closed once no
-// slot is in use. Waiters are woken as slots are freed and refused.
+// close refuses further sessions, those that wait included, and returns a
+// channel that is closed once no slot is in use.
 func (s *slots) close() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.closed = true
+		for first := s.waiting.Front(); first != nil; first = s.waiting.Front() {
+			s.waiting.Remove(first).(chan error) <- ErrClosed
+		}
 		if s.inUse == 0 {
 			close(s.idle)
 		}

@@ -1,4 +1,4 @@
-package nopool
+package dialer
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/xdg-go/scram"
@@ -17,8 +18,7 @@ import (
 // TestKeysAreDerivedOnce counts the hashes that a second connection makes.
 func TestKeysAreDerivedOnce(t *testing.T) {
 	t.Parallel()
-	var h handshakes
-	h.takeOver(&pgconn.Config{Password: "secret"})
+	h := New(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret"}})
 	made := 0
 	counting := scram.HashGeneratorFcn(func() hash.Hash { made++; return sha256.New() })
 	client, err := counting.NewClient("", "secret", "")
@@ -45,8 +45,7 @@ func TestKeysAreDerivedOnce(t *testing.T) {
 // the time can make us keep.
 func TestKeysAreForgotten(t *testing.T) {
 	t.Parallel()
-	var h handshakes
-	h.takeOver(&pgconn.Config{Password: "secret"})
+	h := New(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret"}})
 	first := h.conversations()
 	for range usesOfKeys {
 		h.conversations()
@@ -66,10 +65,10 @@ func (s scripted) Read(p []byte) (int, error)  { return s.Reader.Read(p) }
 func (s scripted) Write(p []byte) (int, error) { return len(p), nil }
 func (s scripted) Close() error                { return nil }
 
-// FuzzHandshake lets a server say anything. Where nothing but SCRAM is accepted,
+// FuzzAuthentication lets a server say anything. Where nothing but SCRAM is accepted,
 // pgx must never read that authentication is over: the server cannot know the
 // password.
-func FuzzHandshake(f *testing.F) {
+func FuzzAuthentication(f *testing.F) {
 	message := func(m pgproto3.BackendMessage) []byte {
 		data, err := m.Encode(nil)
 		if err != nil {
@@ -89,9 +88,8 @@ func FuzzHandshake(f *testing.F) {
 	f.Add([]byte("R\xff\xff\xff\xff"))
 	f.Add([]byte("S\x00\x00\x00\x04R"))
 	f.Fuzz(func(t *testing.T, says []byte) {
-		var h handshakes
-		h.takeOver(&pgconn.Config{Password: "secret", RequireAuth: "scram-sha-256"})
-		conn := &authConn{Conn: scripted{Reader: bytes.NewReader(says)}, handshakes: &h, ctx: context.Background(), bind: true}
+		h := New(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret", RequireAuth: "scram-sha-256"}})
+		conn := &authConn{Conn: scripted{Reader: bytes.NewReader(says)}, Dialer: h, ctx: context.Background(), bind: true}
 		var read []byte
 		for buffer := make([]byte, 512); ; {
 			n, err := conn.Read(buffer)

@@ -1,4 +1,4 @@
-package nopool
+package dialer
 
 import (
 	"context"
@@ -11,83 +11,42 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/xdg-go/scram"
 )
 
-// handshakes is what connections learn from those before them, so that each
-// costs less: the keys that SCRAM derives from the password (4,096 rounds of
-// HMAC, most of a client's work for a session) and the group that the server
-// wants for TLS. It speaks SCRAM in the place of pgx, which keeps no keys.
-type handshakes struct {
-	guard    authGuard
-	password string
-	strict   bool                         // nothing but SCRAM is accepted
-	speak    bool                         // else pgx authenticates
-	keys     atomic.Pointer[scram.Client] // derived so far, by salt and rounds
-	uses     atomic.Uint32                // of keys
-	p256     atomic.Bool                  // the server has asked for another group than Go offers first
-}
-
 const (
 	scramPlain, scramBound = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
 
-	// RFC 7677, section 4, wants at least 4,096 rounds. More than the upper bound
-	// is a server that wants to keep us busy.
-	leastRounds, mostRounds = 4096, 1_000_000
-
-	maxAuthMessage = 1 << 16 // bytes
+	mostRounds     = 1_000_000 // a server that asks for more wants to keep us busy
+	maxAuthMessage = 1 << 16   // bytes
 	usesOfKeys     = 1000
 )
 
-// takeOver takes over from pgx what connect asks for, as far as it can.
-func (h *handshakes) takeOver(connect *pgconn.Config) {
-	h.password = connect.Password
-	h.strict = connect.RequireAuth == "scram-sha-256"
-	h.speak = connect.ChannelBinding != "require" && (h.strict || connect.RequireAuth == "")
-	if h.speak {
-		connect.RequireAuth = "" // pgx would miss the SCRAM that it does not see
-	}
-}
-
 // conversations returns the keys to have a conversation with. They are dropped
 // now and then, since some servers make a new salt for each connection.
-func (h *handshakes) conversations() *scram.Client {
-	if keys := h.keys.Load(); keys != nil && h.uses.Add(1)%usesOfKeys != 0 {
+func (d *Dialer) conversations() *scram.Client {
+	if keys := d.keys.Load(); keys != nil && d.uses.Add(1)%usesOfKeys != 0 {
 		return keys
 	}
-	client, err := scram.SHA256.NewClient("", h.password, "")
+	client, err := scram.SHA256.NewClient("", d.connect.Password, "")
 	if err != nil { // not a valid SASLprep string: taken as it is, as Postgres does
-		client, _ = scram.SHA256.NewClientUnprepped("", h.password, "")
+		client, _ = scram.SHA256.NewClientUnprepped("", d.connect.Password, "")
 	}
-	if !h.strict {
+	if !d.strict { // else at least 4,096 rounds, as RFC 7677 wants
 		client.WithMinIterations(1)
 	}
-	h.keys.Store(client)
+	d.keys.Store(client)
 	return client
-}
-
-// prepare makes one connection of config profit from the others. ctx bounds its
-// wait for a turn to authenticate.
-func (h *handshakes) prepare(ctx context.Context, config *pgconn.Config) {
-	if config.TLSConfig != nil && h.p256.Load() {
-		// Go sends a key share for the first group alone. Without these, Postgres
-		// up to 17 answers each ClientHello with a HelloRetryRequest: one more round trip.
-		config.TLSConfig.CurvePreferences = []tls.CurveID{tls.CurveP256, tls.CurveP384, tls.CurveP521}
-	}
-	config.AfterNetConnect = func(_ context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		return &authConn{Conn: conn, handshakes: h, ctx: ctx, bind: config.ChannelBinding != "disable"}, nil
-	}
 }
 
 // authConn is a connection that authenticates between the start-up message,
 // which pgx writes, and the server's AuthenticationOk, which pgx reads.
 type authConn struct {
 	net.Conn
-	*handshakes
+	*Dialer
 	ctx     context.Context
 	bind    bool   // to the server's certificate, where the server can (RFC 5929)
 	entered bool   // it is this connection's turn at the guard
@@ -109,6 +68,15 @@ func (c *authConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(p)
+}
+
+// Write makes the TLS handshake when it writes the start-up message.
+func (c *authConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if errors.As(err, new(tls.AlertError)) {
+		c.p256.Store(false) // what was learnt may hold no longer
+	}
+	return n, err
 }
 
 func (c *authConn) Close() error {
