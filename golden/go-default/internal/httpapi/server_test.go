@@ -44,14 +44,18 @@ func (b *lockedBuffer) String() string {
 }
 
 // newServer returns a server on the database at url, and its log.
-func newServer(t *testing.T, url string) (*httpapi.Server, *lockedBuffer) {
+func newServer(t *testing.T, url string, changes ...func(*nopool.Config)) (*httpapi.Server, *lockedBuffer) {
 	t.Helper()
 	log := &lockedBuffer{}
 	logger := slog.New(httpapi.WithCorrelation(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	db, err := nopool.Open(nopool.Config{
+	config := nopool.Config{
 		URL: url, MaxSessions: 4, MaxWaiting: 10, SessionWait: time.Second, ConnectTimeout: 5 * time.Second,
 		StatementTimeout: 5 * time.Second, AllowPlaintext: true, AllowPlainAuth: true, Logger: logger,
-	})
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	db, err := nopool.Open(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,8 +23,14 @@ func (c *client) authenticate() bool {
 	case SCRAM:
 		ok = c.scram()
 	}
+	if c.broken {
+		return false
+	}
 	if !ok {
 		c.refuse(Fatal("28P01", fmt.Sprintf("password authentication failed for user %q", c.known.Parameters["user"])))
+		return false
+	}
+	if !c.passes(Authenticated) {
 		return false
 	}
 	c.send(&pgproto3.AuthenticationOk{},
@@ -58,7 +64,7 @@ func (c *client) ask(request pgproto3.BackendMessage, kind uint32) pgproto3.Fron
 // scram is the server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677) without channel binding, as poolers have it.
 func (c *client) scram() bool {
 	first, _ := c.ask(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}, pgproto3.AuthTypeSASL).(*pgproto3.SASLInitialResponse)
-	if first == nil {
+	if first == nil || !c.passes(Challenged) {
 		return false
 	}
 	// "n,,n=,r=NONCE": the header says whether the client could bind to a channel, and comes back as base64.
@@ -72,7 +78,7 @@ func (c *client) scram() bool {
 	salt := []byte(c.server.salt)
 	challenge := fmt.Sprintf("r=%s,s=%s,i=4096", nonce, encode(salt))
 	final, _ := c.ask(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)}, pgproto3.AuthTypeSASLContinue).(*pgproto3.SASLResponse)
-	if final == nil {
+	if final == nil || !c.passes(Proving) {
 		return false
 	}
 	unproven, proof, _ := strings.Cut(string(final.Data), ",p=")

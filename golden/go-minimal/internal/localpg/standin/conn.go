@@ -3,6 +3,7 @@ package standin
 import (
 	"bufio"
 	"crypto/tls"
+	"io"
 	"net"
 	"strings"
 
@@ -15,11 +16,14 @@ type client struct {
 	server   *Server
 	socket   net.Conn
 	backend  *pgproto3.Backend
-	known    *Conn  // written by this connection's goroutine alone, under the server's lock
-	sql      string // of the last Parse
-	answered bool   // something was sent since the last read
-	skip     bool   // an error was sent, so all is ignored until Sync
-	hung     bool   // all is ignored for good
+	raw      net.Conn // the socket below TLS
+	n        int      // its place in the order of arrival
+	known    *Conn    // written by this connection's goroutine alone, under the server's lock
+	sql      string   // of the last Parse
+	answered bool     // something was sent since the last read
+	skip     bool     // an error was sent, so all is ignored until Sync
+	broken   bool     // by passes
+	hung     bool     // all is ignored for good
 }
 
 // peeked is a socket of which the first bytes have been looked at.
@@ -68,6 +72,9 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 			return message
 		}
 		c.server.locked(func() { c.server.stats.SSLRequests++ })
+		if !c.passes(Encrypting) {
+			return nil
+		}
 		c.known.Bursts = 0 // nobody else knows it yet
 		if c.server.tls == nil {
 			_, _ = c.Write([]byte("N")) // a client that cannot read this sends no more
@@ -76,6 +83,24 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 		_, _ = c.Write([]byte("S"))
 		c.socket = tls.Server(c.socket, c.server.tls)
 	}
+}
+
+// passes returns false when a step is the connection's last; Hang takes until the client has given up.
+func (c *client) passes(step Step) bool {
+	fault := GoOn
+	if c.server.opts.OnStep != nil {
+		fault = c.server.opts.OnStep(c.n, step)
+	}
+	switch fault {
+	case Hang:
+		_, _ = io.Copy(io.Discard, c.socket) // whatever ends it
+	case Reset:
+		if tcp, ok := c.raw.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // with an error it is a Drop
+		}
+	}
+	c.broken = fault != GoOn
+	return !c.broken
 }
 
 func (c *client) send(messages ...pgproto3.BackendMessage) {

@@ -42,12 +42,42 @@ type Options struct {
 	Auth       Auth
 	MaxClients int           // clients at any instant; 0 is no limit
 	ReleaseLag time.Duration // from a client's close until its place is free
+	// OnStep is asked at each step of a connection until it is ready for statements, n being its place in the order of
+	// arrival, from 1. Other than Go on, it ends there. Nil always goes on.
+	OnStep func(n int, step Step) Fault
 	// OnStartup is asked at each start-up message, the first being 1, before the limit and authentication. What it
 	// returns is sent and ends the connection; nil goes on. It may sleep.
 	OnStartup func(n int) *pgproto3.ErrorResponse
 	// OnStatement is asked once for each statement, in its connection's goroutine. It gets a copy of what is known.
 	OnStatement func(c *Conn, sql string) Reply
 }
+
+// Step is a point in the opening of a connection.
+type Step string
+
+// The steps, in order.
+const (
+	Accepted      Step = "accepted"      // by the socket
+	Encrypting    Step = "encrypting"    // TLS was asked for
+	Starting      Step = "starting"      // the start-up message has come
+	Challenged    Step = "challenged"    // the client wants to authenticate by SCRAM
+	Proving       Step = "proving"       // it has given its proof
+	Authenticated Step = "authenticated" // it is let in, which it does not know yet
+)
+
+// Steps are all of them.
+var Steps = []Step{Accepted, Encrypting, Starting, Challenged, Proving, Authenticated}
+
+// Fault is what becomes of a connection at a step.
+type Fault string
+
+// The faults.
+const (
+	GoOn  Fault = ""
+	Hang  Fault = "hang"  // say nothing more; the client's close ends it
+	Drop  Fault = "drop"  // close
+	Reset Fault = "reset" // close with a TCP RST
+)
 
 // Reply is what happens to a statement. The zero value is the usual answer, which for a SELECT is one row. Delay comes
 // first; of the others at most one is set.
@@ -170,7 +200,7 @@ func (s *Server) accept(listener net.Listener) {
 		s.wg.Go(func() {
 			defer socket.Close()
 			defer context.AfterFunc(s.life, func() { socket.Close() })()
-			s.serve(&client{server: s, socket: socket, known: &Conn{Status: 'I'}})
+			s.serve(&client{server: s, socket: socket, raw: socket, known: &Conn{Status: 'I'}})
 		})
 	}
 }
@@ -178,11 +208,17 @@ func (s *Server) accept(listener net.Listener) {
 // serve takes a connection from its first byte to its end. Its place is free before the socket closes, so that a
 // client which waits for the close can rely on it.
 func (s *Server) serve(c *client) {
-	s.locked(func() { s.stats.Dials++ })
+	s.locked(func() { s.stats.Dials++; c.n = s.stats.Dials })
+	if !c.passes(Accepted) {
+		return
+	}
 	switch first := c.negotiate().(type) {
 	case *pgproto3.CancelRequest:
 		s.locked(func() { s.stats.CancelRequests++ })
 	case *pgproto3.StartupMessage:
+		if !c.passes(Starting) {
+			return
+		}
 		if refusal := s.admit(c.known, first); refusal != nil {
 			c.refuse(refusal)
 			return

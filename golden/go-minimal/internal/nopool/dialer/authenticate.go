@@ -144,14 +144,14 @@ func (c *authConn) exchange(offer []byte) error {
 		return fmt.Errorf("SCRAM: %w", err)
 	}
 	final, err := c.ask(&pgproto3.SASLResponse{Data: []byte(proof)}, pgproto3.AuthTypeSASLFinal)
-	if err == nil && !c.over {
-		_, err = conversation.Step(final)
-	}
-	c.proven = err == nil && conversation.Valid()
 	c.leave(false)
-	if err != nil {
+	if err != nil || c.over {
+		return err
+	}
+	if _, err := conversation.Step(final); err != nil {
 		return fmt.Errorf("SCRAM: %w", err)
 	}
+	c.proven = conversation.Valid()
 	return nil
 }
 
