@@ -26,6 +26,8 @@ const (
 // endpoint.
 type Snapshot struct {
 	MaxSessions, InUse, Waiting int
+	// Limit is MaxSessions, or less for a while after the pooler refused a connection.
+	Limit int
 
 	Opened     uint64 // sessions whose BEGIN was acknowledged
 	Closed     uint64 // of those, the ones whose connection is gone
@@ -59,7 +61,7 @@ func (db *DB) Snapshot() Snapshot {
 	var now Snapshot
 	db.count(func(total *Snapshot) { now = *total })
 	now.MaxSessions = db.config.MaxSessions
-	now.InUse, now.Waiting = db.slots.usage()
+	now.Limit, now.InUse, now.Waiting = db.slots.usage()
 	return now
 }
 
@@ -100,15 +102,26 @@ func (s *Session) closed(how outcome, started time.Time, clean bool) {
 	}
 }
 
-// openFailed gives up the slot of a session that could not be opened.
+// openFailed gives up the slot, if there is one, of a session that could not be
+// opened.
 func (s *Session) openFailed(err error) error {
 	s.db.count(func(total *Snapshot) { total.OpenErrors++ })
 	if !errors.Is(err, context.Canceled) {
 		s.logError(err)
 	}
-	s.holding.Store(false)
-	go s.release(notOpened)
+	if s.holding.Swap(false) {
+		go s.release(notOpened)
+	}
 	return err
+}
+
+// refused reports that the pooler has no room, when it is the first time for a
+// while.
+func (s *Session) refused(err error) {
+	if now := s.db.Snapshot(); now.Limit == now.MaxSessions {
+		s.db.log.WarnContext(s.ctx, "database pooler is full: fewer sessions for a while",
+			"in_use", now.InUse, "max_sessions", now.MaxSessions, "error", Describe(err))
+	}
 }
 
 // rejected counts a session that got no slot. A client that left the queue of

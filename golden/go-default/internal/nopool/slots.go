@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -11,9 +12,17 @@ import (
 // slots is the bound on connections: a semaphore that serves waiters in the
 // order they came, with a bounded queue so that overload is refused at once
 // instead of piling up.
+//
+// A pooler that admits fewer than we may open is not asked over and over: each
+// refusal lowers the limit to the connections that are there, so that the next
+// attempt is made when one of them has ended, and now and then it is raised by
+// one to see whether there is room again.
 type slots struct {
 	mu         sync.Mutex
-	max, inUse int
+	max, limit int // limit <= max
+	inUse      int
+	pause      time.Duration // until the limit is raised
+	raising    bool
 	maxWaiting int
 	waiting    list.List // of chan error, which gets nil with a slot
 	closed     bool
@@ -21,7 +30,7 @@ type slots struct {
 }
 
 func newSlots(maxInUse, maxWaiting int) *slots {
-	return &slots{max: maxInUse, maxWaiting: maxWaiting, idle: make(chan struct{})}
+	return &slots{max: maxInUse, limit: maxInUse, pause: firstPause, maxWaiting: maxWaiting, idle: make(chan struct{})}
 }
 
 // acquire takes a slot, waiting at most wait. It returns ErrBusy when the queue
@@ -32,18 +41,58 @@ func (s *slots) acquire(ctx context.Context, wait time.Duration) error {
 	case s.closed:
 		s.mu.Unlock()
 		return ErrClosed
-	case s.inUse < s.max && s.waiting.Len() == 0:
+	case s.inUse < s.limit && s.waiting.Len() == 0:
 		s.inUse++
 		s.mu.Unlock()
 		return nil
 	case s.waiting.Len() >= s.maxWaiting:
-		s.mu.Unlock()
-		return fmt.Errorf("%w: all %d connections are in use and %d sessions wait", ErrBusy, s.max, s.maxWaiting)
+		defer s.mu.Unlock()
+		return fmt.Errorf("%w: %d of %d connections are in use and %d sessions wait", ErrBusy, s.inUse, s.max, s.waiting.Len())
 	}
 	granted := make(chan error, 1)
 	place := s.waiting.PushBack(granted)
 	s.mu.Unlock()
+	return s.await(ctx, wait, place, granted)
+}
 
+// refused gives back the slot of a session that the pooler had no room for, and
+// waits like acquire for another, ahead of all who wait.
+func (s *slots) refused(ctx context.Context, wait time.Duration) error {
+	s.mu.Lock()
+	s.limit = min(s.limit, s.inUse-1)
+	s.leaveLocked()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	if !s.raising {
+		s.raising = true
+		s.raiseLater()
+	}
+	granted := make(chan error, 1)
+	place := s.waiting.PushFront(granted)
+	s.mu.Unlock()
+	return s.await(ctx, wait, place, granted)
+}
+
+// raiseLater raises the limit after a random time, sooner at first.
+func (s *slots) raiseLater() {
+	time.AfterFunc(s.pause/2+rand.N(s.pause/2), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.limit++
+		s.grantLocked()
+		if s.raising = s.limit < s.max; s.raising {
+			s.pause = min(2*s.pause, longestPause)
+			s.raiseLater()
+		} else {
+			s.pause = firstPause
+		}
+	})
+}
+
+// await waits for a slot to be granted to a place in the queue.
+func (s *slots) await(ctx context.Context, wait time.Duration, place *list.Element, granted chan error) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	var err error
@@ -51,16 +100,18 @@ func (s *slots) acquire(ctx context.Context, wait time.Duration) error {
 	case err := <-granted:
 		return err
 	case <-timer.C:
-		err = fmt.Errorf("%w: none of %d connections became free within %v", ErrBusy, s.max, wait)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err == nil {
+		err = fmt.Errorf("%w: none became free within %v, %d of %d connections are in use", ErrBusy, wait, s.inUse, s.max)
+	}
 	select {
 	case late := <-granted: // at the same moment: a slot is handed on
 		if late == nil {
-			s.releaseLocked()
+			s.leaveLocked()
 		}
 	default:
 		s.waiting.Remove(place)
@@ -72,17 +123,21 @@ func (s *slots) acquire(ctx context.Context, wait time.Duration) error {
 func (s *slots) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.releaseLocked()
+	s.leaveLocked()
 }
 
-func (s *slots) releaseLocked() {
-	if first := s.waiting.Front(); first != nil {
-		s.waiting.Remove(first).(chan error) <- nil
-		return
-	}
+func (s *slots) leaveLocked() {
 	s.inUse--
+	s.grantLocked()
 	if s.closed && s.inUse == 0 {
 		close(s.idle)
+	}
+}
+
+func (s *slots) grantLocked() {
+	for s.inUse < s.limit && s.waiting.Len() > 0 {
+		s.inUse++
+		s.waiting.Remove(s.waiting.Front()).(chan error) <- nil
 	}
 }
 
@@ -103,8 +158,8 @@ func (s *slots) close() <-chan struct{} {
 	return s.idle
 }
 
-func (s *slots) usage() (inUse, waiting int) {
+func (s *slots) usage() (limit, inUse, waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.inUse, s.waiting.Len()
+	return s.limit, s.inUse, s.waiting.Len()
 }

@@ -39,6 +39,9 @@ func (s *Session) release(how outcome) {
 		s.lease.hangUp(s.conn)
 	}
 	clean := s.lease.awaitGone(context.Background(), closeTimeout)
+	if !clean {
+		s.lease.abandon()
+	}
 	s.closed(how, started, clean)
 	s.db.slots.release()
 }
@@ -51,6 +54,7 @@ type lease struct {
 	waited  time.Duration // for the slot
 
 	mu     sync.Mutex
+	conns  []net.Conn
 	ends   []<-chan struct{} // each closed when a connection is gone, or pgx has cleaned up after one
 	forced atomic.Bool       // one of them was given up before the server had closed it
 }
@@ -72,6 +76,9 @@ func (l *lease) dial(ctx context.Context, network, address string) (net.Conn, er
 	}
 	e := &endpoint{Conn: conn, lease: l, gone: make(chan struct{})}
 	l.add(e.gone)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, conn)
 	return e, nil
 }
 
@@ -104,6 +111,16 @@ func (l *lease) awaitGone(ctx context.Context, limit time.Duration) bool {
 		case <-ctx.Done():
 			return false
 		}
+	}
+}
+
+// abandon closes what is still open, whatever pgx waits for on it: it would keep
+// a connection until a cancel request is answered.
+func (l *lease) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, conn := range l.conns {
+		conn.Close()
 	}
 }
 

@@ -13,16 +13,16 @@ import (
 var errOpenTimeout = errors.New("no answer to BEGIN in time")
 
 const (
-	firstPause     = 20 * time.Millisecond  // before the second attempt, doubled each time
-	longestPause   = 250 * time.Millisecond // between attempts
+	firstPause     = 20 * time.Millisecond  // at most, before the second attempt, doubled each time
+	longestPause   = 250 * time.Millisecond // at most, between attempts at a full pooler
 	transientTries = 3                      // attempts at a database that cannot be reached
 )
 
 // open takes a slot, dials and sends BEGIN with the first statement, all within
 // ConnectTimeout once the slot is there. BEGIN belongs to opening because
 // PgBouncer admits a client first and says that it is full at its first
-// statement. A full pooler is retried until the deadline, keeping the slot; a
-// database out of reach a few times; a refusal never.
+// statement. A full pooler is retried until the deadline, a database out of reach
+// a few times, and a refusal never.
 func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 	if outer, ok := s.ctx.Value(sessionKey{}).(*Session); ok && outer.db == s.db && outer.holding.Load() {
 		return nil, ErrNested
@@ -36,8 +36,7 @@ func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 	s.lease = &lease{dialer: s.db.config.DialFunc, started: started, waited: time.Since(started)}
 	deadline := time.Now().Add(s.db.config.ConnectTimeout)
 	ctx, cancel := context.WithCancelCause(ctx) // lives as long as the flight
-	limit := firstPause
-	var full error // what was last said by a pooler without room
+	var full error                              // what was last said by a pooler without room
 	for attempt := 1; ; attempt++ {
 		flight, err := s.attempt(ctx, cancel, deadline, first)
 		if err == nil {
@@ -47,22 +46,38 @@ func (s *Session) open(ctx context.Context, first *encoded) (*flight, error) {
 		if errors.Is(err, ErrPoolerFull) {
 			full = err
 		}
-		again := errors.Is(err, ErrPoolerFull) || (errors.Is(err, ErrUnavailable) && attempt < transientTries)
-		if again && time.Until(deadline) > limit {
-			ended := pause(ctx, limit)
-			if ended == nil && s.lease.awaitGone(ctx, time.Until(deadline)) { // one connection at a time
-				limit = min(2*limit, longestPause)
-				s.db.count(func(total *Snapshot) { total.OpenRetries++ })
-				continue
-			}
-			err = cmp.Or(ended, err)
+		if err = s.beforeRetry(ctx, err, attempt, deadline); err == nil {
+			s.db.count(func(total *Snapshot) { total.OpenRetries++ })
+			continue
 		}
-		if full != nil && (errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
-			err = full // the attempt that a deadline cut short has no better reason
+		if full != nil && (errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
+			err = full // what a deadline cut short has no better reason
 		}
 		cancel(nil)
 		return nil, s.openFailed(err)
 	}
+}
+
+// beforeRetry waits until another attempt is due after one that failed with err.
+// It returns err when there must be none, and what ended the wait when it failed.
+func (s *Session) beforeRetry(ctx context.Context, err error, attempt int, deadline time.Time) error {
+	full, limit := errors.Is(err, ErrPoolerFull), firstPause<<(attempt-1)
+	if !full && (!errors.Is(err, ErrUnavailable) || attempt >= transientTries || time.Until(deadline) < limit) {
+		return err
+	}
+	if !s.lease.awaitGone(ctx, time.Until(deadline)) { // one connection at a time
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	if !full {
+		return pause(ctx, limit)
+	}
+	s.refused(err)
+	s.holding.Store(false)
+	if err := s.db.slots.refused(ctx, time.Until(deadline)); err != nil {
+		return err
+	}
+	s.holding.Store(true)
+	return nil
 }
 
 // attempt makes one connection and sends BEGIN on it. Its error carries what it

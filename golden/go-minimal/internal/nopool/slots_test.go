@@ -21,7 +21,7 @@ func TestSlotsServeInOrder(t *testing.T) {
 				s.release()
 			}
 		}()
-		waitFor(t, func() bool { _, waiting := s.usage(); return waiting == i+1 })
+		waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == i+1 })
 	}
 	s.release()
 	for i := range 5 {
@@ -43,7 +43,7 @@ func TestSlotsRefuse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
 	go func() { waited <- s.acquire(ctx, time.Minute) }()
-	waitFor(t, func() bool { _, waiting := s.usage(); return waiting == 1 })
+	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 1 })
 	if err := s.acquire(t.Context(), time.Minute); !errors.Is(err, ErrBusy) {
 		t.Errorf("with a full queue: %v, want ErrBusy at once", err)
 	}
@@ -51,8 +51,65 @@ func TestSlotsRefuse(t *testing.T) {
 	if err := <-waited; !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled in the queue: %v", err)
 	}
-	if inUse, waiting := s.usage(); inUse != 1 || waiting != 0 {
+	if _, inUse, waiting := s.usage(); inUse != 1 || waiting != 0 {
 		t.Errorf("%d in use and %d waiting, want 1 and 0", inUse, waiting)
+	}
+}
+
+// TestSlotsRefused lowers the limit to what a pooler admits: a refused session
+// is the first to get a slot when one is free, and no later one gets another.
+func TestSlotsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSlots(4, 10)
+	s.pause = time.Hour // the limit stays where it is put
+	for range 4 {
+		if err := s.acquire(t.Context(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	served := make(chan string, 2)
+	wait := func(who string, take func(context.Context, time.Duration) error) {
+		go func() {
+			if err := take(context.Background(), time.Minute); err == nil {
+				served <- who
+			}
+		}()
+	}
+	wait("later", s.acquire)
+	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 1 })
+	wait("refused", s.refused)
+	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 2 })
+	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 3 {
+		t.Errorf("limit %d and %d in use, want 3 and 3", limit, inUse)
+	}
+	s.release()
+	if who := <-served; who != "refused" {
+		t.Errorf("%s was served first", who)
+	}
+	for range 2 {
+		s.release()
+	}
+	if who := <-served; who != "later" {
+		t.Errorf("%s was served second", who)
+	}
+}
+
+// TestSlotsRecover raises the limit again, by one at a time.
+func TestSlotsRecover(t *testing.T) {
+	t.Parallel()
+	s := newSlots(3, 10)
+	s.pause = time.Millisecond
+	if err := s.acquire(t.Context(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.refused(t.Context(), time.Minute); err != nil { // nobody else has a slot: the limit is raised from 0
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { limit, _, _ := s.usage(); return limit == 3 })
+	s.release()
+	time.Sleep(2 * time.Millisecond)
+	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 0 {
+		t.Errorf("limit %d and %d in use, want 3 and 0", limit, inUse)
 	}
 }
 
@@ -66,7 +123,7 @@ func TestSlotsClose(t *testing.T) {
 	for range 3 {
 		go func() { waited <- s.acquire(context.Background(), time.Minute) }()
 	}
-	waitFor(t, func() bool { _, waiting := s.usage(); return waiting == 3 })
+	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 3 })
 	idle := s.close()
 	if err := s.acquire(t.Context(), time.Minute); !errors.Is(err, ErrClosed) {
 		t.Errorf("after close: %v, want ErrClosed", err)
@@ -94,8 +151,12 @@ func TestSlotsUnderRace(t *testing.T) {
 	for range 50 {
 		go func() {
 			defer func() { done <- struct{}{} }()
-			for range 50 {
-				if s.acquire(context.Background(), 50*time.Microsecond) == nil {
+			for i := range 50 {
+				err := s.acquire(context.Background(), 50*time.Microsecond)
+				if err == nil && i%5 == 0 {
+					err = s.refused(context.Background(), 50*time.Microsecond)
+				}
+				if err == nil {
 					s.release()
 				}
 			}
@@ -104,7 +165,7 @@ func TestSlotsUnderRace(t *testing.T) {
 	for range 50 {
 		<-done
 	}
-	if inUse, waiting := s.usage(); inUse != 0 || waiting != 0 {
+	if _, inUse, waiting := s.usage(); inUse != 0 || waiting != 0 {
 		t.Errorf("%d in use and %d waiting at the end", inUse, waiting)
 	}
 }

@@ -17,7 +17,6 @@ type client struct {
 	socket   net.Conn
 	backend  *pgproto3.Backend
 	raw      net.Conn // the socket below TLS
-	n        int      // its place in the order of arrival
 	known    *Conn    // written by this connection's goroutine alone, under the server's lock
 	sql      string   // of the last Parse
 	answered bool     // something was sent since the last read
@@ -89,7 +88,7 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 func (c *client) passes(step Step) bool {
 	fault := GoOn
 	if c.server.opts.OnStep != nil {
-		fault = c.server.opts.OnStep(c.n, step)
+		fault = c.server.opts.OnStep(c.known.N, step)
 	}
 	switch fault {
 	case Hang:

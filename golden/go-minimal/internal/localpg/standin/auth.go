@@ -75,26 +75,38 @@ func (c *client) scram() bool {
 	header, bare := fields[0]+","+fields[1]+",", fields[2]
 	_, nonce, _ := strings.Cut(bare, "r=")
 	nonce += rand.Text()
-	salt := []byte(c.server.salt)
-	challenge := fmt.Sprintf("r=%s,s=%s,i=4096", nonce, encode(salt))
+	keys := c.server.keys
+	challenge := fmt.Sprintf("r=%s,s=%s,i=%d", nonce, encode(keys.salt), iterations)
 	final, _ := c.ask(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)}, pgproto3.AuthTypeSASLContinue).(*pgproto3.SASLResponse)
 	if final == nil || !c.passes(Proving) {
 		return false
 	}
 	unproven, proof, _ := strings.Cut(string(final.Data), ",p=")
-	salted, err := pbkdf2.Key(sha256.New, Password, salt, 4096, sha256.Size)
-	if err != nil || unproven != "c="+encode([]byte(header))+",r="+nonce {
+	if unproven != "c="+encode([]byte(header))+",r="+nonce {
 		return false
 	}
 	signed := bare + "," + challenge + "," + unproven
-	want := mac(salted, "Client Key")
-	storedKey := sha256.Sum256(want)
-	subtle.XORBytes(want, want, mac(storedKey[:], signed))
+	storedKey, want := sha256.Sum256(keys.client), make([]byte, sha256.Size)
+	subtle.XORBytes(want, keys.client, mac(storedKey[:], signed))
 	if !c.check(proof == encode(want)) {
 		return false
 	}
-	c.send(&pgproto3.AuthenticationSASLFinal{Data: []byte("v=" + encode(mac(mac(salted, "Server Key"), signed)))})
+	c.send(&pgproto3.AuthenticationSASLFinal{Data: []byte("v=" + encode(mac(keys.server, signed)))})
 	return true
+}
+
+const iterations = 4096 // Postgres's own default
+
+// scramKeys are what a server keeps of a password.
+type scramKeys struct{ salt, client, server []byte }
+
+func newSCRAMKeys() scramKeys {
+	salt := []byte(rand.Text())
+	salted, err := pbkdf2.Key(sha256.New, Password, salt, iterations, sha256.Size)
+	if err != nil {
+		panic(err) // only FIPS mode has reasons, none of which holds
+	}
+	return scramKeys{salt, mac(salted, "Client Key"), mac(salted, "Server Key")}
 }
 
 func encode(data []byte) string { return base64.StdEncoding.EncodeToString(data) }

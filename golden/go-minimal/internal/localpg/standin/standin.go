@@ -5,7 +5,6 @@ package standin
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -43,10 +42,10 @@ type Options struct {
 	MaxClients int           // clients at any instant; 0 is no limit
 	ReleaseLag time.Duration // from a client's close until its place is free
 	// OnStep is asked at each step of a connection until it is ready for statements, n being its place in the order of
-	// arrival, from 1. Other than Go on, it ends there. Nil always goes on.
+	// arrival, from 1. GoOn goes on; any other fault ends the connection there.
 	OnStep func(n int, step Step) Fault
-	// OnStartup is asked at each start-up message, the first being 1, before the limit and authentication. What it
-	// returns is sent and ends the connection; nil goes on. It may sleep.
+	// OnStartup is asked at the start-up message of connection n, before the limit and authentication. What it returns
+	// is sent and ends the connection; nil goes on. It may sleep.
 	OnStartup func(n int) *pgproto3.ErrorResponse
 	// OnStatement is asked once for each statement, in its connection's goroutine. It gets a copy of what is known.
 	OnStatement func(c *Conn, sql string) Reply
@@ -91,7 +90,7 @@ type Reply struct {
 
 // Conn is what the pooler knows of a client.
 type Conn struct {
-	N          int               // its place in the order of start-up messages, from 1
+	N          int               // its place in the order of arrival, from 1
 	Parameters map[string]string // of the start-up message
 	Statements []string          // as received, in order
 	Status     byte              // I, T or E: outside, inside or inside a failed transaction
@@ -127,7 +126,7 @@ type Server struct {
 	opts  Options
 	tls   *tls.Config
 	url   string
-	salt  string          // of the password, for SCRAM
+	keys  scramKeys
 	life  context.Context // ends with the test
 	wg    sync.WaitGroup
 	mu    sync.Mutex // guards all below, and every Conn they point to
@@ -138,7 +137,10 @@ type Server struct {
 // Start runs a stand-in until the test ends.
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
-	s := &Server{opts: opts, salt: rand.Text()}
+	s := &Server{opts: opts}
+	if opts.Auth == SCRAM {
+		s.keys = newSCRAMKeys()
+	}
 	query := url.Values{"sslmode": {"disable"}}
 	if opts.TLS {
 		cert, key, err := localpg.NewCertificate()
@@ -208,7 +210,7 @@ func (s *Server) accept(listener net.Listener) {
 // serve takes a connection from its first byte to its end. Its place is free before the socket closes, so that a
 // client which waits for the close can rely on it.
 func (s *Server) serve(c *client) {
-	s.locked(func() { s.stats.Dials++; c.n = s.stats.Dials })
+	s.locked(func() { s.stats.Dials++; c.known.N = s.stats.Dials })
 	if !c.passes(Accepted) {
 		return
 	}
@@ -235,7 +237,7 @@ func (s *Server) serve(c *client) {
 func (s *Server) admit(c *Conn, startup *pgproto3.StartupMessage) (refusal *pgproto3.ErrorResponse) {
 	s.locked(func() {
 		s.conns = append(s.conns, c)
-		c.N, c.Parameters = len(s.conns), startup.Parameters
+		c.Parameters = startup.Parameters
 	})
 	if s.opts.OnStartup != nil {
 		refusal = s.opts.OnStartup(c.N)
