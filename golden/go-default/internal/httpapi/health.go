@@ -56,7 +56,7 @@ func (c *readiness) check(db *nopool.DB) error {
 
 // reachable runs a query in a session of its own. A busy service is ready: its
 // full slots are proof enough that the database answers, as long as one of them
-// was taken of late.
+// was taken of late, and so is a pooler that makes us wait.
 func reachable(db *nopool.DB) error {
 	now := db.Snapshot()
 	if now.InUse >= now.Limit && time.Since(now.LastOpened) < busyFor {
@@ -70,6 +70,9 @@ func reachable(db *nopool.DB) error {
 	})
 	if errors.Is(err, nopool.ErrBusy) || errors.Is(err, nopool.ErrPoolerFull) {
 		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) && time.Since(now.LastOpened) < busyFor {
+		return nil // PgBouncer lets a client wait for its first statement
 	}
 	return err
 }

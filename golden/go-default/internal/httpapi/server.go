@@ -21,6 +21,9 @@ type Options struct {
 	Logger         *slog.Logger  // wrap its handler in WithCorrelation
 	MaxBody        int64         // bytes of a request's body
 	RequestTimeout time.Duration // of a whole request
+	// Settings returns what to set in a request's transaction, at no round trip: its caller's role and claims, for
+	// row-level security. Nil sets nothing.
+	Settings func(r *http.Request) []nopool.Setting
 }
 
 // Server answers the service's HTTP requests.

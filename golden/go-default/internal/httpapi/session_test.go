@@ -178,3 +178,43 @@ func TestRequestTimeout(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
+
+// TestRequestSettings sets a request's claims in its transaction.
+func TestRequestSettings(t *testing.T) {
+	t.Parallel()
+	server, _ := newServer(t, pgtest.Database(t))
+	server.Settings = func(r *http.Request) []nopool.Setting {
+		return []nopool.Setting{{Name: "request.jwt.claims", Value: `{"sub":"` + r.Header.Get("Caller") + `"}`}}
+	}
+	handler := server.Wrap(server.InSession(func(w http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		var claims string
+		err := s.QueryRow(r.Context(), "select current_setting('request.jwt.claims', true)").Scan(&claims)
+		fmt.Fprint(w, claims)
+		return err
+	}))
+	for _, caller := range []string{"ann", "bob"} {
+		body, err := io.ReadAll(do(handler, "GET", "/", "", "Caller", caller).Body)
+		if want := `{"sub":"` + caller + `"}`; err != nil || string(body) != want {
+			t.Errorf("%q and %v, want %q", body, err, want)
+		}
+	}
+}
+
+// TestNestedSession refuses a request a second connection while it holds one.
+func TestNestedSession(t *testing.T) {
+	t.Parallel()
+	server, _ := newServer(t, pgtest.Database(t))
+	run := func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select 1")
+		return err
+	}
+	do(server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		if err := run(r.Context(), s); err != nil {
+			t.Error(err)
+		}
+		if err := server.DB.Run(r.Context(), nopool.TxOptions{}, run); !errors.Is(err, nopool.ErrNested) {
+			t.Errorf("%v, want ErrNested", err)
+		}
+		return nil
+	})), "GET", "/", "")
+}

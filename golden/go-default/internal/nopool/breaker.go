@@ -36,12 +36,13 @@ func (b *breaker) check() error {
 	return nil
 }
 
-// report says how an attempt ended. A full pooler can be reached, and its
-// refusals are spaced out by those who are refused.
+// report says how an attempt ended. A full pooler can be reached, and lowers the
+// limit of the slots instead. So can a server that let us in and then refused a
+// setting, which may be one caller's alone.
 func (b *breaker) report(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err == nil || errors.Is(err, ErrPoolerFull) {
+	if err == nil || errors.Is(err, ErrPoolerFull) || !connectionLost(err) {
 		b.failures = 0
 		return
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,7 +231,8 @@ func TestRollbackCancels(t *testing.T) {
 
 func TestFirstUse(t *testing.T) {
 	t.Parallel()
-	db, _ := open(t, nil)
+	var sent counter
+	db, _ := open(t, func(c *nopool.Config) { c.DialFunc = sent.dial })
 	ctx := t.Context()
 	uses := map[string]func(s *nopool.Session) error{
 		"several commands": func(s *nopool.Session) error {
@@ -255,10 +258,19 @@ func TestFirstUse(t *testing.T) {
 		},
 		"nothing": func(s *nopool.Session) error { _, err := s.Exec(ctx, "-- nothing"); return err },
 	}
+	// What cannot travel with BEGIN is a round trip later, and pgx makes more of some by itself.
+	later := map[string]int{"several commands": 1, "named arguments": 1, "option of pgx": 2, "batch": 1, "copy": 4}
+	one := db.Session(ctx, nopool.TxOptions{})
+	must(t, selectOne(ctx, one))
+	writes := sent.last.Load().writes
+	must(t, one.Commit(ctx))
 	for name, use := range uses {
 		session := db.Session(ctx, nopool.TxOptions{})
 		if err := use(session); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+		if n := sent.last.Load().writes - writes; n != later[name] {
+			t.Errorf("%s: %d round trips more than one statement, want %d", name, n, later[name])
 		}
 		var timeout string
 		if err := session.QueryRow(ctx, "select current_setting('statement_timeout')").Scan(&timeout); err != nil || timeout != "10s" {
@@ -336,4 +348,24 @@ func TestRunWithRetry(t *testing.T) {
 	if err != nil || calls != 2 {
 		t.Errorf("%v after %d calls, want success at the second", err, calls)
 	}
+}
+
+// counter counts what is written to its last connection.
+type counter struct{ last atomic.Pointer[countedConn] }
+
+type countedConn struct {
+	net.Conn
+	writes int
+}
+
+func (c *counter) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	counted := &countedConn{Conn: conn}
+	c.last.Store(counted)
+	return counted, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	c.writes++
+	return c.Conn.Write(p)
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 
@@ -53,6 +51,7 @@ var sessionErrors = []struct {
 	{nopool.ErrConfiguration, unavailable("database_unavailable", "The database is unavailable")},
 	{nopool.ErrClosed, unavailable("shutting_down", "The service is shutting down")},
 	{context.DeadlineExceeded, &Error{Status: http.StatusGatewayTimeout, Code: "timeout", Detail: "The request took too long"}},
+	{nopool.ErrNested, internalError},
 	{nopool.ErrRolledBack, internalError},
 	{nopool.ErrNoTransaction, internalError},
 	{nopool.ErrSessionBusy, internalError},
@@ -110,10 +109,6 @@ func answer(r *http.Request, err error) *Error {
 				return &Error{Status: state.status, Code: state.code, Detail: state.detail}
 			}
 		}
-	}
-	var network net.Error
-	if errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, pgconn.ErrConnClosed) {
-		return unavailable("database_unavailable", "The database is unavailable") // lost during a statement
 	}
 	return internalError
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 	"example.org/team/tiny-shop/internal/httpapi"
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
+	"example.org/team/tiny-shop/internal/localpg/standin"
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
@@ -185,7 +187,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 		{nopool.ErrConfiguration, 503, "database_unavailable"},
 		{nopool.ErrOutcomeUnknown, 500, "commit_unknown"},
 		{context.DeadlineExceeded, 504, "timeout"},
-		{io.ErrUnexpectedEOF, 503, "database_unavailable"},
+		{nopool.ErrNested, 500, "internal_error"},
 		{&httpapi.Error{Status: 418, Code: "teapot", Detail: "short and stout"}, 418, "teapot"},
 	}
 	server, log := newServer(t, nowhere)
@@ -236,4 +238,26 @@ func TestReadiness(t *testing.T) {
 	}
 	server.Drain()
 	wantProblem(t, do(handler, "GET", "/ready", ""), http.StatusServiceUnavailable, "shutting_down")
+}
+
+// TestReadyBehindQueue wants a service to be ready while PgBouncer, which lets
+// clients in and answers their first statement later, makes it wait.
+func TestReadyBehindQueue(t *testing.T) {
+	t.Parallel()
+	var queue atomic.Bool
+	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
+		return standin.Reply{Hang: queue.Load()}
+	}})
+	server, _ := newServer(t, pooler.URL())
+	err := server.DB.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select 1")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue.Store(true)
+	if got := do(server.Handler(), "GET", "/ready", "").StatusCode; got != http.StatusOK {
+		t.Errorf("status %d", got)
+	}
 }

@@ -35,11 +35,15 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 		if len(options) > 0 {
 			tx = options[0]
 		}
+		if s.Settings != nil {
+			tx.Settings = append(s.Settings(r), tx.Settings...)
+		}
 		ctx := r.Context()
 		session := s.DB.Session(ctx, tx)
 		// A panic, or runtime.Goexit, leaves by this way; after a commit it does nothing.
 		defer session.Rollback(ctx)
 
+		r = r.WithContext(nopool.WithSession(ctx, session)) // a second one would be refused
 		held := &heldResponse{ResponseWriter: w, header: w.Header().Clone(), request: r, session: session}
 		err := h(held, r, session)
 		if err == nil {

@@ -21,7 +21,9 @@ const finishTimeout = 5 * time.Second
 // Session is one connection and one transaction, from its first use to Commit
 // or Rollback. It is for one goroutine; a second one gets ErrSessionBusy. Its
 // methods have the signatures of pgx, so code written for a pgx.Tx, and what
-// sqlc generates, runs on it.
+// sqlc generates, runs on it. Its first statement travels with BEGIN, unless it
+// is several commands in one string or its arguments begin with an option of pgx:
+// those come a round trip later.
 type Session struct {
 	db   *DB
 	opts TxOptions

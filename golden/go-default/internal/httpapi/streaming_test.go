@@ -1,0 +1,56 @@
+package httpapi_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+
+	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/nopool"
+)
+
+// TestStreaming is how a handler streams: everything that needs the session
+// comes first, Flush commits, and what follows, for as long as it takes, holds no
+// connection. Here the second line is sent when the client has read the first.
+func TestStreaming(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{})
+	server, _ := newServer(t, pooler.URL())
+	hasRead := make(chan struct{})
+	web := httptest.NewServer(server.Wrap(server.InSession(func(w http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		if _, err := s.Exec(r.Context(), "insert into t values (1)"); err != nil {
+			return err
+		}
+		fmt.Fprintln(w, "stored")
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return err // the commit failed: this error is the response, and not a line was sent
+		}
+		if _, err := s.Exec(r.Context(), "select 1"); !errors.Is(err, nopool.ErrSessionDone) {
+			t.Errorf("a query after the commit: %v, want ErrSessionDone", err)
+		}
+		<-hasRead
+		fmt.Fprintln(w, "more")
+		return nil
+	})))
+	defer web.Close()
+	response, err := web.Client().Post(web.URL, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	if !lines.Scan() || lines.Text() != "stored" {
+		t.Fatalf("the first line is %q: %v", lines.Text(), lines.Err())
+	}
+	if conn := pooler.Conns()[0]; !slices.Contains(conn.Statements, "commit") {
+		t.Errorf("a line left before COMMIT: %q", conn.Statements)
+	}
+	close(hasRead)
+	if !lines.Scan() || lines.Text() != "more" {
+		t.Errorf("the second line is %q: %v", lines.Text(), lines.Err())
+	}
+}
