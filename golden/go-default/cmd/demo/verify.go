@@ -21,7 +21,7 @@ func (a app) verify(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	result := verify.Live(ctx, cfg, newLogger(a.stderr, cfg, cfg.LogLevel))
+	result := verify.Live(ctx, cfg, newLogger(a.stderr, cfg))
 	write := result.WriteText
 	if *asJSON {
 		write = result.WriteJSON

@@ -115,6 +115,9 @@ func (c *Config) crossCheck(r *reader) {
 	if c.RequestTimeout < c.DB.StatementTimeout {
 		r.problem("REQUEST_TIMEOUT", "%v must not be less than DB_STATEMENT_TIMEOUT, which is %v", c.RequestTimeout, c.DB.StatementTimeout)
 	}
+	if all := c.Replicas * c.DB.MaxSessions; c.PoolSize > 0 && all > c.PoolSize {
+		r.problem("DB_POOL_SIZE", "%d must not be less than DB_REPLICAS x DB_MAX_SESSIONS, which is %d", c.PoolSize, all)
+	}
 }
 
 // String shows nothing secret, for all verbs of package fmt but %#v.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 
 	"example.com/demo/internal/nopool"
@@ -122,6 +123,8 @@ func readNote(r *http.Request) (notes.Draft, error) {
 	switch {
 	case errors.As(err, &tooLarge):
 		return draft, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return draft, &Error{Status: http.StatusRequestTimeout, Code: "slow_body", Detail: "The body took too long to arrive"}
 	case err != nil:
 		return draft, &Error{
 			Status: http.StatusBadRequest, Code: "bad_json",

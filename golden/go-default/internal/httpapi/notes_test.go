@@ -3,10 +3,13 @@ package httpapi_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"example.com/demo/internal/localpg/pgtest"
 	"example.com/demo/internal/migrate"
@@ -81,6 +84,24 @@ func TestNotes(t *testing.T) {
 	}
 }
 
+// TestSlowBody sends a part of a body and nothing more.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	server, _ := newServer(t, nowhere)
+	web := httptest.NewUnstartedServer(server.Handler())
+	web.Config.ReadTimeout = 100 * time.Millisecond
+	web.Start()
+	defer web.Close()
+	body, rest := io.Pipe()
+	defer rest.Close()
+	go func() { _, _ = io.WriteString(rest, `{"title": `) }()
+	response, err := http.Post(web.URL+"/notes", "application/json", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, response, http.StatusRequestTimeout, "slow_body")
+}
+
 // TestBadNotes wants bad requests refused before they cost a connection.
 func TestBadNotes(t *testing.T) {
 	t.Parallel()
@@ -98,6 +119,7 @@ func TestBadNotes(t *testing.T) {
 		{"POST", "/notes", `{"title": ""}`, 422, "invalid_note"},
 		{"POST", "/notes", `{"title": "` + strings.Repeat("ü", notes.MaxTitle+1) + `"}`, 422, "invalid_note"},
 		{"POST", "/notes", `{"title": "a\u0000b"}`, 422, "invalid_note"},
+		{"POST", "/notes", `{"title": "a", "body": "a\u0000b"}`, 422, "invalid_note"},
 		{"POST", "/notes", `{"title": "` + strings.Repeat("x", 2000) + `"}`, 413, "body_too_large"},
 		{"GET", "/notes?limit=0", "", 400, "bad_query"},
 		{"GET", "/notes?limit=many", "", 400, "bad_query"},

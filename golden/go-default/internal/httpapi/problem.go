@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,7 +84,8 @@ var sqlStates = []struct {
 	{"", http.StatusInternalServerError, "internal_error", "Internal error"},
 }
 
-// statusClientGone is what the access log shows where nobody reads the answer.
+// statusClientGone is what the access log shows where nobody reads the answer. It
+// is nginx's, and has no text in net/http.
 const statusClientGone = 499
 
 // answer decides what the client is told about err. Nothing of err itself is in
@@ -120,10 +122,11 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	s.write(w, r, e)
 }
 
-// logFailure logs a failed request: an error where it is ours, else at debug.
+// logFailure logs a failed request: as an error where the cause is in this
+// program, else at debug, since the session has logged what the database did.
 func (s *Server) logFailure(r *http.Request, status int, err error) {
 	log := s.Logger.DebugContext
-	if status >= http.StatusInternalServerError || errors.Is(err, errAfterCommit) {
+	if status == http.StatusInternalServerError || errors.Is(err, errAfterCommit) {
 		log = s.Logger.ErrorContext
 	}
 	log(r.Context(), "request failed", "error", nopool.Describe(err), "status", status)
@@ -142,5 +145,5 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, e *Error) {
 		Title string `json:"title"`
 		*Error
 		CorrelationID string `json:"correlation_id"`
-	}{"about:blank", http.StatusText(e.Status), e, CorrelationID(r.Context())})
+	}{"about:blank", cmp.Or(http.StatusText(e.Status), "Client Closed Request"), e, CorrelationID(r.Context())})
 }

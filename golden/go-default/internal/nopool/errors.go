@@ -132,9 +132,8 @@ func openKind(err error) error {
 	}
 	var certificate *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
-	var alert tls.AlertError
 	var record tls.RecordHeaderError
-	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &alert) || errors.As(err, &record) {
+	if errors.As(err, &certificate) || errors.As(err, &authority) || dialer.IsAlert(err) || errors.As(err, &record) {
 		return ErrConfiguration
 	}
 	for _, text := range []string{"server refused TLS", "authentication method requirement", "channel binding", "SCRAM", "SASL"} {

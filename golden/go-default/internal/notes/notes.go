@@ -59,14 +59,16 @@ type Problem struct{ Field, Detail string }
 // Problems returns what is wrong with the draft, nil if it is valid.
 func (d Draft) Problems() []Problem {
 	var problems []Problem
-	if n := utf8.RuneCountInString(d.Title); n < 1 || n > MaxTitle {
-		problems = append(problems, Problem{"title", fmt.Sprintf("must have 1 to %d characters", MaxTitle)})
-	}
-	if utf8.RuneCountInString(d.Body) > MaxBody {
-		problems = append(problems, Problem{"body", fmt.Sprintf("must have at most %d characters", MaxBody)})
-	}
-	if strings.ContainsRune(d.Title+d.Body, 0) { // Postgres stores no NUL in text
-		problems = append(problems, Problem{"title", "title and body must not contain NUL characters"})
+	for _, field := range []struct {
+		name, value string
+		least, most int // characters
+	}{{"title", d.Title, 1, MaxTitle}, {"body", d.Body, 0, MaxBody}} {
+		if n := utf8.RuneCountInString(field.value); n < field.least || n > field.most {
+			problems = append(problems, Problem{field.name, fmt.Sprintf("must have %d to %d characters", field.least, field.most)})
+		}
+		if strings.ContainsRune(field.value, 0) { // Postgres stores no NUL in text
+			problems = append(problems, Problem{field.name, "must not contain a NUL character"})
+		}
 	}
 	return problems
 }

@@ -31,21 +31,19 @@ func (a app) serve(ctx context.Context) error {
 // service is the running process: a database that is opened for each request,
 // and an HTTP server.
 type service struct {
-	config  config.Config
-	log     *slog.Logger
-	dbLevel *slog.LevelVar // of the lines about single sessions
-	db      *nopool.DB
-	api     *httpapi.Server
-	http    *http.Server
-	failed  chan error          // what ended the HTTP server
-	ready   func(addr net.Addr) // called once it listens; may be nil
+	config config.Config
+	log    *slog.Logger
+	db     *nopool.DB
+	api    *httpapi.Server
+	http   *http.Server
+	failed chan error          // what ended the HTTP server
+	ready  func(addr net.Addr) // called once it listens; may be nil
 }
 
 // newService puts the parts together. It does not touch the network.
 func newService(cfg config.Config, logs io.Writer) (*service, error) {
-	s := &service{config: cfg, log: newLogger(logs, cfg, cfg.LogLevel), dbLevel: new(slog.LevelVar), failed: make(chan error, 1)}
-	s.dbLevel.Set(cfg.LogLevel)
-	cfg.DB.Logger = newLogger(logs, cfg, s.dbLevel)
+	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 1)}
+	cfg.DB.Logger = s.log
 	var err error
 	if s.db, err = nopool.Open(cfg.DB); err != nil {
 		return nil, err
@@ -62,8 +60,8 @@ func newService(cfg config.Config, logs io.Writer) (*service, error) {
 	return s, nil
 }
 
-func newLogger(w io.Writer, cfg config.Config, level slog.Leveler) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
+func newLogger(w io.Writer, cfg config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	var handler slog.Handler = slog.NewJSONHandler(w, options)
 	if cfg.LogFormat == "text" {
 		handler = slog.NewTextHandler(w, options)
@@ -122,16 +120,16 @@ func (s *service) logBudget() {
 // checkDatabase runs a query in a session like any other. A database out of
 // reach is tried again until ctx ends, a refusal is final.
 func (s *service) checkDatabase(ctx context.Context) error {
-	if s.config.LogLevel > slog.LevelDebug {
-		s.dbLevel.Set(slog.LevelError + 1) // what fails here is reported once, below
-		defer s.dbLevel.Set(s.config.LogLevel)
+	quiet, err := nopool.Open(s.config.DB) // without a logger: what fails is reported once, below
+	if err != nil {
+		return err
 	}
 	last := errors.New("no answer")
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		version, err := s.databaseVersion(ctx)
+		version, err := databaseVersion(ctx, quiet)
 		if err == nil {
 			s.log.Info("database ready", "version", version)
-			return nil
+			return quiet.Close(ctx)
 		}
 		if !transient(err) && ctx.Err() == nil {
 			return err
@@ -152,8 +150,8 @@ func (s *service) checkDatabase(ctx context.Context) error {
 	}
 }
 
-func (s *service) databaseVersion(ctx context.Context) (version string, err error) {
-	err = s.db.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+func databaseVersion(ctx context.Context, db *nopool.DB) (version string, err error) {
+	err = db.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
 		return session.QueryRow(ctx, "select version()").Scan(&version)
 	})
 	return version, err

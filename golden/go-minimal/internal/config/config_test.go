@@ -70,11 +70,11 @@ func TestBudget(t *testing.T) {
 		{"", "", "", "", "", 10, 40, true},
 		{"", "", "4", "", "", 10, 40, true},
 		{"7", "", "", "", "", 7, 28, false},
-		{"7", "15", "4", "3", "", 7, 28, false},
+		{"7", "15", "2", "3", "", 7, 28, false},
 		{"", "15", "", "", "", 13, 52, false},
 		{"", "15", "4", "3", "", 3, 12, false},
 		{"", "2", "", "", "", 1, 4, false},
-		{"", "5", "10", "0", "", 1, 4, false},
+		{"", "10", "10", "2", "", 1, 4, false},
 		{"7", "", "", "", "0", 7, 0, false},
 	} {
 		c, err := load(map[string]string{
@@ -83,6 +83,20 @@ func TestBudget(t *testing.T) {
 		})
 		if err != nil || c.DB.MaxSessions != test.wantSessions || c.DB.MaxWaiting != test.wantWaiting || c.BudgetGuessed != test.guessed {
 			t.Errorf("%+v: %d sessions, %d waiting, guessed %v, error %v", test, c.DB.MaxSessions, c.DB.MaxWaiting, c.BudgetGuessed, err)
+		}
+	}
+}
+
+// TestTooManySessions wants more sessions than the pooler admits refused before
+// the pooler does it.
+func TestTooManySessions(t *testing.T) {
+	t.Parallel()
+	for _, settings := range []map[string]string{
+		{"DB_POOL_SIZE": "15", "DB_REPLICAS": "3", "DB_MAX_SESSIONS": "6"},
+		{"DB_POOL_SIZE": "15", "DB_REPLICAS": "16"},
+	} {
+		if _, err := load(settings); err == nil || !strings.HasPrefix(err.Error(), "DB_POOL_SIZE: 15 must not be less than") {
+			t.Errorf("%v: %v", settings, err)
 		}
 	}
 }

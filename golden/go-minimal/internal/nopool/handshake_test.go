@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,6 +80,40 @@ func TestGroupIsLearnt(t *testing.T) {
 	}
 }
 
+// TestGroupIsForgotten lets a server choose a group and then take another alone,
+// as when its settings change: no session may fail.
+func TestGroupIsForgotten(t *testing.T) {
+	t.Parallel()
+	before := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP384}})
+	after := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
+	var changed atomic.Bool
+	unverified := strings.Split(before.URL(), "?")[0] + "?sslmode=require" // the two have a certificate each
+	db := on(t, unverified, func(c *nopool.Config) {
+		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if changed.Load() {
+				address = addressOf(t, after.URL())
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	changed.Store(true)
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	if n := db.Snapshot().OpenRetries; n != 1 {
+		t.Errorf("%d retries, want 1", n)
+	}
+}
+
+// TestRefusedHandshake wants a server that cannot speak TLS with us told from one
+// that is out of reach.
+func TestRefusedHandshake(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{0x7777}})
+	if err := on(t, pooler.URL(), nil).Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrConfiguration) {
+		t.Errorf("%v, want ErrConfiguration", err)
+	}
+}
+
 func TestDirectTLS(t *testing.T) {
 	t.Parallel()
 	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
@@ -97,17 +132,22 @@ func TestManInTheMiddle(t *testing.T) {
 	if strings.Contains(url, "sslmode=disable") {
 		t.Skip("TEST_DATABASE_URL is plaintext: nothing to bind to")
 	}
-	connect, err := pgconn.ParseConfig(url)
-	must(t, err)
-	upstream := net.JoinHostPort(connect.Host, strconv.Itoa(int(connect.Port)))
+	upstream := addressOf(t, url)
 	unverified := strings.Split(url, "?")[0] + "?sslmode=require"
 	must(t, on(t, unverified, nil).Run(t.Context(), nopool.TxOptions{}, selectOne)) // it is the man's fault below
 
 	between := strings.Replace(unverified, upstream, manInTheMiddle(t, upstream), 1)
-	err = on(t, between, nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
+	err := on(t, between, nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
 	if err == nil || !strings.Contains(err.Error(), "channel binding") {
 		t.Errorf("%v, want a complaint about channel binding", err)
 	}
+}
+
+func addressOf(t *testing.T, url string) string {
+	t.Helper()
+	connect, err := pgconn.ParseConfig(url)
+	must(t, err)
+	return net.JoinHostPort(connect.Host, strconv.Itoa(int(connect.Port)))
 }
 
 // manInTheMiddle ends TLS with a certificate of its own and passes on what it reads.

@@ -58,12 +58,11 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 	u, err := url.Parse(databaseURL)
 	need(t, err)
 	dir, port := testDir(t), localpg.FreePort()
-	password, _ := u.User.Password()
 	cert, key, err := localpg.NewCertificate()
 	need(t, errors.Join(err,
 		localpg.WriteFile(filepath.Join(dir, "pooler.crt"), cert),
 		localpg.WriteFile(filepath.Join(dir, "pooler.key"), key),
-		localpg.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), password)),
+		localpg.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), secret(t, u.User))),
 		localpg.WriteFile(filepath.Join(dir, "pgbouncer.ini"), fmt.Appendf(nil, configuration, u.Hostname(),
 			cmp.Or(u.Port(), "5432"), port, cmp.Or(opts.PoolSize, 20), cmp.Or(opts.MaxClientConn, 100), dir))))
 	process, err := localpg.StartProcess(filepath.Join(dir, "log"), program, filepath.Join(dir, "pgbouncer.ini"))
@@ -82,4 +81,19 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// secret returns what PgBouncer is to know of a user: the SCRAM secret that Postgres keeps, where it can be read. From
+// the password PgBouncer would derive one anew for each client, which costs more than all the rest that it does.
+func secret(t testing.TB, user *url.Userinfo) string {
+	t.Helper()
+	conn := connect(t, "")
+	defer conn.Close(bounded())
+	var secret string
+	err := conn.QueryRow(bounded(), `select rolpassword from pg_authid where rolname = $1 and rolpassword like 'SCRAM%'`,
+		user.Username()).Scan(&secret)
+	if err != nil { // TEST_DATABASE_URL is no superuser's, or asks for something else than SCRAM
+		secret, _ = user.Password()
+	}
+	return secret
 }

@@ -73,8 +73,8 @@ func (c *authConn) Read(p []byte) (int, error) {
 // Write makes the TLS handshake when it writes the start-up message.
 func (c *authConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if errors.As(err, new(tls.AlertError)) {
-		c.p256.Store(false) // what was learnt may hold no longer
+	if IsAlert(err) && c.group.Swap(0) != 0 { // the next connection offers all groups again
+		err = fmt.Errorf("the server refuses the group that it chose before: %s", err.Error())
 	}
 	return n, err
 }
@@ -208,8 +208,8 @@ func (c *authConn) receive() ([]byte, error) {
 	if _, err := io.ReadFull(c.Conn, header[:]); err != nil {
 		return nil, err
 	}
-	if encrypted, ok := c.Conn.(*tls.Conn); ok && encrypted.ConnectionState().HelloRetryRequest {
-		c.p256.Store(true)
+	if encrypted, ok := c.Conn.(*tls.Conn); ok {
+		c.group.Store(uint32(encrypted.ConnectionState().CurveID))
 	}
 	size := binary.BigEndian.Uint32(header[1:])
 	if size < 4 || size > maxAuthMessage || (header[0] == 'R' && size < 8) {
@@ -239,6 +239,13 @@ func (c *authConn) leave(refused bool) {
 		c.guard.leave(c.entered, refused)
 		c.entered = false
 	}
+}
+
+// IsAlert reports whether err is the server's refusal of the TLS handshake (RFC
+// 8446, section 6). crypto/tls has a type for it in QUIC alone.
+func IsAlert(err error) bool {
+	operation, ok := errors.AsType[*net.OpError](err)
+	return ok && operation.Op == "remote error"
 }
 
 // roundsOf returns the iteration count in a server-first-message, 0 if none.

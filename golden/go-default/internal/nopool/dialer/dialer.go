@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -25,8 +26,14 @@ type Dialer struct {
 	speak     bool                         // SCRAM in the place of pgx, which keeps no keys
 	keys      atomic.Pointer[scram.Client] // derived so far, by salt and rounds
 	uses      atomic.Uint32                // of keys
-	p256      atomic.Bool                  // the server does not take what Go offers first
+	group     atomic.Uint32                // the tls.CurveID that the server chose last, 0 when unknown
 }
+
+// groups are those for the key exchange that are not post-quantum, as Go prefers
+// them. Go sends a key share for its first choice alone: Postgres up to 17 answers
+// each ClientHello with a HelloRetryRequest, one more round trip, unless the groups
+// before the one that it takes are left out.
+var groups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
 // New returns a Dialer for connect, which it changes and keeps.
 func New(connect *pgx.ConnConfig) *Dialer {
@@ -49,10 +56,8 @@ func (d *Dialer) Config(ctx context.Context, dial pgconn.DialFunc) (*pgx.ConnCon
 		return nil, err
 	}
 	config := d.connect.Copy()
-	if config.TLSConfig != nil && d.p256.Load() {
-		// Go sends a key share for the first group alone. Without this, Postgres up
-		// to 17 answers each ClientHello with a HelloRetryRequest: one more round trip.
-		config.TLSConfig.CurvePreferences = []tls.CurveID{tls.CurveP256, tls.CurveP384, tls.CurveP521}
+	if i := slices.Index(groups, tls.CurveID(d.group.Load())); i >= 0 && config.TLSConfig != nil {
+		config.TLSConfig.CurvePreferences = groups[i:]
 	}
 	config.LookupFunc = d.addresses.lookup
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
