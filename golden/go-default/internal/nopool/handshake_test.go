@@ -27,7 +27,7 @@ func selectOne(ctx context.Context, s *nopool.Session) error {
 }
 
 // on returns a DB on a stand-in pooler, or on whatever else answers at url.
-func on(t *testing.T, url string, change func(*nopool.Config)) *nopool.DB {
+func on(t testing.TB, url string, change func(*nopool.Config)) *nopool.DB {
 	t.Helper()
 	config := nopool.Config{
 		URL: url, AppName: "test", MaxSessions: 4, MaxWaiting: 1000, AllowPlaintext: true, AllowPlainAuth: true,

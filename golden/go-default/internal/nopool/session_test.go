@@ -62,7 +62,7 @@ func openAt(t *testing.T, url string, change func(*nopool.Config)) *nopool.DB {
 	return db
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
