@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -31,7 +32,10 @@ func TestMain(m *testing.M) {
 	}
 	code := pgtest.Main(m)
 	cleanUp()
-	printReport()
+	if err := printReport(); err != nil {
+		fmt.Fprintln(os.Stderr, "write the report:", err)
+		code = 1
+	}
 	os.Exit(code)
 }
 

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +16,7 @@ import (
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/nopool"
+	schema "example.com/demo/migrations"
 )
 
 // Why a rule cannot be checked against a database that is in use. The tests
@@ -25,11 +30,16 @@ const (
 var notLive = map[string]string{
 	"NP03": needsSource, "NP14": needsSource, "NP15": needsSource,
 	"NP02": wouldWrite, "NP05": wouldWrite, "NP06": wouldWrite, "NP07": wouldWrite,
-	"NP19": wouldWrite, "NP29": wouldWrite, "NP30": wouldWrite,
+	"NP19": wouldWrite, "NP29": wouldWrite,
 }
 
-// liveCheck looks at one rule. It returns what it saw, or why the rule does
-// not hold there.
+// warning is what an owner should know of a rule that holds, or may hold.
+type warning string
+
+func (w warning) Error() string { return string(w) }
+
+// liveCheck looks at one rule. It returns what it saw, and why the rule does
+// not hold there, or a warning.
 type liveCheck struct {
 	rule string
 	run  func(context.Context, *live) (string, error)
@@ -43,6 +53,8 @@ var liveChecks = []liveCheck{
 	{"NP12", encrypted},
 	{"NP13", timeouts},
 	{"NP16", explicit},
+	{"NP17", budgeted},
+	{"NP30", migrated},
 	{"NP18", lazy},
 	{"NP23", ended},
 	{"NP04", closed},
@@ -80,9 +92,12 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 		seen, failure := check.run(bounded, l)
 		cancel()
-		if failure != nil {
+		switch warned, ok := errors.AsType[warning](failure); {
+		case ok:
+			r.Set(check.rule, StatusWarned, strings.TrimPrefix(seen+"\n"+string(warned), "\n"))
+		case failure != nil:
 			r.Set(check.rule, StatusFailed, nopool.Describe(failure))
-		} else {
+		default:
 			r.Set(check.rule, StatusPassed, seen)
 		}
 		if check.rule == "NP09" {
@@ -93,10 +108,12 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 }
 
 // answers opens the first session: the version, and whether a pooler is
-// between here and there.
+// between here and there. Supavisor tells by the name that it gives itself at the
+// server.
 func answers(ctx context.Context, l *live) (seen string, err error) {
-	var version, port string // of all answers the text, as every server gives it
-	err = l.read(ctx, "select version(), coalesce(inet_client_port()::text, '')", &version, &port)
+	var version, port, name string // of all answers the text, as every server gives it
+	const whoAnswers = "select version(), coalesce(inet_client_port()::text, ''), current_setting('application_name')"
+	err = l.read(ctx, whoAnswers, &version, &port, &name)
 	if err != nil {
 		return "", err
 	}
@@ -104,10 +121,13 @@ func answers(ctx context.Context, l *live) (seen string, err error) {
 	l.direct = l.local[port]
 	l.mu.Unlock()
 	version, _, _ = strings.Cut(version, " on ")
-	if !l.direct {
-		return version + ", through a pooler or a proxy", nil
+	switch {
+	case l.direct:
+		return version + ", directly", nil
+	case strings.HasPrefix(name, "Supavisor"):
+		return version + ", through Supavisor", nil
 	}
-	return version + ", directly", nil
+	return version + ", through PgBouncer or another pooler or proxy", nil
 }
 
 // distinct wants a connection of its own for each session: two at the same
@@ -149,7 +169,7 @@ func encrypted(ctx context.Context, l *live) (seen string, err error) {
 		return "", err
 	}
 	if parsed.TLSConfig == nil {
-		return "plaintext, which APP_ENV=local allows to this machine", nil
+		return "", warning("plaintext, which APP_ENV=local allows to this machine")
 	}
 	seen = "TLS"
 	if l.direct {
@@ -163,9 +183,36 @@ func encrypted(ctx context.Context, l *live) (seen string, err error) {
 		}
 	}
 	if parsed.TLSConfig.InsecureSkipVerify && parsed.TLSConfig.VerifyPeerCertificate == nil {
-		return seen + "; the certificate is not verified: set sslmode=verify-full and sslrootcert", nil
+		return seen + ", SCRAM", warning("the certificate is not verified: set sslmode=verify-full and sslrootcert")
 	}
-	return seen + ", certificate verified", nil
+	seen += ", certificate verified"
+	if err := scram(ctx, l); err != nil {
+		return seen, warning("the server does not ask for SCRAM, so it gets to know the password: " + nopool.Describe(err))
+	}
+	return seen + ", SCRAM", nil
+}
+
+// scram opens one more session, which takes no other authentication.
+func scram(ctx context.Context, l *live) error {
+	cfg := l.cfg.DB
+	cfg.Logger, cfg.AppName = nil, "verify"
+	separator := " "
+	if strings.Contains(cfg.URL, "://") {
+		separator = "&"
+		if !strings.Contains(cfg.URL, "?") {
+			separator = "?"
+		}
+	}
+	cfg.URL += separator + "require_auth=scram-sha-256"
+	db, err := nopool.Open(cfg)
+	if err != nil {
+		return err
+	}
+	err = db.Run(ctx, readOnly, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select 1")
+		return err
+	})
+	return errors.Join(err, db.Close(ctx))
 }
 
 // timeouts compares what is in force inside a session with the settings.
@@ -213,6 +260,105 @@ func explicit(ctx context.Context, l *live) (string, error) {
 		return "", errors.New("two statements of one session ran in two transactions")
 	}
 	return "one transaction, read only and isolation as asked for", nil
+}
+
+// budgeted compares what all processes together may open with what the server
+// allows this role and this database: a pooler in session mode cannot give more
+// than that either, and may give less, which only its owner knows.
+func budgeted(ctx context.Context, l *live) (string, error) {
+	const allowed = "select (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::text," +
+		" rolconnlimit::text, datconnlimit::text from pg_roles, pg_database where rolname = current_user and datname = current_database()"
+	var limits [3]string
+	if err := l.read(ctx, allowed, &limits[0], &limits[1], &limits[2]); err != nil {
+		return "", err
+	}
+	least := math.MaxInt
+	for _, text := range limits {
+		if n, err := strconv.Atoi(text); err == nil && n >= 0 { // -1 is no limit
+			least = min(least, n)
+		}
+	}
+	replicas := max(1, l.cfg.Replicas)
+	all := replicas * l.cfg.DB.MaxSessions
+	seen := fmt.Sprintf("%d x %d sessions, the server allows %d", replicas, l.cfg.DB.MaxSessions, least)
+	if all > least {
+		return "", fmt.Errorf("DB_REPLICAS x DB_MAX_SESSIONS is %d, the server allows this role %d", all, least)
+	}
+	if l.cfg.BudgetGuessed {
+		return seen, warning("DB_MAX_SESSIONS is a guess: set DB_POOL_SIZE and DB_REPLICAS")
+	}
+	return seen, nil
+}
+
+// migrated compares the migrations in this program with those that the database
+// has, and wants them to have somewhere to go.
+func migrated(ctx context.Context, l *live) (string, error) {
+	if l.cfg.MigrationURL == l.cfg.DB.URL && !l.cfg.MigrationAllowPooler {
+		switch transactions, err := l.inTransactionMode(ctx); {
+		case err != nil:
+			return "", err
+		case transactions:
+			return "", errors.New("the pooler is in transaction mode, where the lock that keeps two runs apart does not hold")
+		}
+	}
+	var table, versions string
+	const applied = "goose_db_version" // goose's own name for it
+	if err := l.read(ctx, "select coalesce(to_regclass('"+applied+"')::text, '')", &table); err != nil {
+		return "", err
+	}
+	if table != "" {
+		err := l.read(ctx, "select coalesce(string_agg(version_id::text, ' '), '') from "+applied+" where is_applied", &versions)
+		if err != nil {
+			return "", warning("the table " + applied + " cannot be read: " + nopool.Describe(err))
+		}
+	}
+	files, err := fs.Glob(schema.FS, "*.sql")
+	if err != nil {
+		return "", err
+	}
+	var pending []string
+	for _, file := range files {
+		number, _, _ := strings.Cut(file, "_")
+		if !slices.Contains(strings.Fields(versions), strings.TrimLeft(number, "0")) {
+			pending = append(pending, file)
+		}
+	}
+	if len(pending) > 0 {
+		return "", warning(fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), len(files), strings.Join(pending, ", ")))
+	}
+	return fmt.Sprintf("all %d migrations are applied", len(files)), nil
+}
+
+// inTransactionMode reports whether a pooler gives one connection another backend
+// for its second transaction, while the first one's is taken by somebody else. It
+// takes two sessions, so where the settings admit one it reports false.
+func (l *live) inTransactionMode(ctx context.Context) (other bool, err error) {
+	if l.direct || l.cfg.DB.MaxSessions < 2 {
+		return false, nil
+	}
+	const whoAmI = "select pg_backend_pid()::text"
+	err = l.db.Run(ctx, readOnly, func(inner context.Context, s *nopool.Session) error {
+		var first, second string
+		if err := s.QueryRow(inner, whoAmI).Scan(&first); err != nil {
+			return err
+		}
+		if _, err := s.Exec(inner, "commit"); err != nil {
+			return err
+		}
+		// With the outer context: two at once are meant.
+		return l.db.Run(ctx, readOnly, func(between context.Context, taker *nopool.Session) error {
+			if _, err := taker.Exec(between, "select 1"); err != nil {
+				return err
+			}
+			if _, err := s.Exec(inner, "begin read only"); err != nil {
+				return err
+			}
+			err := s.QueryRow(inner, whoAmI).Scan(&second)
+			other = err == nil && first != second
+			return err
+		})
+	})
+	return other, err
 }
 
 // lazy wants a session that is never used to cost nothing.

@@ -23,7 +23,9 @@ const usage = `usage: tiny-shop [command]
   serve                   answer HTTP requests (the default)
   dev                     serve on a private Postgres of this machine
   migrate up|down|status  apply all migrations, take the last one back, list them
-  verify [--json]         check what the service guarantees against its database
+  verify                  check what the service guarantees against its database
+    --strict              fail on warnings too
+    --format text|json|junit|markdown, or --json
   version                 print the version
 
 Settings come from the environment; .env.example lists them.

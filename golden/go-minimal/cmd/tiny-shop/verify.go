@@ -5,32 +5,50 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"os"
+	"slices"
 
 	"example.org/team/tiny-shop/internal/verify"
 )
 
-// verify prints the report of the live checks, and fails when one of them does.
+// verify prints the report of the live checks, and fails when one of them does,
+// or with --strict when one warns.
 func (a app) verify(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	asJSON := flags.Bool("json", false, "print the report as JSON")
-	if flags.Parse(args) != nil || flags.NArg() > 0 {
+	asJSON := flags.Bool("json", false, "")
+	format := flags.String("format", "text", "")
+	strict := flags.Bool("strict", false, "")
+	if flags.Parse(args) != nil || flags.NArg() > 0 || !slices.Contains(verify.Formats, *format) {
 		return errUsage
+	}
+	if *asJSON {
+		*format = "json"
 	}
 	cfg, err := a.load()
 	if err != nil {
 		return err
 	}
 	result := verify.Live(ctx, cfg, newLogger(a.stderr, cfg))
-	write := result.WriteText
-	if *asJSON {
-		write = result.WriteJSON
+	if *strict {
+		result.Strict()
 	}
-	if err := write(a.stdout); err != nil {
+	if err := result.Write(a.stdout, *format, a.colour()); err != nil {
 		return err
 	}
 	if result.Failed() {
 		return errors.New("a check failed")
 	}
 	return ctx.Err()
+}
+
+// colour reports whether stdout is a terminal whose owner minds no colours: see
+// no-color.org.
+func (a app) colour() bool {
+	file, ok := a.stdout.(*os.File)
+	if !ok || a.getenv("NO_COLOR") != "" || a.getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

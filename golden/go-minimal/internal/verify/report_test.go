@@ -3,6 +3,9 @@ package verify
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
+	"html"
+	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,8 +21,8 @@ func TestRules(t *testing.T) {
 			t.Errorf("rule %q: malformed or twice", rule.ID)
 		}
 		seen[rule.ID] = true
-		if rule.Title == "" || !strings.HasSuffix(rule.Why, ".") {
-			t.Errorf("%s has no title, or no sentence that says why", rule.ID)
+		if rule.Title == "" || !strings.HasSuffix(rule.Why, ".") || !strings.HasSuffix(rule.Do, ".") {
+			t.Errorf("%s has no title, or no sentence that says why or what to do", rule.ID)
 		}
 		if (rule.Area == further) != (rule.ID > "NP15") {
 			t.Errorf("%s is in area %q", rule.ID, rule.Area)
@@ -59,7 +62,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	var text bytes.Buffer
-	if err := r.WriteText(&text); err != nil {
+	if err := r.Write(&text, "text", false); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
@@ -71,10 +74,71 @@ func TestReport(t *testing.T) {
 	if last := lines[len(lines)-1]; last != r.Summary() {
 		t.Errorf("the last line is %q", last)
 	}
-	for _, want := range []string{"NP01  failed ", "why: ", "internal/x/x.go:12", "a listener of its own"} {
+	for _, want := range []string{"NP01  failed ", "why: ", "do: ", "internal/x/x.go:12", "a listener of its own"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, &text)
 		}
+	}
+}
+
+func TestStrict(t *testing.T) {
+	t.Parallel()
+	r := NewReport("a title", "a reason")
+	r.Set("NP12", StatusWarned, "the certificate is not verified")
+	if got, want := r.Summary(), "areas 0/6, checks 1/15, further 0/16, 1 warned, 30 not run"; got != want || r.Failed() {
+		t.Errorf("%q, want %q", got, want)
+	}
+	r.Strict()
+	if got, want := r.Summary(), "areas 0/6, checks 0/15, further 0/16, 30 not run"; got != want || !r.Failed() {
+		t.Errorf("strict: %q, want %q", got, want)
+	}
+}
+
+// TestFormats wants the same in each format, as what reads it sees it.
+func TestFormats(t *testing.T) {
+	t.Parallel()
+	r := NewReport("a title", "a reason")
+	r.Set("NP02", StatusFailed, "two <connections> & more | than *one*\na second line")
+	r.Set("NP12", StatusWarned, "not verified")
+	r.Set("NP13", StatusPassed, "in force")
+	r.Exceptions = []Exception{{"NP15", "internal/x/x.go:12", "a listener of its own"}}
+	for _, format := range Formats {
+		var out bytes.Buffer
+		if err := r.Write(&out, format, format == "text"); err != nil {
+			t.Fatal(err)
+		}
+		text := out.String()
+		if format == "junit" {
+			var seen struct{} // well-formed is all that is asked here
+			if err := xml.Unmarshal(out.Bytes(), &seen); err != nil {
+				t.Errorf("junit: %v", err)
+			}
+		}
+		text = html.UnescapeString(strings.ReplaceAll(text, "\\u003c", "<"))
+		text = strings.NewReplacer("\\u003e", ">", "\\u0026", "&", "\\", "", "<br>", " ", "\n", " ").Replace(text)
+		text = strings.Join(strings.Fields(text), " ")
+		want := []string{"a title", r.Summary(), "two <connections> & more | than *one*", "a second line", "not verified", "in force",
+			"failed", "warned", "not run", "internal/x/x.go:12", "a listener of its own"}
+		if format == "junit" { // its own words
+			want[8] = "skipped"
+		}
+		for _, rule := range Rules {
+			want = append(want, rule.ID, rule.Title)
+			if rule.ID == "NP02" || rule.ID == "NP12" {
+				want = append(want, rule.Why, rule.Do)
+			}
+		}
+		for _, area := range Areas {
+			want = append(want, area)
+		}
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: no %q in\n%s", format, w, &out)
+			}
+		}
+	}
+	if err := r.Write(io.Discard, "yaml", false); err == nil {
+		t.Error("an unknown format was taken")
 	}
 }
 
@@ -83,7 +147,7 @@ func TestReportJSON(t *testing.T) {
 	r := NewReport("a title", "a reason")
 	r.Set("NP02", StatusFailed, "two connections")
 	var out bytes.Buffer
-	if err := r.WriteJSON(&out); err != nil {
+	if err := r.Write(&out, "json", false); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {

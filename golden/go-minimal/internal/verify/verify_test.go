@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -182,9 +184,26 @@ func ofRule(id string) (Status, string) {
 	return StatusPassed, strings.Join(names[StatusPassed], "; ")
 }
 
-// printReport ends `go test -v` with the report.
-func printReport() {
-	if testing.Verbose() && len(outcomes.records) > 0 {
-		_ = report().WriteText(os.Stdout)
+var reportFile = flag.String("report", "", "write the report to this file: JSON, JUnit's XML, Markdown or text, by its extension")
+
+// printReport ends `go test -v` with the report, and writes it where -report says.
+func printReport() error {
+	if len(outcomes.records) == 0 {
+		return nil
 	}
+	if testing.Verbose() {
+		_ = report().Write(os.Stdout, "text", false)
+	}
+	if *reportFile == "" {
+		return nil
+	}
+	file, err := os.Create(*reportFile)
+	if err != nil {
+		return err
+	}
+	format, ok := map[string]string{".json": "json", ".xml": "junit", ".md": "markdown"}[filepath.Ext(*reportFile)]
+	if !ok {
+		format = "text"
+	}
+	return errors.Join(report().Write(file, format, false), file.Close())
 }
