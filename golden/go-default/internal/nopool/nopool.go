@@ -45,8 +45,9 @@ type Config struct {
 	AllowPlaintext bool // accept an sslmode below require when the host is this machine
 	AllowPlainAuth bool // without a verified certificate, accept methods other than SCRAM
 
-	Logger   *slog.Logger    // session events; nil discards them
-	DialFunc pgconn.DialFunc // nil dials with net.Dialer
+	Logger     *slog.Logger      // session events; nil discards them
+	DialFunc   pgconn.DialFunc   // nil dials with net.Dialer
+	LookupFunc pgconn.LookupFunc // of the host's addresses, of which one is dialled; nil asks net.Resolver
 }
 
 // String keeps the URL, which holds a password, out of what is printed.
@@ -81,6 +82,9 @@ func Open(cfg Config) (*DB, error) {
 	}
 	if cfg.AppName != "" {
 		connect.RuntimeParams["application_name"] = cfg.AppName
+	}
+	if cfg.LookupFunc != nil {
+		connect.LookupFunc = cfg.LookupFunc
 	}
 	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {
 		return nil, fmt.Errorf("%w: MaxSessions must be at least 1 and MaxWaiting at least 0", ErrConfiguration)

@@ -118,56 +118,43 @@ func (r Report) json(w io.Writer) error {
 	}{r.Title, r.Summary(), r.counts(), r.Results, append([]Exception{}, r.Exceptions...)})
 }
 
-// junit is the XML that CI systems read: a suite for each area, a case for each
-// rule. There is no standard; this is what Jenkins, GitLab and GitHub's actions
-// take. A warning is a case that passed, with its text as output.
-func (r Report) junit(w io.Writer) error {
-	type message struct {
+// What follows is the XML that CI systems read: a suite for each area, a case for
+// each rule. There is no standard; this is what Jenkins, GitLab and GitHub's
+// actions take.
+type (
+	junitMessage struct {
 		Message string `xml:"message,attr"`
 		Text    string `xml:",chardata"`
 	}
-	type testCase struct {
-		Name      string   `xml:"name,attr"`
-		ClassName string   `xml:"classname,attr"`
-		Failure   *message `xml:"failure"`
-		Skipped   *message `xml:"skipped"`
-		Output    string   `xml:"system-out,omitempty"`
+	junitCase struct {
+		Name      string        `xml:"name,attr"`
+		ClassName string        `xml:"classname,attr"`
+		Failure   *junitMessage `xml:"failure"`
+		Skipped   *junitMessage `xml:"skipped"`
+		Output    string        `xml:"system-out,omitempty"`
 	}
-	type suite struct {
-		Name     string     `xml:"name,attr"`
-		Tests    int        `xml:"tests,attr"`
-		Failures int        `xml:"failures,attr"`
-		Skipped  int        `xml:"skipped,attr"`
-		Cases    []testCase `xml:"testcase"`
-		Output   string     `xml:"system-out,omitempty"`
+	junitSuite struct {
+		Name     string      `xml:"name,attr"`
+		Tests    int         `xml:"tests,attr"`
+		Failures int         `xml:"failures,attr"`
+		Skipped  int         `xml:"skipped,attr"`
+		Cases    []junitCase `xml:"testcase"`
+		Output   string      `xml:"system-out,omitempty"`
 	}
+)
+
+func (r Report) junit(w io.Writer) error {
 	document := struct {
-		XMLName xml.Name `xml:"testsuites"`
-		Name    string   `xml:"name,attr"`
-		Suites  []suite  `xml:"testsuite"`
+		XMLName xml.Name     `xml:"testsuites"`
+		Name    string       `xml:"name,attr"`
+		Suites  []junitSuite `xml:"testsuite"`
 	}{Name: r.Title}
 	for _, area := range append(slices.Clone(Areas), further) {
-		s := suite{Name: area}
+		s := junitSuite{Name: area}
 		for _, x := range r.Results {
-			if x.Area != area {
-				continue
+			if x.Area == area {
+				s.add(x)
 			}
-			c := testCase{Name: x.ID + " " + x.Title, ClassName: area}
-			advice := fmt.Sprintf("%s\nwhy: %s\ndo: %s", x.Detail, x.Why, x.Do)
-			switch x.Status {
-			case StatusFailed:
-				s.Failures++
-				c.Failure = &message{string(x.Status), advice}
-			case StatusNotRun:
-				s.Skipped++
-				c.Skipped = &message{Message: x.Detail}
-			case StatusWarned:
-				c.Output = string(x.Status) + ": " + advice
-			default:
-				c.Output = x.Detail
-			}
-			s.Tests++
-			s.Cases = append(s.Cases, c)
 		}
 		document.Suites = append(document.Suites, s)
 	}
@@ -186,6 +173,25 @@ func (r Report) junit(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, "\n")
 	return err
+}
+
+// add adds a rule. A warning is a case that passed, with its text as output.
+func (s *junitSuite) add(x Result) {
+	c := junitCase{Name: x.ID + " " + x.Title, ClassName: x.Area, Output: x.Detail}
+	advice := fmt.Sprintf("%s\nwhy: %s\ndo: %s", x.Detail, x.Why, x.Do)
+	switch x.Status {
+	case StatusFailed:
+		s.Failures++
+		c.Failure, c.Output = &junitMessage{string(x.Status), advice}, ""
+	case StatusNotRun:
+		s.Skipped++
+		c.Skipped, c.Output = &junitMessage{Message: x.Detail}, ""
+	case StatusWarned:
+		c.Output = string(x.Status) + ": " + advice
+	case StatusPassed:
+	}
+	s.Tests++
+	s.Cases = append(s.Cases, c)
 }
 
 // markdown is fit to be pasted into a pull request: what needs attention first,

@@ -28,9 +28,11 @@ var pressureParts = []part{
 	{"NP20", "a full PgBouncer", fullBouncer},
 	{"NP20", "what must not be tried again", neverRetried},
 	{"NP21", "one dial for each attempt", oneDial},
+	{"NP21", "one address of many", oneAddress},
 	{"NP22", "the slot waits for the server's close", slotHeld},
 	{"NP22", "a cancel under way keeps the slot", slotHeldForCancel},
 	{"NP23", "COMMIT or ROLLBACK before the close", kindEnds},
+	{"NP23", "a client that leaves during COMMIT", leavesDuringCommit},
 	{"NP29", "only the caller's word repeats a function", retries},
 	{"NP31", "round trips", roundTrips},
 }
@@ -145,6 +147,11 @@ func lazySession(t *T) {
 	})
 	if n := pooler.Stats().Dials; n != 1 {
 		t.Errorf("%d connections for one session that was used", n)
+	}
+	b.wantNoneLeft()
+	b.want(http.StatusAccepted, "POST", "/") // nor where there is room for one
+	if n := pooler.Stats().Dials; n != 1 {
+		t.Errorf("%d connections, one of them for a session that was not used", n)
 	}
 }
 

@@ -119,11 +119,22 @@ func everyEnd(t *T, b *bench) {
 
 // shutdownCloses wants Close to wait for a session, then to end it.
 func shutdownCloses(t *T) {
-	b := on(t, standin.Start(t, standin.Options{}).URL())
+	b := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if sql == "select slow" {
+			r.Delay = 300 * time.Millisecond
+		}
+		return r
+	}}).URL())
 	s := b.db.Session(context.Background(), nopool.TxOptions{})
 	if _, err := s.Exec(context.Background(), "select 1"); err != nil {
 		t.Fatal(err)
 	}
+	underway := make(chan error, 1)
+	go func() {
+		_, err := s.Exec(context.Background(), "select slow")
+		underway <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // Close shall find it under way
 	ended := make(chan error, 1)
 	go func() { ended <- b.db.Close(context.Background()) }()
 	select {
@@ -133,6 +144,9 @@ func shutdownCloses(t *T) {
 	}
 	if err := b.run("select 1"); !errors.Is(err, nopool.ErrClosed) {
 		t.Errorf("a session was opened after Close: %v", err)
+	}
+	if err := <-underway; err != nil {
+		t.Errorf("a statement under way when Close was called: %v", err)
 	}
 	if err := s.Commit(context.Background()); err != nil {
 		t.Errorf("commit during Close: %v", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,43 @@ func oneDial(t *T) {
 		if nopool.CheckURL(url, false) == nil {
 			t.Errorf("a URL of several hosts was accepted: %s", url)
 		}
+	}
+}
+
+// oneAddress refuses the connections to a host of three addresses: the next
+// attempt may take another, but an attempt takes one.
+func oneAddress(t *T) {
+	pooler := standin.Start(t, standin.Options{TLS: true, OnStartup: func(n int) *pgproto3.ErrorResponse {
+		if n%4 != 0 {
+			return fulls[0]
+		}
+		return nil
+	}})
+	u, err := url.Parse(pooler.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := u.Host
+	config := patient("postgres://" + u.User.String() + "@db.example.com/app?sslmode=require")
+	config.LookupFunc = func(context.Context, string) ([]string, error) {
+		return []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, nil // RFC 5737
+	}
+	config.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	db, err := nopool.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select 1")
+		return err
+	})
+	if c := db.Snapshot(); err != nil || c.Dials != 4 || c.OpenRetries != 3 || pooler.Stats().Dials != 4 {
+		t.Errorf("4 attempts made %d connections; counted: %d dials, %d retries; %v", pooler.Stats().Dials, c.Dials, c.OpenRetries, err)
+	}
+	if err := db.Close(context.Background()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -156,6 +194,31 @@ func kindEnds(t *T) {
 	}
 	if len(backends) != 1 {
 		t.Errorf("8 sessions in turn used %d backends of the pooler", len(backends))
+	}
+}
+
+// leavesDuringCommit goes away while the server takes its time over COMMIT: it
+// runs to its end all the same, and its outcome is known.
+func leavesDuringCommit(t *T) {
+	committing := make(chan struct{}, 1)
+	pooler := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if strings.EqualFold(sql, "commit") {
+			committing <- struct{}{}
+			r.Delay = 300 * time.Millisecond
+		}
+		return r
+	}})
+	b := on(t, pooler.URL())
+	b.handle("POST /", query("insert into t"))
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-committing; cancel() }()
+	if a := b.do(ctx, "POST", "/"); a.err == nil {
+		t.Errorf("the client got an answer: %d", a.status)
+	}
+	b.wantNoneLeft()
+	c, conns := b.db.Snapshot(), pooler.Conns()
+	if c.Committed != 1 || c.CommitUnknown != 0 || len(conns) != 1 || conns[0].End != standin.Terminated {
+		t.Errorf("%d committed, %d of unknown outcome, the connection ended by %q", c.Committed, c.CommitUnknown, conns[0].End)
 	}
 }
 

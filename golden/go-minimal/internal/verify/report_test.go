@@ -128,9 +128,7 @@ func TestFormats(t *testing.T) {
 				want = append(want, rule.Why, rule.Do)
 			}
 		}
-		for _, area := range Areas {
-			want = append(want, area)
-		}
+		want = append(want, Areas...)
 		for _, w := range want {
 			if !strings.Contains(text, w) {
 				t.Errorf("%s: no %q in\n%s", format, w, &out)

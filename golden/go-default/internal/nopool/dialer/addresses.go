@@ -2,9 +2,10 @@ package dialer
 
 import (
 	"context"
-	"net"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // addressTTL is how long the addresses of the host are kept. Go keeps none, and
@@ -13,10 +14,11 @@ const addressTTL = 5 * time.Second
 
 // addresses are those of the database's host, of which one is in use.
 type addresses struct {
-	mu    sync.Mutex
-	known []string
-	until time.Time
-	turn  int
+	resolve pgconn.LookupFunc
+	mu      sync.Mutex
+	known   []string
+	until   time.Time
+	turn    int
 }
 
 // lookup implements pgconn.LookupFunc: it returns a single address.
@@ -26,7 +28,7 @@ func (a *addresses) lookup(ctx context.Context, host string) ([]string, error) {
 	a.mu.Unlock()
 	if !fresh {
 		var err error
-		if known, err = net.DefaultResolver.LookupHost(ctx, host); err != nil {
+		if known, err = a.resolve(ctx, host); err != nil {
 			return nil, err
 		}
 		a.mu.Lock()

@@ -37,7 +37,7 @@ var groups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP5
 
 // New returns a Dialer for connect, which it changes and keeps.
 func New(connect *pgx.ConnConfig) *Dialer {
-	d := &Dialer{connect: connect}
+	d := &Dialer{connect: connect, addresses: addresses{resolve: connect.LookupFunc}}
 	d.strict = connect.RequireAuth == "scram-sha-256"
 	d.speak = connect.ChannelBinding != "require" && (d.strict || connect.RequireAuth == "")
 	if d.speak {

@@ -1,0 +1,883 @@
+package generator_test
+
+// pooledPackage is what somebody adds who has never heard of the rest.
+const pooledPackage = `package reports
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+func Connect(ctx context.Context, url string) error {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return pool.Ping(ctx)
+}
+`
+
+// Files that many mutations touch.
+const (
+	session       = "internal/httpapi/session.go"
+	middleware    = "internal/httpapi/middleware.go"
+	problems      = "internal/httpapi/problem.go"
+	health        = "internal/httpapi/health.go"
+	handlers      = "internal/httpapi/notes.go"
+	engine        = "internal/nopool/nopool.go"
+	sessions      = "internal/nopool/session.go"
+	slotsFile     = "internal/nopool/slots.go"
+	dialFile      = "internal/nopool/dial.go"
+	closeFile     = "internal/nopool/close.go"
+	flight        = "internal/nopool/flight.go"
+	events        = "internal/nopool/events.go"
+	refusals      = "internal/nopool/errors.go"
+	connstring    = "internal/nopool/connstring.go"
+	guard         = "internal/nopool/dialer/guard.go"
+	dialer        = "internal/nopool/dialer/dialer.go"
+	migrations    = "internal/migrate/migrate.go"
+	settings      = "internal/config/config.go"
+	settingsTable = "internal/config/settings.go"
+	serve         = "cmd/demo/serve.go"
+	command       = "cmd/demo/main.go"
+	reports       = "internal/reports/reports.go"
+)
+
+// mutations are in the order of the rules.
+var mutations = []mutation{
+	{name: "connections are kept for the next session", fails: "NP01 NP15", edits: []edit{
+		{closeFile, `	if s.conn != nil {
+		s.lease.hangUp(s.conn)
+	}
+`, `	if s.conn != nil {
+		select {
+		case kept <- s.conn:
+			s.closed(how, started, true)
+			s.db.slots.release()
+			return
+		default:
+			s.lease.hangUp(s.conn)
+		}
+	}
+`},
+		{closeFile, `// release frees`, `var kept = make(chan *pgx.Conn, 4)
+
+// release frees`},
+		{dialFile, `	conn, err := s.dial(ctx, deadline)
+	var f *flight
+`, `	var conn *pgx.Conn
+	var err error
+	select {
+	case conn = <-kept:
+	default:
+		conn, err = s.dial(ctx, deadline)
+	}
+	var f *flight
+`},
+	}},
+	{name: "a connection is handed on when somebody waits, as database/sql does", fails: "NP01 NP15", edits: []edit{
+		{closeFile, `	if s.conn != nil {
+		s.lease.hangUp(s.conn)
+	}
+`, `	if _, _, waiting := s.db.slots.usage(); s.conn != nil && waiting > 0 && how != aborted {
+		handedOn.Store(s.db, s.conn)
+		s.closed(how, started, true)
+		s.db.slots.release()
+		return
+	}
+	if s.conn != nil {
+		s.lease.hangUp(s.conn)
+	}
+`},
+		{closeFile, `// release frees`, `var handedOn sync.Map
+
+// release frees`},
+		{dialFile, `	conn, err := s.dial(ctx, deadline)
+	var f *flight
+`, `	var conn *pgx.Conn
+	var err error
+	if before, ok := handedOn.LoadAndDelete(s.db); ok {
+		conn = before.(*pgx.Conn)
+	} else {
+		conn, err = s.dial(ctx, deadline)
+	}
+	var f *flight
+`},
+	}},
+
+	{name: "migrations may have any number of connections", fails: "NP02", edits: []edit{
+		{migrations, "	db.SetMaxOpenConns(1)\n", ""},
+	}},
+	{name: "migrations keep idle connections", fails: "NP02", edits: []edit{
+		{migrations, "db.SetMaxIdleConns(1)", "db.SetMaxIdleConns(4)"},
+	}},
+	{name: "migrations do not close their connection", fails: "NP02", edits: []edit{
+		{migrations, "	defer closeAll()\n", "	_ = closeAll\n"},
+	}},
+	{name: "migrations open a pool of their own", fails: "NP02 NP14", edits: []edit{
+		{migrations, "	provider, err := newProvider(db, o.FS)\n", `	pool, err := pgxpool.New(ctx, o.URL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := pool.Ping(ctx); err != nil {
+		return err
+	}
+	provider, err := newProvider(db, o.FS)
+`},
+		{migrations, `	"github.com/jackc/pgx/v5/stdlib"
+`, `	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+`},
+	}},
+
+	{name: "a handler connects by itself", fails: "NP03", edits: []edit{
+		{handlers, `	draft, err := readNote(r)
+	if err != nil {
+		return err
+	}
+	note, err := notes.Create(`, `	draft, err := readNote(r)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(r.Context(), os.Getenv("DATABASE_URL"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(r.Context())
+	note, err := notes.Create(`},
+		{handlers, `	"example.com/demo/internal/nopool"
+`, `	"github.com/jackc/pgx/v5"
+
+	"example.com/demo/internal/nopool"
+`},
+	}},
+	{name: "a goroutine uses the request's session", fails: "NP03", edits: []edit{
+		{handlers, `	w.Header().Set("Location"`, `	go func() {
+		_, _ = session.Exec(r.Context(), "insert into audit (note) values ($1)", note.ID)
+	}()
+	w.Header().Set("Location"`},
+	}},
+	{name: "a goroutine is given the request's session", fails: "NP03", edits: []edit{
+		{handlers, `	w.Header().Set("Location"`, `	go audit(r, session)
+	w.Header().Set("Location"`},
+		{handlers, "var noSuchNote", `func audit(r *http.Request, session *nopool.Session) {
+	_, _ = session.Exec(r.Context(), "insert into audit default values")
+}
+
+var noSuchNote`},
+	}},
+	{name: "a package opens an engine of its own", fails: "NP03", edits: []edit{
+		{reports, "", `package reports
+
+import "example.com/demo/internal/nopool"
+
+func Open(url string) (*nopool.DB, error) {
+	return nopool.Open(nopool.Config{URL: url, MaxSessions: 5})
+}
+`},
+	}},
+	{name: "a connection is made from its parts", fails: "NP03", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"context"
+
+	pg "github.com/jackc/pgx/v5/pgconn"
+)
+
+var connect = pg.ConnectConfig
+
+func Ping(ctx context.Context, config *pg.Config) error {
+	conn, err := connect(ctx, config)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
+}
+`},
+	}, also: "NP15"},
+	{name: "a second goroutine waits for the session", fails: "NP03", edits: []edit{
+		{sessions, `func (s *Session) enter() error {
+	if !s.mu.TryLock() {
+		return ErrSessionBusy
+	}
+`, `func (s *Session) enter() error {
+	s.mu.Lock()
+`},
+	}},
+	{name: "open rows do not keep the session busy", fails: "NP03", edits: []edit{
+		{sessions, "	case s.rows != nil:\n		err = ErrSessionBusy\n", ""},
+	}, also: "NP04"},
+
+	{name: "the deferred rollback is gone", fails: "NP04 NP06", edits: []edit{
+		{session, "		defer session.Rollback(ctx)\n", ""},
+	}, also: "NP08 NP23"},
+	{name: "a session with open rows is not rolled back", fails: "NP04", edits: []edit{
+		{sessions, `	case s.rows != nil: // reading them to their end could take for ever
+		s.cancel(ErrSessionDone)
+		s.rows.finish()
+`, `	case s.rows != nil:
+		return ErrSessionBusy
+`},
+	}},
+	{name: "the engine is closed without waiting for sessions", fails: "NP04", edits: []edit{
+		{engine, `	case <-idle:
+		return nil
+	case <-ctx.Done():
+	}
+	db.abort(ErrClosed)
+`, `	case <-idle:
+		return nil
+	default:
+	}
+	db.abort(ErrClosed)
+`},
+	}, also: "NP10 NP13"},
+
+	{name: "the commit is moved behind the response", fails: "NP05 NP19", edits: []edit{
+		{session, `		if err == nil {
+			err = held.finish()
+		}
+`, `		if err == nil {
+			held.send()
+			err = held.finish()
+		}
+`},
+	}, also: "NP06 NP28"},
+	{name: "the status leaves at once", fails: "NP05 NP19", edits: []edit{
+		{session, `	case h.status == 0:
+		h.status = status
+`, `	case h.status == 0:
+		h.status = status
+		h.ResponseWriter.WriteHeader(status)
+		_ = http.NewResponseController(h.ResponseWriter).Flush()
+`},
+	}, also: "NP06 NP08 NP25"},
+
+	{name: "a handler's error commits", fails: "NP06", edits: []edit{
+		{session, "			_ = session.Rollback(ctx) // before the error leaves\n", "			_ = session.Commit(ctx)\n"},
+	}, also: "NP08 NP25 NP11 NP20 NP24 NP23 NP04"},
+	{name: "only a status of ours rolls back", fails: "NP06", edits: []edit{
+		{session, "h.status >= http.StatusBadRequest", "h.status >= http.StatusInternalServerError"},
+	}},
+	{name: "a cancelled request commits", fails: "NP06", edits: []edit{
+		{session, `	case ctx.Err() != nil:
+		h.err = context.Cause(ctx)
+`, `	case ctx.Err() != nil && context.Cause(ctx) == http.ErrServerClosed:
+		h.err = context.Cause(ctx)
+`},
+	}},
+	{name: "a rollback only closes", fails: "NP06 NP23", edits: []edit{
+		{sessions, `	_, err := s.conn.Exec(ctx, "rollback")
+`, `	err := ctx.Err()
+`},
+	}, also: "NP04"},
+
+	{name: "background work that panics is not rolled back", fails: "NP07", edits: []edit{
+		{engine, "	defer s.Rollback(ctx) // does nothing once Commit has ended the session\n", ""},
+	}, also: "NP29 NP04 NP10 NP02 NP20 NP13 NP17 NP12 NP24"},
+	{name: "background work that was cancelled commits", fails: "NP07", edits: []edit{
+		{engine, `	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.Commit(ctx)
+`, `	return s.Commit(ctx)
+`},
+	}},
+	{name: "background work commits whatever the function says", fails: "NP07", edits: []edit{
+		{engine, `	if err := fn(WithSession(ctx, s), s); err != nil {
+		return err
+	}
+	if err := ctx.Err()`, `	if err := fn(WithSession(ctx, s), s); err != nil {
+		_ = s.Commit(ctx)
+		return err
+	}
+	if err := ctx.Err()`},
+	}, also: "NP23"},
+
+	{name: "no panic is recovered", fails: "NP08", edits: []edit{
+		{"internal/httpapi/server.go", "s.accessLog(s.recover(s.limit(next)))", "s.accessLog(s.limit(next))"},
+	}, also: "NP04 NP06 NP23"},
+	{name: "a panic is answered with its value", fails: "NP08", edits: []edit{
+		{middleware, "			s.write(w, r, internalError)\n", `			s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
+`},
+	}},
+	{name: "a panic is not logged", fails: "NP08", edits: []edit{
+		{middleware, "s.Logger.ErrorContext(r.Context(), \"panic\"", "s.Logger.DebugContext(context.WithoutCancel(r.Context()), \"request ended\""},
+	}},
+
+	{name: "it starts without asking the database", fails: "NP09", edits: []edit{
+		{serve, `Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,`, `Name: "database",`},
+	}, also: "NP12"},
+	{name: "every failure at start is tried again", fails: "NP09", edits: []edit{
+		{serve, "	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)", "	return err != nil"},
+	}, also: "NP12"},
+	{name: "nothing at start is tried again", fails: "NP09", edits: []edit{
+		{serve, "	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)", "	return errors.Is(err, nopool.ErrBusy)"},
+	}},
+	{name: "a refused password ends the process at once", fails: "NP09", edits: []edit{
+		{command, "	if nopool.IsAuthentication(err) {", "	if false && nopool.IsAuthentication(err) {"},
+	}},
+
+	{name: "requests under way are cut at the signal", fails: "NP10", edits: []edit{
+		{serve, "	if err := s.http.Shutdown(ctx); err != nil {", "	if err := s.http.Close(); err != nil {"},
+	}},
+	{name: "the database is not closed at the end", fails: "NP10", edits: []edit{
+		{serve, "			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,\n", ""},
+	}},
+	{name: "SIGTERM is not heard", fails: "NP10", edits: []edit{
+		{command, "signal.Notify(received, os.Interrupt, syscall.SIGTERM)", "signal.Notify(received, os.Interrupt)"},
+		{command, "	\"syscall\"\n", ""},
+	}},
+	{name: "it is ready to the end", fails: "NP10", edits: []edit{
+		{serve, "	s.api.Drain()\n", ""},
+	}},
+
+	{name: "the close is logged without its request", fails: "NP11", edits: []edit{
+		{events, `s.db.log.DebugContext(s.ctx, "database session closed"`, `s.db.log.Debug("database session closed"`},
+	}, also: "NP26"},
+	{name: "closes are not counted", fails: "NP11", edits: []edit{
+		{events, "		s.db.count(func(total *Snapshot) { total.Closed++ })\n", ""},
+	}},
+	{name: "errors are logged as warnings", fails: "NP11", edits: []edit{
+		{events, `slog.LevelError, "database session error"`, `slog.LevelWarn, "database session error"`},
+	}},
+	{name: "refused sessions leave no trace", fails: "NP11", edits: []edit{
+		{events, `	s.db.count(func(total *Snapshot) { total.Rejected++ })
+	s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
+`, ""},
+	}},
+
+	{name: "plaintext to any host in development", fails: "NP12", edits: []edit{
+		{connstring, "plaintext && !(allowPlaintext && local(connect.Host))", "plaintext && !allowPlaintext"},
+	}},
+	{name: "every environment but production is local", fails: "NP12", edits: []edit{
+		{settings, `	local := c.Env == "local"`, `	local := c.Env != "production"`},
+	}},
+	{name: "no certificate is verified", fails: "NP12", edits: []edit{
+		{connstring, "	if !verified(connect) && !allowPlainAuth {", `	if connect.TLSConfig != nil {
+		connect.TLSConfig.InsecureSkipVerify, connect.TLSConfig.VerifyPeerCertificate = true, nil
+	}
+	if !verified(connect) && !allowPlainAuth {`},
+	}},
+	{name: "the password is given to whoever asks", fails: "NP12", edits: []edit{
+		{connstring, `		connect.RequireAuth = "scram-sha-256"
+`, `		connect.RequireAuth = ""
+`},
+	}},
+
+	{name: "no lock timeout", fails: "NP13", edits: []edit{
+		{flight, `		{"lock_timeout", c.LockTimeout},
+`, ""},
+	}},
+	{name: "the timeouts are start-up parameters", fails: "NP13", edits: []edit{
+		{engine, `	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {`, `	connect.RuntimeParams["statement_timeout"] = fmt.Sprint(cfg.StatementTimeout.Milliseconds())
+	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {`},
+	}, also: "NP20 NP23"},
+	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
+		{settingsTable, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
+	}},
+	{name: "requests have no bound", fails: "NP13", edits: []edit{
+		{middleware, "context.WithTimeout(r.Context(), s.RequestTimeout)", "context.WithTimeout(r.Context(), s.RequestTimeout+10*time.Second)"},
+	}},
+	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
+		{dialFile, "deadline := time.Now().Add(s.db.config.ConnectTimeout)", "deadline := time.Now().Add(s.db.config.ConnectTimeout + 5*time.Second)"},
+	}, also: "NP09 NP11 NP20"},
+
+	{name: "a pool in another package", fails: "NP14", edits: []edit{{reports, "", pooledPackage}}},
+	{name: "a pool under another name", fails: "NP14", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"context"
+
+	db "github.com/jackc/pgx/v5/pgxpool"
+)
+
+type Pool = db.Pool
+
+func Connect(ctx context.Context, url string) (*Pool, error) { return db.New(ctx, url) }
+`},
+	}},
+	{name: "a pool through a helper", fails: "NP14", edits: []edit{
+		{"internal/storage/storage.go", "", `package storage
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+//verify:allow NP14 somebody else's
+func Connect(ctx context.Context, url string) (*pgxpool.Pool, error) { return pgxpool.New(ctx, url) }
+`},
+		{reports, "", `package reports
+
+import (
+	"context"
+
+	"example.com/demo/internal/storage"
+)
+
+func Ping(ctx context.Context) error {
+	pool, err := storage.Connect(ctx, "")
+	if err != nil {
+		return err
+	}
+	return pool.Ping(ctx)
+}
+`},
+	}},
+	{name: "sql.Open in a handler", fails: "NP14", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"database/sql"
+	"net/http"
+	"os"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+)
+
+func Count(w http.ResponseWriter, r *http.Request) {
+	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
+	if err != nil {
+		http.Error(w, "no database", http.StatusServiceUnavailable)
+		return
+	}
+	defer db.Close()
+	db.SetMaxIdleConns(10)
+	if err := db.PingContext(r.Context()); err != nil {
+		http.Error(w, "no database", http.StatusServiceUnavailable)
+	}
+}
+`},
+	}},
+	{name: "a pool under a dot import", fails: "NP14", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"context"
+	. "github.com/jackc/pgx/v5/pgxpool"
+)
+
+func Ping(ctx context.Context, url string) error {
+	pool, err := New(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return pool.Ping(ctx)
+}
+`},
+	}},
+	{name: "a pool for one operating system", fails: "NP14", edits: []edit{
+		{reports, "", "package reports\n"},
+		{"internal/reports/reports_plan9.go", "", pooledPackage},
+	}},
+	{name: "a pool in a second program", fails: "NP14", edits: []edit{
+		{"cmd/worker/main.go", "", `package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+func main() {
+	pool, err := pgxpool.New(context.Background(), os.Getenv("DATABASE_URL"))
+	if err != nil {
+		os.Exit(1)
+	}
+	defer pool.Close()
+}
+`},
+	}},
+	{name: "a pool in a type parameter", fails: "NP14 NP15", edits: []edit{
+		{reports, "", `package reports
+
+import "github.com/jackc/pgx/v5/pgxpool"
+
+type lazy[T any] struct{ value T }
+
+type Reports struct{ db lazy[*pgxpool.Pool] }
+`},
+	}},
+
+	{name: "a connection in a struct", fails: "NP15", edits: []edit{
+		{reports, "", `package reports
+
+import "github.com/jackc/pgx/v5"
+
+type Reports struct{ conn *pgx.Conn }
+
+func New(conn *pgx.Conn) *Reports { return &Reports{conn: conn} }
+`},
+	}},
+	{name: "a connection in a package variable", fails: "NP15", edits: []edit{
+		{"internal/notes/notes.go", "// columns are named", `var conn *pgx.Conn
+
+// columns are named`},
+	}},
+	{name: "a connection in a sync.Once", fails: "NP15 NP03", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"context"
+	"os"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+)
+
+var conn = sync.OnceValue(func() *pgx.Conn {
+	c, err := pgx.Connect(context.Background(), os.Getenv("DATABASE_URL"))
+	if err != nil {
+		panic(err)
+	}
+	return c
+})
+
+func Ping(ctx context.Context) error { return conn().Ping(ctx) }
+`},
+	}},
+	{name: "a handler around a session", fails: "NP15", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"net/http"
+
+	"example.com/demo/internal/nopool"
+)
+
+func Handler(session *nopool.Session) http.HandlerFunc {
+	return func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = session.Exec(r.Context(), "select 1")
+	}
+}
+`},
+	}},
+	{name: "sqlc's queries in a package variable", fails: "NP15", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"context"
+
+	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/notes"
+)
+
+var queries notes.Queries
+
+func Use(session *nopool.Session) { queries = session }
+
+func Get(ctx context.Context, id int64) (notes.Note, error) { return notes.Get(ctx, queries, id) }
+`},
+	}},
+	{name: "sessions in a sync.Map", fails: "NP15", edits: []edit{
+		{reports, "", `package reports
+
+import (
+	"sync"
+
+	"example.com/demo/internal/nopool"
+)
+
+type Reports struct{ byUser sync.Map }
+
+func (r *Reports) Keep(user string, session *nopool.Session) { r.byUser.Store(user, session) }
+`},
+	}},
+	{name: "a channel of connections", fails: "NP15", edits: []edit{
+		{reports, "", `package reports
+
+import "github.com/jackc/pgx/v5"
+
+func Free(n int) chan *pgx.Conn { return make(chan *pgx.Conn, n) }
+`},
+	}},
+	{name: "the engine keeps its last connection", fails: "NP15", edits: []edit{
+		{engine, "	breaker  breaker\n", "	breaker  breaker\n	last     *pgx.Conn\n"},
+	}},
+	{name: "a session that is embedded", fails: "NP15", edits: []edit{
+		{reports, "", `package reports
+
+import "example.com/demo/internal/nopool"
+
+type Store struct {
+	*nopool.Session
+	name string
+}
+`},
+	}},
+
+	{name: "a GET may write", fails: "NP16", edits: []edit{
+		{session, "nopool.TxOptions{ReadOnly: r.Method == http.MethodGet || r.Method == http.MethodHead}", "nopool.TxOptions{}"},
+	}},
+	{name: "the isolation level is lost", fails: "NP16", edits: []edit{
+		{flight, `		sql += " isolation level " + string(o.Isolation)
+`, `		_ = o.Isolation
+`},
+	}},
+	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
+		{flight, `"set_config('%s', '%dms', true)"`, `"set_config('%s', '%dms', false)"`},
+	}},
+	{name: "statements are prepared", fails: "NP16", edits: []edit{
+		{connstring, "connect.DefaultQueryExecMode = pgx.QueryExecModeExec", "connect.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},
+		{connstring, "connect.StatementCacheCapacity, connect.DescriptionCacheCapacity = 0, 0", "connect.StatementCacheCapacity, connect.DescriptionCacheCapacity = 512, 512"},
+	}},
+
+	{name: "one connection too many", fails: "NP17", edits: []edit{
+		{slotsFile, "	case s.inUse < s.limit && s.waiting.Len() == 0:\n", "	case s.inUse <= s.limit && s.waiting.Len() == 0:\n"},
+	}, also: "NP01 NP11 NP13 NP18 NP22 NP27"},
+	{name: "last come, first served", fails: "NP17", edits: []edit{
+		{slotsFile, "	place := s.waiting.PushBack(granted)\n", "	place := s.waiting.PushFront(granted)\n"},
+	}},
+	{name: "the queue has no end", fails: "NP17", edits: []edit{
+		{slotsFile, "	case s.waiting.Len() >= s.maxWaiting:\n", "	case s.waiting.Len() >= s.maxWaiting+1000:\n"},
+	}, also: "NP11"},
+	{name: "a full queue is our fault", fails: "NP17", edits: []edit{
+		{problems, `	{nopool.ErrBusy, unavailable("busy", "The service is busy")},
+`, ""},
+	}},
+
+	{name: "each session says hello to the database", fails: "NP18", edits: []edit{
+		{session, "		// A panic, or runtime.Goexit", "		_, _ = session.Exec(ctx, \"select 1\")\n		// A panic, or runtime.Goexit"},
+	}, also: "NP01 NP11 NP16 NP17 NP19 NP20 NP21 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP22"},
+	{name: "each request looks whether the database is there", fails: "NP18 NP27", edits: []edit{
+		{middleware, "		r.Body = http.MaxBytesReader(", "		_ = reachable(s.DB)\n		r.Body = http.MaxBytesReader("},
+	}, also: "NP01 NP10 NP11 NP16 NP17 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP09"},
+	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
+		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
+	if db.slots.acquire(ctx, 0) == nil {
+		context.AfterFunc(s.life, db.slots.release)
+	}
+`},
+	}, also: "NP01 NP02 NP04 NP05 NP06 NP07 NP10 NP11 NP13 NP17 NP20 NP21 NP22 NP23 NP27 NP29 NP31 NP09 NP19 NP28 NP03 NP08 NP12 NP16 NP24 NP25 NP26"},
+
+	{name: "a failed commit is not looked at", fails: "NP19", edits: []edit{
+		{session, "			err = held.finish()\n", "			_ = held.finish()\n"},
+	}, also: "NP06"},
+	{name: "a lost COMMIT is called a lost connection", fails: "NP19", edits: []edit{
+		{sessions, "	case unsent || s.opts.ReadOnly:\n", "	case unsent || s.opts.ReadOnly || s.conn.IsClosed():\n"},
+	}},
+	{name: "a COMMIT that rolled back is a success", fails: "NP19", edits: []edit{
+		{sessions, `	case err == nil && tag.String() == "COMMIT":
+`, `	case err == nil && tag.String() != "":
+`},
+	}},
+
+	{name: "Supavisor's refusal is not known", fails: "NP20", edits: []edit{
+		{refusals, `	{"XX000", "EMAXCONN", ErrPoolerFull}, // and EMAXCONNSESSION
+`, ""},
+	}, also: "NP21"},
+	{name: "PgBouncer's refusal of the first statement is not known", fails: "NP20", edits: []edit{
+		{refusals, `	{"08P01", "query_wait_timeout", ErrPoolerFull},
+`, ""},
+	}},
+	{name: "a refused password is tried again", fails: "NP20", edits: []edit{
+		{refusals, `	{"28", "", ErrConfiguration}, // invalid authorization
+`, ""},
+	}, also: "NP09 NP12"},
+	{name: "a refused password is given any number of times", fails: "NP20", edits: []edit{
+		{guard, "	maxFailures = 3\n", "	maxFailures = 300\n"},
+	}},
+	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
+		{problems, `	{nopool.ErrPoolerFull, unavailable("busy", "The service is busy")},
+`, ""},
+	}},
+
+	{name: "pgx falls back", fails: "NP21", edits: []edit{
+		{connstring, "connect.Fallbacks, connect.ValidateConnect = nil, nil", "connect.ValidateConnect = nil"},
+	}, also: "NP12"},
+	{name: "several hosts in a URL", fails: "NP21", edits: []edit{
+		{connstring, `		if fallback.Host != connect.Host || fallback.Port != connect.Port {
+			return nil, invalid("names several hosts; name one")
+		}
+`, ""},
+	}},
+	{name: "pgx tries all addresses of the host", fails: "NP21", edits: []edit{
+		{dialer, "	config.LookupFunc = d.addresses.lookup\n", ""},
+	}},
+
+	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
+		{closeFile, `	started := time.Now()
+	if s.conn != nil {
+		s.lease.hangUp(s.conn)
+	}
+`, `	started := time.Now()
+	s.db.slots.release()
+	if s.conn != nil {
+		s.lease.hangUp(s.conn)
+	}
+`},
+		{closeFile, `	s.closed(how, started, clean)
+	s.db.slots.release()
+`, `	s.closed(how, started, clean)
+`},
+	}, also: "NP01 NP04 NP10 NP17"},
+	{name: "nobody waits for the server's close", fails: "NP22", edits: []edit{
+		{closeFile, "	if _, err := io.Copy(io.Discard, e.Conn); errors.Is(err, os.ErrDeadlineExceeded) {", "	if _, err := io.CopyN(io.Discard, e.Conn, 0); errors.Is(err, os.ErrDeadlineExceeded) {"},
+	}, also: "NP01 NP04 NP10 NP17 NP23"},
+	{name: "a slot is freed after a moment, whatever the server does", fails: "NP22", edits: []edit{
+		{closeFile, "const closeTimeout = 5 * time.Second\n", "const closeTimeout = 50 * time.Millisecond\n"},
+	}, also: "NP01 NP04 NP10 NP17"},
+	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{
+		{closeFile, "		go s.release(how)\n", "		s.release(how)\n"},
+	}, also: "NP10"},
+
+	{name: "a rollback under the request's own context", fails: "NP23 NP06", edits: []edit{
+		{sessions, `	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	_, err := s.conn.Exec(ctx, "rollback")
+`, `	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
+	_, err := s.conn.Exec(ctx, "rollback")
+`},
+	}},
+	{name: "a commit under the request's own context", fails: "NP23", edits: []edit{
+		{sessions, `	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	// Asked before`, `	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
+	// Asked before`},
+	}},
+	{name: "a connection is dropped without a word", fails: "NP23", edits: []edit{
+		{closeFile, "	_ = conn.Close(ctx) // the endpoint knows when the server has closed\n", "	_, _ = ctx, conn.PgConn().Conn().Close()\n"},
+	}, also: "NP06 NP10 NP22 NP31"},
+
+	{name: "an error's text in the response", fails: "NP24", edits: []edit{
+		{problems, "	return internalError\n}\n", "	return &Error{Status: http.StatusInternalServerError, Code: \"internal_error\", Detail: err.Error()}\n}\n"},
+	}, also: "NP08"},
+	{name: "the server's words in the response", fails: "NP24", edits: []edit{
+		{problems, "Code: state.code, Detail: state.detail}", "Code: state.code, Detail: pgErr.Message}"},
+	}},
+	{name: "the server's words in the log", fails: "NP24", edits: []edit{
+		{events, "		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.log.Enabled(s.ctx, slog.LevelError) {"},
+	}},
+	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
+		{settings, `fmt.Sprintf("config of %s (%s)", c.AppName, c.Env)`, `fmt.Sprintf("config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
+	}},
+	{name: "a malformed URL is quoted", fails: "NP24", edits: []edit{
+		{connstring, `return "", invalid("must begin with postgres:// or be a list of keyword=value")`, `return "", invalid(connString + " must begin with postgres:// or be a list of keyword=value")`},
+	}},
+
+	{name: "a duplicate is a bad request", fails: "NP25", edits: []edit{
+		{problems, `{"23505", http.StatusConflict,`, `{"23505", http.StatusBadRequest,`},
+	}, also: "NP19"},
+	{name: "nothing says when to come back", fails: "NP25", edits: []edit{
+		{problems, `		w.Header().Set("Retry-After", "1")
+`, `		w.Header().Set("Cache-Control", "no-cache")
+`},
+	}, also: "NP17 NP20"},
+	{name: "a problem is plain JSON", fails: "NP25", edits: []edit{
+		{problems, `"application/problem+json")`, `"application/json")`},
+	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP26 NP27 NP28"},
+
+	{name: "any id is taken", fails: "NP26", edits: []edit{
+		{middleware, "`^[A-Za-z0-9._-]{1,64}$`", "`^.+$`"},
+	}},
+	{name: "the id is not in the response", fails: "NP26", edits: []edit{
+		{middleware, "		w.Header().Set(correlationHeader, id)\n", ""},
+	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP24 NP25 NP27 NP28 NP16 NP22 NP31"},
+	{name: "the id is not in the log", fails: "NP26", edits: []edit{
+		{middleware, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
+	}, also: "NP08 NP11"},
+	{name: "any traceparent is taken", fails: "NP26", edits: []edit{
+		{middleware, "	if match == nil || strings.HasPrefix(header, \"ff\") ||\n", "	if match == nil ||\n"},
+	}},
+
+	{name: "/health asks the database", fails: "NP27", edits: []edit{
+		{health, `	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+`, `	if reachable(s.DB) != nil {
+		s.write(w, r, unavailable("database_unavailable", "The database is unavailable"))
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+`},
+	}},
+	{name: "readiness is not kept", fails: "NP27", edits: []edit{
+		{health, "	if time.Since(c.checked) < readyFor {", "	if time.Since(c.checked) < 0 {"},
+	}},
+	{name: "a busy service is not ready", fails: "NP27", edits: []edit{
+		{health, `	if now.InUse >= now.Limit && time.Since(now.LastOpened) < busyFor {
+		return nil
+	}
+`, ""},
+		{health, "	if errors.Is(err, nopool.ErrBusy) || errors.Is(err, nopool.ErrPoolerFull) {\n		return nil\n	}\n", ""},
+		{health, "	if errors.Is(err, context.DeadlineExceeded) && time.Since(now.LastOpened) < busyFor {\n		return nil // PgBouncer lets a client wait for its first statement\n	}\n", "	_, _ = errors.Is, now\n"},
+	}},
+
+	{name: "a flush does not commit", fails: "NP28", edits: []edit{
+		{session, `	if err := h.stream(); err != nil {
+		return err
+	}
+	return http.NewResponseController(h.ResponseWriter).Flush()
+`, `	h.send()
+	return http.NewResponseController(h.ResponseWriter).Flush()
+`},
+	}},
+	{name: "a full buffer does not commit", fails: "NP28", edits: []edit{
+		{session, `	if err := h.stream(); err != nil {
+		return 0, err
+	}
+`, `	h.send()
+`},
+	}},
+	{name: "a hijack does not commit", fails: "NP28", edits: []edit{
+		{session, `	if err := h.finish(); err != nil {
+		return nil, nil, err
+	}
+	h.sent = true
+`, `	h.sent = true
+`},
+	}},
+
+	{name: "a retry has no end", fails: "NP29", edits: []edit{
+		{engine, "		if attempt == 3 || !ok ||", "		if attempt == 30 || !ok ||"},
+	}},
+	{name: "a deadlock is not retried", fails: "NP29", edits: []edit{
+		{engine, `(pgErr.Code != "40001" && pgErr.Code != "40P01")`, `pgErr.Code != "40001"`},
+	}},
+	{name: "everything is retried", fails: "NP29", edits: []edit{
+		{engine, `		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") {`, `		_, _ = pgErr, ok
+		if attempt == 3 || err == nil {`},
+	}},
+
+	{name: "two migrations run at once", fails: "NP30 NP02", edits: []edit{
+		{migrations, `		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))`, `		goose.WithDisableGlobalRegistry(true))`},
+		{migrations, "	locker, err := lock.", "	_, err := lock."},
+	}},
+	{name: "migrations have no timeouts", fails: "NP30", edits: []edit{
+		{migrations, `const session = "set lock_timeout = '5s'; set statement_timeout = '15min'; set idle_in_transaction_session_timeout = '5min'"`, `const session = "select 1"`},
+	}},
+	{name: "migrations go through port 6543", fails: "NP30", edits: []edit{
+		{migrations, "	case port != 6543:\n", "	case port != 0:\n"},
+	}},
+	{name: "no migrations are an error", fails: "NP30", edits: []edit{
+		{migrations, `	if errors.Is(err, goose.ErrNoMigrations) {
+		fmt.Fprintln(o.Out, "no migrations")
+		return nil
+	}
+`, ""},
+	}},
+
+	{name: "BEGIN travels alone", fails: "NP31", edits: []edit{
+		{sessions, "func fitsFlight(sql string, args []any) bool {\n", "func fitsFlight(sql string, args []any) bool {\n	if true {\n		return false\n	}\n"},
+	}, also: "NP16"},
+	{name: "the connection is cleaned before it is closed", fails: "NP31", edits: []edit{
+		{closeFile, "	_ = conn.Close(ctx) // the endpoint", "	_, _ = conn.Exec(ctx, \"discard all\")\n	_ = conn.Close(ctx) // the endpoint"},
+	}, also: "NP06 NP23 NP22 NP28"},
+	{name: "the connection is tried before it is used", fails: "NP31", edits: []edit{
+		{dialFile, "	return pgx.ConnectConfig(ctx, config)\n", `	conn, err := pgx.ConnectConfig(ctx, config)
+	if err == nil {
+		err = conn.Ping(ctx)
+	}
+	return conn, err
+`},
+	}, also: "NP16 NP19 NP23 NP24 NP29"},
+}
