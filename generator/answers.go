@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // AnswersPath is where a project records the answers it was made from.
@@ -59,20 +61,15 @@ func (a Answers) WithDefaults(s *Stack) Answers {
 	return complete
 }
 
-// ReadAnswers reads an answers file: a JSON object with a key for each option
-// that it answers. It also returns the stack the file names, or "". Which keys
-// and values are right is for NewPlan to say, together with all else.
+// ReadAnswers reads an answers file: a JSON object, or the same in YAML, with a
+// key for each option that it answers. It also returns the stack the file names,
+// or "". Which keys and values are right is for NewPlan to say, together with all
+// else.
 func ReadAnswers(data []byte) (answers Answers, stack string, err error) {
-	var values map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	if err := decoder.Decode(&values); err != nil {
-		return nil, "", fmt.Errorf("not a JSON object: %w", err)
-	}
-	if values == nil {
-		return nil, "", errors.New("not a JSON object: null")
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, "", fmt.Errorf("not one JSON object: more follows after byte %d", decoder.InputOffset())
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // a byte order mark, as some editors leave it
+	values, err := readObject(data)
+	if err != nil {
+		return nil, "", err
 	}
 	answers = Answers{}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
@@ -86,6 +83,32 @@ func ReadAnswers(data []byte) (answers Answers, stack string, err error) {
 	delete(answers, stackKey)
 	delete(answers, versionKey) // a record of who wrote the file, not an answer
 	return answers, stack, nil
+}
+
+// readObject reads one JSON object where data looks like JSON, whose tabs YAML
+// does not take, and else one YAML mapping.
+func readObject(data []byte) (values map[string]any, err error) {
+	if start := bytes.TrimSpace(data); len(start) > 0 && start[0] == '{' {
+		decoder := json.NewDecoder(bytes.NewReader(data))
+		if err := decoder.Decode(&values); err != nil {
+			return nil, fmt.Errorf("not a JSON object: %w", err)
+		}
+		if _, err := decoder.Token(); err != io.EOF {
+			return nil, fmt.Errorf("not one JSON object: more follows after byte %d", decoder.InputOffset())
+		}
+		return values, nil
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	if err := decoder.Decode(&values); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("neither a JSON object nor a YAML mapping: %w", err)
+	}
+	if values == nil {
+		return nil, errors.New("neither a JSON object nor a YAML mapping: empty")
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("not one YAML document: another follows")
+	}
+	return values, nil
 }
 
 func stringList(value any) ([]string, bool) {

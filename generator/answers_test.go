@@ -36,9 +36,13 @@ func TestAnswersRoundTrip(t *testing.T) {
 func TestReadAnswersRefuses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
-		"":                       "not a JSON object",
-		"null":                   "not a JSON object",
-		"[]":                     "not a JSON object",
+		"":                       "neither a JSON object nor a YAML mapping",
+		"null":                   "neither a JSON object nor a YAML mapping",
+		"[]":                     "neither a JSON object nor a YAML mapping",
+		"a: b\na: c":             "neither a JSON object nor a YAML mapping",
+		"name: a\n---\nname: b":  "not one YAML document",
+		"name: 1":                `key "name": want a string or a list of strings`,
+		"{":                      "not a JSON object",
 		`{"name": "a"} {}`:       "not one JSON object",
 		`{"name": "a"}}`:         "not one JSON object",
 		`{"name": 1}`:            `key "name": want a string or a list of strings`,
@@ -52,6 +56,25 @@ func TestReadAnswersRefuses(t *testing.T) {
 	}
 }
 
+func TestReadAnswersForms(t *testing.T) {
+	t.Parallel()
+	want := Answers{"name": {[]string{"demo"}, FromFile}, "with": {[]string{"docker", "notes"}, FromFile}}
+	for _, text := range []string{
+		`{"name": "demo", "with": ["docker", "notes"], "stack": "go"}`,
+		"{\n\t\"name\": \"demo\",\n\t\"with\": [\"docker\", \"notes\"]\n, \"stack\": \"go\"}\n",
+		"\ufeff# what we chose\r\nname: demo\r\nstack: go\r\nwith:\r\n  - docker\r\n  - notes\r\n",
+		"name: demo\nwith: [docker, notes]\nstack: go\n",
+	} {
+		got, stack, err := ReadAnswers([]byte(text))
+		if err != nil || stack != "go" {
+			t.Errorf("%q: stack %q, %v", text, stack, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
 // What is read and makes a plan is written so that it is read the same.
 func FuzzReadAnswers(f *testing.F) {
 	stack := goStack(f)
@@ -60,6 +83,9 @@ func FuzzReadAnswers(f *testing.F) {
 	f.Add([]byte(`{"name":["demo"],"module":"EXAMPLE.com/x"}`))
 	f.Add([]byte(`{"name":"demo","name":"other","stack":["a","b"]}`))
 	f.Add([]byte("\xef\xbb\xbf{}"))
+	f.Add([]byte("name: demo\r\nwith:\r\n- docker\r\n"))
+	f.Add([]byte("name: &a [demo]\nmodule: *a\n"))
+	f.Add([]byte("name: \xff\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		given, _, err := ReadAnswers(data)
 		if err != nil {

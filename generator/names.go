@@ -60,7 +60,54 @@ func checkModule(path string) (string, error) {
 	if slices.Contains(strings.Split(path, "/"), "vendor") {
 		return better, errors.New("the go command imports nothing from below vendor")
 	}
+	if first, _, _ := strings.Cut(path, "/"); slices.Contains(standardLibrary, first) {
+		return better, errors.New("the standard library has packages below " + first)
+	}
 	return "", nil
+}
+
+// standardLibrary are the first elements of its packages' paths, and of the go
+// command's own: a package of the same path would never be imported.
+var standardLibrary = strings.Fields("all archive bufio builtin bytes cmd cmp compress container context crypto " +
+	"database debug embed encoding errors expvar flag fmt go hash html image index internal io iter log main maps " +
+	"math mime net os path plugin reflect regexp runtime slices sort std strconv strings structs sync syscall " +
+	"testing text time tool unicode unique unsafe vendor weak")
+
+// nearest returns the word that text is most likely to have been meant for, ""
+// when none is near: at most two letters that differ, or the same beginning.
+func nearest(text string, words []string) string {
+	best, least := "", 3
+	for _, word := range words {
+		d := distance(text, word)
+		if len(text) > 1 && strings.HasPrefix(word, text) {
+			d = min(d, 1)
+		}
+		if d < least && d < len(word) {
+			best, least = word, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's: the letters to insert, remove or replace.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0] // of the row above, one to the left
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := before
+			if a[i] != b[j] {
+				cost++
+			}
+			before = row[j+1]
+			row[j+1] = min(cost, row[j]+1, before+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // kebab returns the project name nearest to text.

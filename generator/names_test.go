@@ -1,6 +1,8 @@
 package generator
 
 import (
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -92,4 +94,45 @@ func FuzzGenerate(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestStandardLibrary compares the list with what this Go has.
+func TestStandardLibrary(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "std", "cmd").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		if first, _, _ := strings.Cut(path, "/"); !slices.Contains(standardLibrary, first) {
+			t.Errorf("%s is missing", first)
+		}
+	}
+}
+
+func TestModuleIsFree(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"net/http": "standard library", "crypto/mine": "standard library", "fmt": "standard library",
+		"github.com/jackc/pgx/v5": "requires this module", "github.com/pressly/goose/v3": "requires this module",
+		"github.com/jackc/pgx": "", "network/http": "", "example.com/fmt": "", "demo": "",
+	} {
+		err := goStack(t).Check(Answers{"name": {Values: []string{"demo"}}, "module": {Values: []string{path}}})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	words := []string{"name", "module", "router", "db", "migrations", "provider", "with"}
+	for text, want := range map[string]string{
+		"modul": "module", "modules": "module", "providr": "provider", "mig": "migrations", "wit": "with", "naem": "name",
+		"database": "", "x": "", "": "", "zzzzzz": "",
+	} {
+		if got := nearest(text, words); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -64,7 +65,7 @@ func (s *Stack) Check(answers Answers) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(answers)) {
 		if _, ok := s.Option(name); !ok {
-			errs = append(errs, &AnswerError{Option: name, Reason: "no such option", Among: s.optionNames()})
+			errs = append(errs, &AnswerError{Option: name, Reason: "no such option", Better: nearest(name, s.optionNames()), Among: s.optionNames()})
 		}
 	}
 	for _, option := range s.Options {
@@ -72,7 +73,7 @@ func (s *Stack) Check(answers Answers) error {
 			errs = append(errs, option.Check(answer.Values))
 		}
 	}
-	return errors.Join(append(errs, s.checkNameIsFree(answers.Name()))...)
+	return errors.Join(append(errs, s.checkNameIsFree(answers.Name()), s.checkModuleIsFree(answers))...)
 }
 
 // Check returns what is wrong with values as an answer to the option, as joined
@@ -88,7 +89,7 @@ func (o Option) Check(values []string) error {
 				errs = append(errs, &AnswerError{Option: o.Name, Value: value, Reason: err.Error(), Better: better})
 			}
 		} else if _, ok := o.choice(value); !ok {
-			errs = append(errs, &AnswerError{Option: o.Name, Value: value, Reason: "no such choice", Among: o.ChoiceNames()})
+			errs = append(errs, &AnswerError{Option: o.Name, Value: value, Reason: "no such choice", Better: nearest(value, o.ChoiceNames()), Among: o.ChoiceNames()})
 		} else if slices.Contains(values[:i], value) {
 			errs = append(errs, &AnswerError{Option: o.Name, Value: value, Reason: "given twice"})
 		}
@@ -118,19 +119,31 @@ func (p *Plan) choice(name string) Choice {
 	return choice
 }
 
-func (p *Plan) checkRelations() error {
+// CheckConflicts returns which of the answers, all or some of the stack's options,
+// do not go together, as joined errors of type *AnswerError, or nil. An answer that
+// needs another has to wait for it.
+func (s *Stack) CheckConflicts(answers Answers) error {
+	partial := &Plan{Stack: s, Answers: answers}
 	var errs []error
+	for _, name := range partial.active() {
+		option, value, _ := strings.Cut(name, "/")
+		for _, other := range partial.choice(name).Conflicts {
+			if slices.Contains(partial.active(), other) {
+				errs = append(errs, &AnswerError{Option: option, Value: value, Reason: "does not go with " + flagForm(other)})
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Plan) checkRelations() error {
+	errs := []error{p.Stack.CheckConflicts(p.Answers)}
 	active := p.active()
 	for _, name := range active {
 		option, value, _ := strings.Cut(name, "/")
 		for _, other := range p.choice(name).Requires {
 			if !slices.Contains(active, other) {
 				errs = append(errs, &AnswerError{Option: option, Value: value, Reason: "needs " + flagForm(other)})
-			}
-		}
-		for _, other := range p.choice(name).Conflicts {
-			if slices.Contains(active, other) {
-				errs = append(errs, &AnswerError{Option: option, Value: value, Reason: "does not go with " + flagForm(other)})
 			}
 		}
 	}
@@ -154,6 +167,35 @@ func (s *Stack) checkNameIsFree(name string) error {
 				return &AnswerError{
 					Option: NameOption, Value: name, Better: name + "-service",
 					Reason: "a file or folder of the project has this name",
+				}
+			}
+		}
+	}
+	return nil
+}
+
+var requirement = regexp.MustCompile(`(?m)^(?:require )?\s*(\S+) v\S+`)
+
+// checkModuleIsFree refuses the path of a module that the project requires in
+// any combination.
+func (s *Stack) checkModuleIsFree(answers Answers) error {
+	files, err := fs.Glob(s.files, "locks/*/go.mod"+templateSuffix)
+	if err != nil {
+		return err
+	}
+	for _, option := range s.Options {
+		path := answers.text(option.Name)
+		if option.Format != "go-module" || path == "" {
+			continue
+		}
+		for _, file := range files {
+			data, err := fs.ReadFile(s.files, file)
+			if err != nil {
+				return err
+			}
+			for _, match := range requirement.FindAllSubmatch(data, -1) {
+				if string(match[1]) == path {
+					return &AnswerError{Option: option.Name, Value: path, Reason: "the project itself requires this module", Better: "example.com/" + kebab(answers.Name())}
 				}
 			}
 		}
@@ -259,6 +301,16 @@ func (p *Plan) Next() []string {
 	commands := make([]string, len(p.Stack.Next))
 	for i, command := range p.Stack.Next {
 		commands[i] = strings.ReplaceAll(command, "NAME", p.Answers.Name())
+	}
+	return commands
+}
+
+// Verify returns the commands that build and test the new project, each with its
+// arguments. They are words without quotes.
+func (p *Plan) Verify() [][]string {
+	commands := make([][]string, len(p.Stack.Verify))
+	for i, command := range p.Stack.Verify {
+		commands[i] = strings.Fields(strings.ReplaceAll(command, "NAME", p.Answers.Name()))
 	}
 	return commands
 }

@@ -26,7 +26,8 @@ const (
 type Stack struct {
 	Name    string   `json:"name"`
 	Title   string   `json:"title"`
-	Next    []string `json:"next"` // commands to try first in a new project; NAME stands for its name
+	Next    []string `json:"next"`   // commands to try first in a new project; NAME stands for its name
+	Verify  []string `json:"verify"` // commands that build the project and run its tests
 	Options []Option `json:"options"`
 
 	files fs.FS // the stack's folder

@@ -22,6 +22,14 @@ const (
 // errInterrupted is a Ctrl-C at a prompt.
 var errInterrupted = errors.New("interrupted")
 
+// An interruptedError is a Ctrl-C after some answers.
+type interruptedError struct {
+	error
+	command string // one that gives them again
+}
+
+func (e *interruptedError) Unwrap() error { return e.error }
+
 // A usageError is a command line that was not understood.
 type usageError struct{ error }
 
@@ -73,6 +81,15 @@ type (
 		Answers json.RawMessage `json:"answers"`
 		Files   []fileDocument  `json:"files"`
 		Next    []string        `json:"next"`
+		Notes   []string        `json:"notes,omitempty"` // what of --git could not be done
+	}
+	// diffDocument is the plan of new with --diff.
+	diffDocument struct {
+		Kind    string `json:"kind"` // "diff"
+		Dir     string `json:"dir"`
+		Changed int    `json:"changed"` // files that are new or differ
+		Same    int    `json:"same"`
+		Diff    string `json:"diff"` // unified
 	}
 	fileDocument struct {
 		Path  string `json:"path"`
@@ -83,6 +100,10 @@ type (
 	versionDocument struct {
 		Kind    string `json:"kind"` // "version"
 		Version string `json:"version"`
+	}
+	helpDocument struct {
+		Kind string `json:"kind"` // "help"
+		Text string `json:"text"`
 	}
 	listDocument struct {
 		Kind   string             `json:"kind"` // "list"
@@ -141,6 +162,9 @@ func flatten(err error) []error {
 
 // hints returns what to try instead.
 func hints(err error) []string {
+	if stopped, ok := errors.AsType[*interruptedError](err); ok {
+		return []string{"your answers so far: " + stopped.command}
+	}
 	if missing, ok := errors.AsType[*missingError](err); ok {
 		return []string{missing.command, "or add --yes to take the defaults"}
 	}
@@ -154,6 +178,8 @@ func hints(err error) []string {
 	switch {
 	case !ok:
 		return nil
+	case len(answer.Among) > 0 && answer.Better != "":
+		return []string{fmt.Sprintf("did you mean %q? All of them: %s", answer.Better, strings.Join(answer.Among, ", "))}
 	case len(answer.Among) > 0:
 		return []string{"choose from " + strings.Join(answer.Among, ", ")}
 	case answer.Better == "":

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/AlecAivazis/survey/v2"
+	"github.com/AlecAivazis/survey/v2/core"
 	"github.com/AlecAivazis/survey/v2/terminal"
 	"golang.org/x/term"
 
@@ -25,7 +26,7 @@ type prompter interface {
 type question struct {
 	generator.Option
 	Defaults []string
-	Check    func(values []string) error
+	Check    func(values []string) error // nil accepts all
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
@@ -81,13 +82,30 @@ func (p *surveyPrompter) ask(q question) (values []string, err error) {
 		list := &survey.MultiSelect{
 			Message: message, Help: q.Help, Options: q.ChoiceNames(), Description: help, Default: q.Defaults,
 		}
-		err = survey.AskOne(list, &values, streams)
+		err = survey.AskOne(list, &values, streams, survey.WithValidator(q.chosen))
 	default:
 		values = make([]string, 1)
 		list := &survey.Select{
 			Message: message, Help: q.Help, Options: q.ChoiceNames(), Description: help, Default: q.Defaults[0],
 		}
-		err = survey.AskOne(list, &values[0], streams)
+		err = survey.AskOne(list, &values[0], streams, survey.WithValidator(q.chosen))
 	}
 	return values, err
+}
+
+// chosen checks what survey says was chosen from a list.
+func (q question) chosen(answer any) error {
+	if q.Check == nil {
+		return nil
+	}
+	var values []string
+	switch answer := answer.(type) {
+	case core.OptionAnswer:
+		values = []string{answer.Value}
+	case []core.OptionAnswer:
+		for _, one := range answer {
+			values = append(values, one.Value)
+		}
+	}
+	return q.Check(values)
 }

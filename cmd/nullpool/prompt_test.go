@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -139,7 +140,10 @@ func TestPromptAsksWhatIsOpen(t *testing.T) {
 	s.line("(example.com/shop)", "\r")       // the default follows the name
 	s.keys("Database provider:", "\x1b[B\r") // down
 	s.keys("Extras:", " \r")                 // the first, docker, is taken away
+	s.expect("provider    postgres")         // the review
+	s.keys("What now:", "\r")
 	s.expect("files written")
+	s.expect("nullpool new shop --module example.com/shop --provider postgres --with notes")
 	s.exit(0)
 
 	data, err := os.ReadFile(filepath.Join(s.dir, "shop", ".nullpool.json"))
@@ -157,8 +161,105 @@ func TestPromptLeavesOutWhatIsGiven(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new", "shop", "--provider", "postgres", "--without", "docker")
 	s.line("Module path:", "\r")
+	s.keys("What now:", "\r")
 	s.expect("files written")
 	s.exit(0)
+}
+
+// The review lets every answer be changed, shows the files, and can be left.
+func TestPromptReview(t *testing.T) {
+	t.Parallel()
+	const down = "\x1b[B"
+	s := startSession(t, "new", "--prompts", "full", "--without", "docker", "--provider", "supabase")
+	s.line("Project name:", "shop\r")
+	s.line("Module path:", "\r")
+	s.expect("files for shop:")
+	s.keys("What now:", down+"\r")
+	s.expect("cmd/shop/main.go")
+	s.keys("What now:", down+down+"\r") // change name
+	s.line("Project name:", "store\r")
+	s.expect("files for store:")
+	s.keys("What now:", down+down+down+down+"\r") // change provider
+	s.keys("Database provider:", down+"\r")
+	s.expect("provider    postgres")
+	s.keys("What now:", down+down+down+down+down+"\r") // change with
+	s.keys("Extras:", " \r")                           // docker again
+	s.expect("docker, notes")
+	s.keys("What now:", "\r")
+	s.expect("--provider postgres --with docker,notes")
+	s.exit(0)
+	if _, err := os.Stat(filepath.Join(s.dir, "store", "Dockerfile")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPromptReviewCancelled(t *testing.T) {
+	t.Parallel()
+	for _, keys := range []string{"\x1b[A\r", "\x03"} { // up, from the first to the last: cancel
+		s := startSession(t, "new", "shop", "--provider", "postgres", "--with", "")
+		s.line("Module path:", "\r")
+		s.keys("What now:", keys)
+		s.expect("nullpool: error: interrupted; nothing was written")
+		s.expect("nullpool new shop --module example.com/shop --provider postgres --with ''")
+		s.exit(exitInterrupted)
+		s.mustBeEmpty()
+	}
+}
+
+// Numbered lines need no cursor: not one escape sequence is sent.
+func TestPromptPlain(t *testing.T) {
+	t.Parallel()
+	s := startSession(t, "new", "--prompts", "plain")
+	s.keys("Answer: ", "Shop!\r")
+	s.expect("Not accepted: ")
+	s.keys("Answer: ", "shop\r")
+	s.keys("Answer (empty for example.com/shop): ", "\r")
+	s.expect("1. supabase (default)")
+	s.keys("Number (empty for the default): ", "7\r")
+	s.expect(`"7" is none of the numbers`)
+	s.keys("Number (empty for the default): ", "2\r")
+	s.keys("0 for none): ", "2\r")
+	s.expect("provider    postgres")
+	s.keys("Number (empty for the default): ", "write it\r")
+	s.expect("files written")
+	s.exit(0)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if bytes.Contains(s.shown.Bytes(), []byte("\x1b")) {
+		t.Errorf("an escape sequence in\n%q", s.shown.String())
+	}
+}
+
+func TestPromptPlainEnds(t *testing.T) {
+	t.Parallel()
+	for _, keys := range []string{"\x03", "\x04"} { // Ctrl-C, Ctrl-D
+		s := startSession(t, "new", "--prompts", "plain")
+		s.keys("Answer: ", "shop\r")
+		s.keys("Answer (empty for example.com/shop): ", keys)
+		s.expect("nullpool: error: interrupted; nothing was written")
+		s.expect("nullpool new shop")
+		s.exit(exitInterrupted)
+		s.mustBeEmpty()
+	}
+}
+
+// A terminal that changes its size, and one whose owner wants no colours.
+func TestPromptTerminals(t *testing.T) {
+	t.Setenv("NO_COLOR", "1")
+	s := startSession(t, "new", "--provider", "postgres", "--with", "")
+	s.line("Project name:", "shop\r")
+	if err := pty.Setsize(s.screen, &pty.Winsize{Rows: 10, Cols: 40}); err != nil {
+		t.Fatal(err)
+	}
+	s.line("Module path:", "\r")
+	s.keys("What now:", "\r")
+	s.expect("files written")
+	s.exit(0)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if colour := regexp.MustCompile(`\x1b\[[0-9;]*[1-9][0-9;]*m`).FindString(s.shown.String()); colour != "" {
+		t.Errorf("a colour, %q, in\n%q", colour, s.shown.String())
+	}
 }
 
 func TestPromptComesAfterRefusals(t *testing.T) {
@@ -190,6 +291,9 @@ func TestPromptInterrupted(t *testing.T) {
 			}
 			step.press(s, step.question, "\x03")
 			s.expect("nullpool: error: interrupted; nothing was written")
+			if last > 0 {
+				s.expect("nullpool: hint: your answers so far: nullpool new shop")
+			}
 			s.exit(exitInterrupted)
 			s.mustBeEmpty()
 		})

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,10 +21,13 @@ import (
 // An app is what the commands share: where they read and write, and what they
 // work with. Tests replace any of it.
 type app struct {
+	in        io.Reader
 	out, err  io.Writer
 	templates fs.FS
 	version   string
 	prompter  prompter // nil when nobody can be asked
+	plain     prompter // in its place with --prompts plain
+	prompts   string
 	json      bool
 	parsed    bool // the command line was understood; errors until then are the user's
 }
@@ -32,9 +36,10 @@ type app struct {
 func run(args []string, in, out, errs *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{out: out, err: errs, templates: templates.Files, version: buildVersion()}
+	a := &app{in: in, out: out, err: errs, templates: templates.Files, version: buildVersion()}
 	if isTerminal(in) && isTerminal(out) {
 		a.prompter = &surveyPrompter{in: in, out: out, err: errs}
+		a.plain = &plainPrompter{in: in, out: out}
 	}
 	return a.run(ctx, args)
 }
@@ -71,6 +76,18 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 	}
 	cmd.SetOut(a.out)
 	cmd.SetErr(a.err)
+	help := cmd.HelpFunc()
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if !a.json {
+			help(cmd, args)
+			return
+		}
+		text := strings.TrimSpace(cmd.Long)
+		if text == "" {
+			text = cmd.Short
+		}
+		_ = a.document(helpDocument{Kind: "help", Text: text + "\n\n" + cmd.UsageString()})
+	})
 	cmd.PersistentFlags().BoolVar(&a.json, "json", a.json, "make stdout one JSON document, errors included")
 	cmd.AddCommand(newNewCmd(a, stacks, runNew), newListCmd(a, stacks), newVersionCmd(a))
 	return cmd
