@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/modfile"
@@ -15,12 +18,19 @@ import (
 // check formats the tree's Go files in place and returns all that is wrong with
 // any file. What it finds are mistakes in templates, which must not reach a disk.
 func (t Tree) check() error {
-	var errs []error
-	for i := range t {
-		if err := t[i].check(); err != nil {
-			errs = append(errs, fmt.Errorf("check %q of layer %q: %w", t[i].Path, t[i].Layer, err))
-		}
+	errs := make([]error, len(t))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) { // formatting is most of what a run does
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(t)); i = next.Add(1) - 1 {
+				if err := t[i].check(); err != nil {
+					errs[i] = fmt.Errorf("check %q of layer %q: %w", t[i].Path, t[i].Layer, err)
+				}
+			}
+		})
 	}
+	workers.Wait()
 	return errors.Join(errs...)
 }
 

@@ -79,7 +79,20 @@ func Write(ctx context.Context, tree Tree, dir string) (err error) {
 		return fmt.Errorf("open folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
+	return writeBelow(ctx, root, below, tree)
+}
 
+// folder is what writing needs of an os.Root.
+type folder interface {
+	Mkdir(name string, mode fs.FileMode) error
+	MkdirAll(name string, mode fs.FileMode) error
+	WriteFile(name string, data []byte, mode fs.FileMode) error
+	Lstat(name string) (fs.FileInfo, error)
+	Rename(from, to string) error
+	RemoveAll(name string) error
+}
+
+func writeBelow(ctx context.Context, root folder, below string, tree Tree) (err error) {
 	stage := ".nullpool-" + strings.ToLower(rand.Text()[:10])
 	if err := root.Mkdir(stage, 0o777); err != nil {
 		return fmt.Errorf("create staging folder: %w", err)
@@ -107,7 +120,7 @@ func findAnchor(dir string) (anchor, below string, err error) {
 	return anchor, below, err
 }
 
-func writeFiles(ctx context.Context, root *os.Root, dir string, tree Tree) error {
+func writeFiles(ctx context.Context, root folder, dir string, tree Tree) error {
 	if err := root.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("create folder: %w", err)
 	}
@@ -147,11 +160,11 @@ func moves(stage, below string, tree Tree) []move {
 }
 
 // place makes all the moves, or undoes those it made.
-func place(ctx context.Context, root *os.Root, all []move) (err error) {
+func place(ctx context.Context, root folder, all []move) (err error) {
 	var made []move
 	defer func() {
-		if err == nil {
-			return
+		if len(made) == len(all) {
+			return // else an error, or a panic
 		}
 		for _, m := range slices.Backward(made) {
 			err = errors.Join(err, root.Rename(m.to, m.from))

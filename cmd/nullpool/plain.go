@@ -115,14 +115,19 @@ func parseLine(q question, line string) ([]string, error) {
 	}
 	values := make([]string, len(words))
 	for i, word := range words {
-		choice := slices.Index(q.ChoiceNames(), word)
-		if n, err := strconv.Atoi(word); err == nil {
-			choice = n - 1
-		}
-		if choice < 0 || choice >= len(q.Choices) {
+		choice, ok := q.numbered(word)
+		if !ok {
 			return nil, fmt.Errorf("%q is none of the numbers", word)
 		}
-		values[i] = q.Choices[choice].Name
+		values[i] = choice
 	}
 	return values, nil
+}
+
+// numbered returns the choice that a number, counted from 1, or a name stands for.
+func (q question) numbered(word string) (choice string, ok bool) {
+	if n, err := strconv.Atoi(word); err == nil && n >= 1 && n <= len(q.Choices) {
+		return q.Choices[n-1].Name, true
+	}
+	return word, slices.Contains(q.ChoiceNames(), word)
 }
