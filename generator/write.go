@@ -38,7 +38,8 @@ func CheckTarget(dir string) error {
 	dir = filepath.Clean(dir) // as it is written to: "missing/../x" is x
 	info, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		_, _, err := findAnchor(dir)
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("look at target: %w", err)
@@ -79,7 +80,10 @@ func Write(ctx context.Context, tree Tree, dir string) (err error) {
 		return fmt.Errorf("open folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	return writeBelow(ctx, root, below, tree)
+	if err := writeBelow(ctx, root, below, tree); err != nil {
+		return fmt.Errorf("write to %q: %w", anchor, err)
+	}
+	return nil
 }
 
 // folder is what writing needs of an os.Root.
@@ -95,7 +99,7 @@ type folder interface {
 func writeBelow(ctx context.Context, root folder, below string, tree Tree) (err error) {
 	stage := ".nullpool-" + strings.ToLower(rand.Text()[:10])
 	if err := root.Mkdir(stage, 0o777); err != nil {
-		return fmt.Errorf("create staging folder: %w", err)
+		return fmt.Errorf("create a folder to stage in: %w", err)
 	}
 	// In the end the staging folder is empty, or has itself been renamed.
 	defer func() { err = errors.Join(err, root.RemoveAll(stage)) }()
@@ -107,12 +111,16 @@ func writeBelow(ctx context.Context, root folder, below string, tree Tree) (err 
 }
 
 // findAnchor returns the folder to stage in: dir if it exists, else the nearest
-// one above that does. Below is the path from there to dir, or "".
+// one above that does. Below is the path from there to dir, or "". The error is an
+// *InTheWayError where a symbolic link leads nowhere.
 func findAnchor(dir string) (anchor, below string, err error) {
 	anchor, err = filepath.Abs(dir)
 	for err == nil {
 		if _, err := os.Stat(anchor); !errors.Is(err, fs.ErrNotExist) || anchor == filepath.Dir(anchor) {
 			break
+		}
+		if _, err := os.Lstat(anchor); err == nil {
+			return "", "", &InTheWayError{Dir: anchor}
 		}
 		below = path.Join(filepath.Base(anchor), below)
 		anchor = filepath.Dir(anchor)

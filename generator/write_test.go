@@ -206,6 +206,14 @@ func TestWriteRefuses(t *testing.T) {
 				t.Skip(err)
 			}
 		}, "exists and is no folder"},
+		"a dangling link above": {func(t *testing.T, dir string) {
+			if err := os.Symlink("nowhere/z", filepath.Join(dir, "y")); err != nil {
+				t.Skip(err)
+			}
+			if err := os.Symlink("y/a", filepath.Join(dir, "x")); err != nil {
+				t.Skip(err)
+			}
+		}, "exists and is no folder"},
 		"a file beside .git": {func(t *testing.T, dir string) {
 			mkdir(t, dir, "x/.git")
 			mkdir(t, dir, "x/a")
@@ -230,5 +238,24 @@ func TestWriteRefuses(t *testing.T) {
 				t.Errorf("(-before +after):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A link that leads nowhere is in the way of all that would be below it.
+func TestWriteBelowDanglingLink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Symlink("nowhere", filepath.Join(dir, "x")); err != nil {
+		t.Skip(err)
+	}
+	before := snapshot(t, dir)
+	target := filepath.Join(dir, "x", "y")
+	for name, err := range map[string]error{"check": CheckTarget(target), "write": Write(t.Context(), smallTree, target)} {
+		if _, ok := errors.AsType[*InTheWayError](err); !ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
 	}
 }
