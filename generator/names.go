@@ -12,12 +12,15 @@ import (
 	"golang.org/x/mod/module"
 )
 
+// goModule is the format of a Go module's path.
+const goModule = "go-module"
+
 // formats are the rules that a text option names in stack.json. Each returns
 // what is wrong with an answer, and a better one where it can think of one.
 var formats = map[string]func(value string) (better string, err error){
 	"":             func(string) (string, error) { return "", nil },
 	"project-name": checkName,
-	"go-module":    checkModule,
+	goModule:       checkModule,
 }
 
 var projectName = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)

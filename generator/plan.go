@@ -69,11 +69,21 @@ func (s *Stack) Check(answers Answers) error {
 		}
 	}
 	for _, option := range s.Options {
-		if answer, ok := answers[option.Name]; ok {
-			errs = append(errs, option.Check(answer.Values))
+		answer, ok := answers[option.Name]
+		if !ok {
+			continue
 		}
+		err := option.Check(answer.Values)
+		switch { // one reason is enough
+		case err != nil:
+		case option.Name == NameOption:
+			err = s.checkNameIsFree(answers.Name())
+		case option.Format == goModule:
+			err = s.checkModuleIsFree(option, answers)
+		}
+		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, s.checkNameIsFree(answers.Name()), s.checkModuleIsFree(answers))...)
+	return errors.Join(errs...)
 }
 
 // Check returns what is wrong with values as an answer to the option, as joined
@@ -178,24 +188,22 @@ var requirement = regexp.MustCompile(`(?m)^(?:require )?\s*(\S+) v\S+`)
 
 // checkModuleIsFree refuses the path of a module that the project requires in
 // any combination.
-func (s *Stack) checkModuleIsFree(answers Answers) error {
+func (s *Stack) checkModuleIsFree(option Option, answers Answers) error {
 	files, err := fs.Glob(s.files, "locks/*/go.mod"+templateSuffix)
 	if err != nil {
 		return err
 	}
-	for _, option := range s.Options {
-		path := answers.text(option.Name)
-		if option.Format != "go-module" || path == "" {
-			continue
+	path := answers.text(option.Name)
+	for _, file := range files {
+		data, err := fs.ReadFile(s.files, file)
+		if err != nil {
+			return err
 		}
-		for _, file := range files {
-			data, err := fs.ReadFile(s.files, file)
-			if err != nil {
-				return err
-			}
-			for _, match := range requirement.FindAllSubmatch(data, -1) {
-				if string(match[1]) == path {
-					return &AnswerError{Option: option.Name, Value: path, Reason: "the project itself requires this module", Better: "example.com/" + kebab(answers.Name())}
+		for _, match := range requirement.FindAllSubmatch(data, -1) {
+			if string(match[1]) == path {
+				return &AnswerError{
+					Option: option.Name, Value: path, Better: "example.com/" + kebab(answers.Name()),
+					Reason: "the project itself requires this module",
 				}
 			}
 		}
