@@ -76,7 +76,7 @@ var mutations = []mutation{
 	}
 	var f *flight
 `},
-	}},
+	}, also: "NP03 NP04 NP05 NP06 NP07 NP08 NP10 NP11 NP12 NP13 NP16 NP17 NP18 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP26 NP27 NP28 NP29 NP31"},
 	{name: "a connection is handed on when somebody waits, as database/sql does", fails: "NP01 NP15", edits: []edit{
 		{closeFile, `	if s.conn != nil {
 		s.lease.hangUp(s.conn)
@@ -105,7 +105,7 @@ var mutations = []mutation{
 	}
 	var f *flight
 `},
-	}},
+	}, also: "NP17 NP21 NP22 NP04 NP16 NP23"},
 
 	{name: "migrations may have any number of connections", fails: "NP02", edits: []edit{
 		{migrations, "	db.SetMaxOpenConns(1)\n", ""},
@@ -115,7 +115,7 @@ var mutations = []mutation{
 	}},
 	{name: "migrations do not close their connection", fails: "NP02", edits: []edit{
 		{migrations, "	defer closeAll()\n", "	_ = closeAll\n"},
-	}},
+	}, also: "NP30"},
 	{name: "migrations open a pool of their own", fails: "NP02 NP14", edits: []edit{
 		{migrations, "	provider, err := newProvider(db, o.FS)\n", `	pool, err := pgxpool.New(ctx, o.URL)
 	if err != nil {
@@ -131,7 +131,7 @@ var mutations = []mutation{
 `, `	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 `},
-	}},
+	}, also: "NP30"},
 
 	{name: "a handler connects by itself", fails: "NP03", edits: []edit{
 		{handlers, `	draft, err := readNote(r)
@@ -255,7 +255,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		h.ResponseWriter.WriteHeader(status)
 		_ = http.NewResponseController(h.ResponseWriter).Flush()
 `},
-	}, also: "NP06 NP08 NP25"},
+	}, also: "NP06 NP08 NP25 NP04 NP23"},
 
 	{name: "a handler's error commits", fails: "NP06", edits: []edit{
 		{session, "			_ = session.Rollback(ctx) // before the error leaves\n", "			_ = session.Commit(ctx)\n"},
@@ -278,7 +278,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 
 	{name: "background work that panics is not rolled back", fails: "NP07", edits: []edit{
 		{engine, "	defer s.Rollback(ctx) // does nothing once Commit has ended the session\n", ""},
-	}, also: "NP29 NP04 NP10 NP02 NP20 NP13 NP17 NP12 NP24"},
+	}, also: "NP29 NP04 NP10 NP02 NP20 NP13 NP17 NP12 NP24 NP22 NP23"},
 	{name: "background work that was cancelled commits", fails: "NP07", edits: []edit{
 		{engine, `	if err := ctx.Err(); err != nil {
 		return err
@@ -362,7 +362,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		connect.TLSConfig.InsecureSkipVerify, connect.TLSConfig.VerifyPeerCertificate = true, nil
 	}
 	if !verified(connect) && !allowPlainAuth {`},
-	}},
+	}, also: "NP09 NP10"},
 	{name: "the password is given to whoever asks", fails: "NP12", edits: []edit{
 		{connstring, `		connect.RequireAuth = "scram-sha-256"
 `, `		connect.RequireAuth = ""
@@ -376,7 +376,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	{name: "the timeouts are start-up parameters", fails: "NP13", edits: []edit{
 		{engine, `	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {`, `	connect.RuntimeParams["statement_timeout"] = fmt.Sprint(cfg.StatementTimeout.Milliseconds())
 	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {`},
-	}, also: "NP20 NP23"},
+	}, also: "NP20 NP23 NP16"},
 	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
 		{settingsTable, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
 	}},
@@ -674,7 +674,7 @@ type Store struct {
 	{name: "Supavisor's refusal is not known", fails: "NP20", edits: []edit{
 		{refusals, `	{"XX000", "EMAXCONN", ErrPoolerFull}, // and EMAXCONNSESSION
 `, ""},
-	}, also: "NP21"},
+	}, also: "NP21 NP27"},
 	{name: "PgBouncer's refusal of the first statement is not known", fails: "NP20", edits: []edit{
 		{refusals, `	{"08P01", "query_wait_timeout", ErrPoolerFull},
 `, ""},
@@ -725,7 +725,7 @@ type Store struct {
 	}, also: "NP01 NP04 NP10 NP17 NP23"},
 	{name: "a slot is freed after a moment, whatever the server does", fails: "NP22", edits: []edit{
 		{closeFile, "const closeTimeout = 5 * time.Second\n", "const closeTimeout = 50 * time.Millisecond\n"},
-	}, also: "NP01 NP04 NP10 NP17"},
+	}, also: "NP01 NP04 NP10 NP17 NP06"},
 	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{
 		{closeFile, "		go s.release(how)\n", "		s.release(how)\n"},
 	}, also: "NP10"},
@@ -747,7 +747,7 @@ type Store struct {
 	// Asked before`},
 	}},
 	{name: "a connection is dropped without a word", fails: "NP23", edits: []edit{
-		{closeFile, "	_ = conn.Close(ctx) // the endpoint knows when the server has closed\n", "	_, _ = ctx, conn.PgConn().Conn().Close()\n"},
+		{closeFile, "	_ = conn.Close(ctx) // the endpoint knows when the server has closed\n", "	_ = conn.PgConn().Conn().Close()\n	time.Sleep(10 * time.Millisecond)\n	_ = conn.Close(ctx)\n"},
 	}, also: "NP06 NP10 NP22 NP31"},
 
 	{name: "an error's text in the response", fails: "NP24", edits: []edit{
@@ -871,7 +871,7 @@ type Store struct {
 	}, also: "NP16"},
 	{name: "the connection is cleaned before it is closed", fails: "NP31", edits: []edit{
 		{closeFile, "	_ = conn.Close(ctx) // the endpoint", "	_, _ = conn.Exec(ctx, \"discard all\")\n	_ = conn.Close(ctx) // the endpoint"},
-	}, also: "NP06 NP23 NP22 NP28"},
+	}, also: "NP06 NP23 NP22 NP28 NP16"},
 	{name: "the connection is tried before it is used", fails: "NP31", edits: []edit{
 		{dialFile, "	return pgx.ConnectConfig(ctx, config)\n", `	conn, err := pgx.ConnectConfig(ctx, config)
 	if err == nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -121,17 +122,16 @@ func TestVerify(t *testing.T) {
 func runPart(t *testing.T, p part) {
 	mine := &T{T: t}
 	defer func() {
+		if panicked := recover(); panicked != nil { // it must not take the report with it
+			mine.note("panic: %v", panicked)
+			t.Errorf("panic: %v\n%s", panicked, debug.Stack())
+		}
 		r := record{StatusPassed, ""}
 		switch {
 		case t.Failed():
 			r.status = StatusFailed
 		case t.Skipped():
 			r.status = StatusNotRun
-		}
-		if panicked := recover(); panicked != nil {
-			r.status = StatusFailed
-			mine.note("panic: %v", panicked)
-			defer panic(panicked)
 		}
 		r.detail = strings.Join(mine.notes, "\n")
 		outcomes.Lock()

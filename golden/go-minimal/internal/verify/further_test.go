@@ -44,6 +44,9 @@ func whatIsSent(t *T) {
 	if n := <-used; n != 0 {
 		t.Errorf("%d connections before the first use", n)
 	}
+	if len(pooler.Conns()) != 1 {
+		t.Fatalf("%d connections, want one that has ended", len(pooler.Conns()))
+	}
 	conn := pooler.Conns()[0]
 	got := strings.ToLower(strings.Join(conn.Statements, ";"))
 	if !strings.HasPrefix(got, "begin") || !strings.HasSuffix(got, ";commit") || !strings.Contains(strings.Split(got, ";")[0], "read only") {
