@@ -86,6 +86,22 @@ func (m mutation) judge(output string) string {
 	return strings.Join(wrong, ", ")
 }
 
+// TestMutationsApply wants the text of each mutation's edits to be in the project,
+// so that who changes the templates learns at once which of them have to follow.
+func TestMutationsApply(t *testing.T) {
+	t.Parallel()
+	dir := copyOfGolden(t)
+	for _, m := range mutations {
+		undo, err := applyAll(dir, m.edits)
+		if err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+		if err := undo(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestMutations wants every mutation to fail the checks of the rules it breaks,
 // and no static check of another. It takes eight minutes on two cores, so it runs
 // where MUTATIONS asks for it: with "ci" a tenth of them, others each day, run the

@@ -29,14 +29,13 @@ const (
 	engine        = "internal/nopool/nopool.go"
 	sessions      = "internal/nopool/session.go"
 	slotsFile     = "internal/nopool/slots.go"
+	openFile      = "internal/nopool/open.go"
 	dialFile      = "internal/nopool/dial.go"
+	scramFile     = "internal/nopool/scram.go"
 	closeFile     = "internal/nopool/close.go"
-	flight        = "internal/nopool/flight.go"
 	events        = "internal/nopool/events.go"
 	refusals      = "internal/nopool/errors.go"
 	connstring    = "internal/nopool/connstring.go"
-	guard         = "internal/nopool/dialer/guard.go"
-	dialer        = "internal/nopool/dialer/dialer.go"
 	migrations    = "internal/migrate/migrate.go"
 	settings      = "internal/config/config.go"
 	settingsTable = "internal/config/settings.go"
@@ -65,16 +64,14 @@ var mutations = []mutation{
 		{closeFile, `// release frees`, `var kept = make(chan *pgx.Conn, 4)
 
 // release frees`},
-		{dialFile, `	conn, err := s.dial(ctx, deadline)
-	var f *flight
+		{openFile, `	conn, err := s.db.dialer.connect(ctx, s.lease)
 `, `	var conn *pgx.Conn
 	var err error
 	select {
 	case conn = <-kept:
 	default:
-		conn, err = s.dial(ctx, deadline)
+		conn, err = s.db.dialer.connect(ctx, s.lease)
 	}
-	var f *flight
 `},
 	}, also: "NP03 NP04 NP05 NP06 NP07 NP08 NP10 NP11 NP12 NP13 NP16 NP17 NP18 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP26 NP27 NP28 NP29 NP31"},
 	{name: "a connection is handed on when somebody waits, as database/sql does", fails: "NP01 NP15", edits: []edit{
@@ -94,16 +91,14 @@ var mutations = []mutation{
 		{closeFile, `// release frees`, `var handedOn sync.Map
 
 // release frees`},
-		{dialFile, `	conn, err := s.dial(ctx, deadline)
-	var f *flight
+		{openFile, `	conn, err := s.db.dialer.connect(ctx, s.lease)
 `, `	var conn *pgx.Conn
 	var err error
 	if before, ok := handedOn.LoadAndDelete(s.db); ok {
 		conn = before.(*pgx.Conn)
 	} else {
-		conn, err = s.dial(ctx, deadline)
+		conn, err = s.db.dialer.connect(ctx, s.lease)
 	}
-	var f *flight
 `},
 	}, also: "NP17 NP21 NP22 NP04 NP16 NP23"},
 
@@ -271,9 +266,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 `},
 	}},
 	{name: "a rollback only closes", fails: "NP06 NP23", edits: []edit{
-		{sessions, `	_, err := s.conn.Exec(ctx, "rollback")
-`, `	err := ctx.Err()
-`},
+		{sessions, `_, err := s.conn.Exec(ctx, "rollback"); err`, `err := ctx.Err(); err`},
 	}, also: "NP04"},
 
 	{name: "background work that panics is not rolled back", fails: "NP07", edits: []edit{
@@ -346,8 +339,8 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{events, `slog.LevelError, "database session error"`, `slog.LevelWarn, "database session error"`},
 	}},
 	{name: "refused sessions leave no trace", fails: "NP11", edits: []edit{
-		{events, `	s.db.count(func(total *Snapshot) { total.Rejected++ })
-	s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
+		{events, `		s.db.count(func(total *Snapshot) { total.Rejected++ })
+		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 `, ""},
 	}},
 
@@ -364,18 +357,20 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	if !verified(connect) && !allowPlainAuth {`},
 	}, also: "NP09 NP10"},
 	{name: "the password is given to whoever asks", fails: "NP12", edits: []edit{
-		{connstring, `		connect.RequireAuth = "scram-sha-256"
+		{connstring, `		connect.RequireAuth = onlySCRAM
 `, `		connect.RequireAuth = ""
 `},
 	}},
 
 	{name: "no lock timeout", fails: "NP13", edits: []edit{
-		{flight, `		{"lock_timeout", c.LockTimeout},
+		{sessions, `		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
 `, ""},
 	}},
 	{name: "the timeouts are start-up parameters", fails: "NP13", edits: []edit{
-		{engine, `	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {`, `	connect.RuntimeParams["statement_timeout"] = fmt.Sprint(cfg.StatementTimeout.Milliseconds())
-	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {`},
+		{engine, `	if cfg.AppName != "" {
+`, `	connect.RuntimeParams["statement_timeout"] = fmt.Sprint(cfg.StatementTimeout.Milliseconds())
+	if cfg.AppName != "" {
+`},
 	}, also: "NP20 NP23 NP16"},
 	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
 		{settingsTable, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
@@ -384,7 +379,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{middleware, "context.WithTimeout(r.Context(), s.RequestTimeout)", "context.WithTimeout(r.Context(), s.RequestTimeout+10*time.Second)"},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
-		{dialFile, "deadline := time.Now().Add(s.db.config.ConnectTimeout)", "deadline := time.Now().Add(s.db.config.ConnectTimeout + 5*time.Second)"},
+		{openFile, "deadline := time.Now().Add(s.db.config.ConnectTimeout)", "deadline := time.Now().Add(s.db.config.ConnectTimeout + 5*time.Second)"},
 	}, also: "NP09 NP11 NP20"},
 
 	{name: "a pool in another package", fails: "NP14", edits: []edit{{reports, "", pooledPackage}}},
@@ -601,7 +596,7 @@ func Free(n int) chan *pgx.Conn { return make(chan *pgx.Conn, n) }
 `},
 	}},
 	{name: "the engine keeps its last connection", fails: "NP15", edits: []edit{
-		{engine, "	breaker  breaker\n", "	breaker  breaker\n	last     *pgx.Conn\n"},
+		{engine, "	breaker breaker\n", "	breaker breaker\n	last    *pgx.Conn\n"},
 	}},
 	{name: "a session that is embedded", fails: "NP15", edits: []edit{
 		{reports, "", `package reports
@@ -619,12 +614,12 @@ type Store struct {
 		{session, "nopool.TxOptions{ReadOnly: r.Method == http.MethodGet || r.Method == http.MethodHead}", "nopool.TxOptions{}"},
 	}},
 	{name: "the isolation level is lost", fails: "NP16", edits: []edit{
-		{flight, `		sql += " isolation level " + string(o.Isolation)
+		{sessions, `		sql += " isolation level " + string(o.Isolation)
 `, `		_ = o.Isolation
 `},
 	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
-		{flight, `"set_config('%s', '%dms', true)"`, `"set_config('%s', '%dms', false)"`},
+		{sessions, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
 	}},
 	{name: "statements are prepared", fails: "NP16", edits: []edit{
 		{connstring, "connect.DefaultQueryExecMode = pgx.QueryExecModeExec", "connect.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},
@@ -635,7 +630,7 @@ type Store struct {
 		{slotsFile, "	case s.inUse < s.limit && s.waiting.Len() == 0:\n", "	case s.inUse <= s.limit && s.waiting.Len() == 0:\n"},
 	}, also: "NP01 NP11 NP13 NP18 NP22 NP27"},
 	{name: "last come, first served", fails: "NP17", edits: []edit{
-		{slotsFile, "	place := s.waiting.PushBack(granted)\n", "	place := s.waiting.PushFront(granted)\n"},
+		{slotsFile, "s.waiting.PushBack(", "s.waiting.PushFront("},
 	}},
 	{name: "the queue has no end", fails: "NP17", edits: []edit{
 		{slotsFile, "	case s.waiting.Len() >= s.maxWaiting:\n", "	case s.waiting.Len() >= s.maxWaiting+1000:\n"},
@@ -672,19 +667,17 @@ type Store struct {
 	}},
 
 	{name: "Supavisor's refusal is not known", fails: "NP20", edits: []edit{
-		{refusals, `	{"XX000", "EMAXCONN", ErrPoolerFull}, // and EMAXCONNSESSION
-`, ""},
+		{refusals, `"EMAXCONN|MaxClientsInSessionMode|Max`, `"Max`},
 	}, also: "NP21 NP27"},
 	{name: "PgBouncer's refusal of the first statement is not known", fails: "NP20", edits: []edit{
-		{refusals, `	{"08P01", "query_wait_timeout", ErrPoolerFull},
-`, ""},
+		{refusals, `no more connections allowed|query_wait_timeout`, `no more connections allowed`},
 	}},
 	{name: "a refused password is tried again", fails: "NP20", edits: []edit{
 		{refusals, `	{"28", "", ErrConfiguration}, // invalid authorization
 `, ""},
 	}, also: "NP09 NP12"},
 	{name: "a refused password is given any number of times", fails: "NP20", edits: []edit{
-		{guard, "	maxFailures = 3\n", "	maxFailures = 300\n"},
+		{scramFile, "	maxFailures = 3\n", "	maxFailures = 300\n"},
 	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
 		{problems, `	{nopool.ErrPoolerFull, unavailable("busy", "The service is busy")},
@@ -701,7 +694,7 @@ type Store struct {
 `, ""},
 	}},
 	{name: "pgx tries all addresses of the host", fails: "NP21", edits: []edit{
-		{dialer, "	config.LookupFunc = d.addresses.lookup\n", ""},
+		{dialFile, "	return known.all[i : i+1], nil\n", "	return append(known.all[i:], known.all[:i]...), nil\n"},
 	}},
 
 	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
@@ -721,7 +714,7 @@ type Store struct {
 `},
 	}, also: "NP01 NP04 NP10 NP17"},
 	{name: "nobody waits for the server's close", fails: "NP22", edits: []edit{
-		{closeFile, "	if _, err := io.Copy(io.Discard, e.Conn); errors.Is(err, os.ErrDeadlineExceeded) {", "	if _, err := io.CopyN(io.Discard, e.Conn, 0); errors.Is(err, os.ErrDeadlineExceeded) {"},
+		{closeFile, "	_, _ = io.Copy(io.Discard, e.Conn)\n", "	_, _ = io.CopyN(io.Discard, e.Conn, 0)\n"},
 	}, also: "NP01 NP04 NP10 NP17 NP23"},
 	{name: "a slot is freed after a moment, whatever the server does", fails: "NP22", edits: []edit{
 		{closeFile, "const closeTimeout = 5 * time.Second\n", "const closeTimeout = 50 * time.Millisecond\n"},
@@ -733,10 +726,10 @@ type Store struct {
 	{name: "a rollback under the request's own context", fails: "NP23 NP06", edits: []edit{
 		{sessions, `	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	_, err := s.conn.Exec(ctx, "rollback")
+	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
 `, `	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()
-	_, err := s.conn.Exec(ctx, "rollback")
+	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
 `},
 	}},
 	{name: "a commit under the request's own context", fails: "NP23", edits: []edit{

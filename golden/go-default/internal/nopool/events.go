@@ -83,9 +83,7 @@ func (s *Session) ended(how outcome) {
 			total.Aborted++
 		}
 	})
-	if s.err != nil && !errors.Is(s.err, context.Canceled) {
-		s.logError(s.err)
-	}
+	s.logError(s.err)
 }
 
 // closed reports that the server has closed the session's connections (clean),
@@ -104,15 +102,12 @@ func (s *Session) closed(how outcome, started time.Time, clean bool) {
 
 // openFailed gives up the slot, if there is one, of a session that could not be
 // opened.
-func (s *Session) openFailed(err error) error {
+func (s *Session) openFailed(err error) {
 	s.db.count(func(total *Snapshot) { total.OpenErrors++ })
-	if !errors.Is(err, context.Canceled) {
-		s.logError(err)
-	}
+	s.logError(err)
 	if s.holding.Swap(false) {
 		go s.release(notOpened)
 	}
-	return err
 }
 
 // refused reports that the pooler has no room, when it is the first time for a
@@ -127,16 +122,19 @@ func (s *Session) refused(err error) {
 // rejected counts a session that got no slot. A client that left the queue of
 // its own accord was not refused anything.
 func (s *Session) rejected(err error) {
-	if errors.Is(err, context.Canceled) {
-		return
+	if !errors.Is(err, context.Canceled) {
+		s.db.count(func(total *Snapshot) { total.Rejected++ })
+		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 	}
-	s.db.count(func(total *Snapshot) { total.Rejected++ })
-	s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 }
 
 // logError logs what may be logged at any level; the server's own words, which
-// can quote data, only when the logger is at debug.
+// can quote data, only when the logger is at debug. What a client cancelled is no
+// error.
 func (s *Session) logError(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
 	attrs := []slog.Attr{slog.String("error", Describe(err))}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))

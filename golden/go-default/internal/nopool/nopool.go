@@ -9,7 +9,8 @@
 //	Commit        → COMMIT acknowledged
 //	afterwards    → Terminate → the server's close is seen → the slot is free
 //
-// The files read in that order: slots.go, dial.go, session.go, close.go.
+// The files read in that order: slots.go, open.go, dial.go, scram.go,
+// session.go, rows.go, close.go.
 package nopool
 
 import (
@@ -22,8 +23,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"example.com/demo/internal/nopool/dialer"
 )
 
 // Config says where the database is and how much of it may be used. Durations
@@ -61,13 +60,12 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
-	config   Config
-	timeouts string // the statement that sets them
-	log      *slog.Logger
-	slots    *slots
-	dialer   *dialer.Dialer
-	breaker  breaker
-	totals   totals
+	config  Config
+	log     *slog.Logger
+	slots   *slots
+	dialer  *dialer
+	breaker breaker
+	totals  totals
 
 	life  context.Context // ends when Close gives up waiting
 	abort context.CancelCauseFunc
@@ -80,29 +78,24 @@ func Open(cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 || cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout < time.Millisecond {
+		return nil, fmt.Errorf("%w: MaxSessions must be at least 1, MaxWaiting at least 0, SessionWait and ConnectTimeout positive, "+
+			"StatementTimeout at least 1ms", ErrConfiguration)
+	}
 	if cfg.AppName != "" {
 		connect.RuntimeParams["application_name"] = cfg.AppName
 	}
 	if cfg.LookupFunc != nil {
 		connect.LookupFunc = cfg.LookupFunc
 	}
-	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 {
-		return nil, fmt.Errorf("%w: MaxSessions must be at least 1 and MaxWaiting at least 0", ErrConfiguration)
-	}
-	if cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout < time.Millisecond {
-		return nil, fmt.Errorf("%w: SessionWait, ConnectTimeout and StatementTimeout must be positive, the last at least 1ms", ErrConfiguration)
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{
-		config: cfg, timeouts: cfg.timeouts(), log: cfg.Logger,
-		slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), dialer: dialer.New(connect),
-	}
-	db.life, db.abort = context.WithCancelCause(context.Background())
 	if !verified(connect) {
-		db.log.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
+		cfg.Logger.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
 	}
+	db := &DB{config: cfg, log: cfg.Logger, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), dialer: newDialer(connect)}
+	db.life, db.abort = context.WithCancelCause(context.Background())
 	return db, nil
 }
 
@@ -147,16 +140,6 @@ func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Conte
 	return s.Commit(ctx)
 }
 
-type sessionKey struct{}
-
-// WithSession returns a context for work on behalf of s: a second session of the
-// same DB that is asked for with it fails with ErrNested while s holds a
-// connection. Under load it could wait for ever for one, if all were held by
-// callers who wait like it.
-func WithSession(ctx context.Context, s *Session) context.Context {
-	return context.WithValue(ctx, sessionKey{}, s)
-}
-
 // RunWithRetry is Run that runs the whole of fn again, at most three times in
 // all, when the server reports a serialization failure (40001) or a deadlock
 // (40P01). fn must have no effect outside its session. Every other error is
@@ -172,6 +155,16 @@ func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx cont
 			return err
 		}
 	}
+}
+
+type sessionKey struct{}
+
+// WithSession returns a context for work on behalf of s: a second session of the
+// same DB that is asked for with it fails with ErrNested while s holds a
+// connection. Under load it could wait for ever for one, if all were held by
+// callers who wait like it.
+func WithSession(ctx context.Context, s *Session) context.Context {
+	return context.WithValue(ctx, sessionKey{}, s)
 }
 
 // Close refuses new sessions, waits until those that exist have ended and the
@@ -196,10 +189,8 @@ func (db *DB) Close(ctx context.Context) error {
 // pause sleeps for a random time up to limit ("full jitter", so that clients
 // refused together do not return together), or until ctx ends.
 func pause(ctx context.Context, limit time.Duration) error {
-	timer := time.NewTimer(rand.N(limit))
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(rand.N(limit)):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

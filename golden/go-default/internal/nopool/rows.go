@@ -20,11 +20,11 @@ type rows struct {
 
 // enter admits one caller at a time, until the rows are closed.
 func (r *rows) enter() bool {
-	if !r.session.mu.TryLock() {
+	entered := r.session.mu.TryLock()
+	if !entered {
 		r.misused.Store(true)
-		return false
 	}
-	return true
+	return entered
 }
 
 func (r *rows) Next() bool {
@@ -32,11 +32,11 @@ func (r *rows) Next() bool {
 		return false
 	}
 	defer r.session.mu.Unlock()
-	if r.Rows.Next() {
-		return true
+	more := r.Rows.Next()
+	if !more {
+		r.finish()
 	}
-	r.finish()
-	return false
+	return more
 }
 
 func (r *rows) Scan(dest ...any) error {
@@ -85,6 +85,17 @@ func (r *rows) finish() {
 	r.stop()
 }
 
+// flightRows are the rows of the statement that travelled with BEGIN.
+type flightRows struct {
+	pgx.Rows
+	flight *pgconn.Pipeline
+}
+
+func (r flightRows) Close() {
+	r.Rows.Close()
+	r.flight.Close() // reads to the end, after which the connection can be used again
+}
+
 // row is the answer to QueryRow.
 type row struct {
 	rows pgx.Rows
@@ -97,10 +108,7 @@ func (r row) Scan(dest ...any) error {
 	}
 	defer r.rows.Close()
 	if !r.rows.Next() {
-		if err := r.rows.Err(); err != nil {
-			return err
-		}
-		return pgx.ErrNoRows
+		return cmp.Or(r.rows.Err(), pgx.ErrNoRows)
 	}
 	if err := r.rows.Scan(dest...); err != nil {
 		return err
@@ -109,14 +117,14 @@ func (r row) Scan(dest ...any) error {
 	return r.rows.Err()
 }
 
-// batchResults keep the session busy until they are closed. Exec and Close
-// exclude the session's end; reading the rows of its queries does not.
-type batchResults struct {
+// batch is the answer to SendBatch. It keeps the session busy until it is closed;
+// Exec and Close exclude the session's end, reading rows does not.
+type batch struct {
 	pgx.BatchResults
 	open *rows
 }
 
-func (b *batchResults) Exec() (pgconn.CommandTag, error) {
+func (b batch) Exec() (pgconn.CommandTag, error) {
 	if !b.open.enter() {
 		return pgconn.CommandTag{}, ErrSessionBusy
 	}
@@ -124,7 +132,7 @@ func (b *batchResults) Exec() (pgconn.CommandTag, error) {
 	return b.BatchResults.Exec()
 }
 
-func (b *batchResults) Close() error {
+func (b batch) Close() error {
 	if !b.open.enter() {
 		return ErrSessionBusy
 	}

@@ -61,7 +61,7 @@ func TestSlotsRefuse(t *testing.T) {
 func TestSlotsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSlots(4, 10)
-	s.pause = time.Hour // the limit stays where it is put
+	s.raiseAfter = time.Hour // the limit stays where it is put
 	for range 4 {
 		if err := s.acquire(t.Context(), time.Second); err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func TestSlotsRefused(t *testing.T) {
 func TestSlotsRecover(t *testing.T) {
 	t.Parallel()
 	s := newSlots(3, 10)
-	s.pause = time.Millisecond
+	s.raiseAfter = time.Millisecond
 	if err := s.acquire(t.Context(), time.Second); err != nil {
 		t.Fatal(err)
 	}

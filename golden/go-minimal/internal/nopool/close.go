@@ -2,16 +2,13 @@ package nopool
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // closeTimeout bounds the wait for the server to close a connection. A slot
@@ -49,43 +46,37 @@ func (s *Session) release(how outcome) {
 // lease is a slot and what was dialled under it: a connection for each attempt
 // to open the session, and another where pgx cancels a statement.
 type lease struct {
-	dialer  pgconn.DialFunc
-	started time.Time     // of the wait for the slot
-	waited  time.Duration // for the slot
+	db      *DB
+	started time.Time      // of the wait for the slot
+	waited  time.Duration  // for the slot
+	open    sync.WaitGroup // connections that the server has not closed, and what pgx cleans up after them
 
-	mu     sync.Mutex
-	conns  []net.Conn
-	ends   []<-chan struct{} // each closed when a connection is gone, or pgx has cleaned up after one
-	forced atomic.Bool       // one of them was given up before the server had closed it
+	mu    sync.Mutex
+	conns []net.Conn
 }
 
-func (l *lease) add(end <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ends = append(l.ends, end)
-}
-
+// dial is a pgconn.DialFunc.
 func (l *lease) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	dial := l.dialer
+	dial := l.db.config.DialFunc
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
 	conn, err := dial(ctx, network, address)
 	if err != nil {
+		l.db.dialer.skipAddress()
 		return nil, err
 	}
-	e := &endpoint{Conn: conn, lease: l, gone: make(chan struct{})}
-	l.add(e.gone)
+	l.open.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns = append(l.conns, conn)
-	return e, nil
+	return &endpoint{Conn: conn, gone: l.open.Done}, nil
 }
 
 // hangUp sends Terminate, unless the connection is closed already. It returns
 // without waiting for the server.
 func (l *lease) hangUp(conn *pgx.Conn) {
-	l.add(conn.PgConn().CleanupDone())
+	l.open.Go(func() { <-conn.PgConn().CleanupDone() }) // a cancel that is under way
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // the endpoint knows when the server has closed
@@ -95,27 +86,18 @@ func (l *lease) hangUp(conn *pgx.Conn) {
 // no cancel request is under way. It returns false when the limit, or the end of
 // ctx, came first.
 func (l *lease) awaitGone(ctx context.Context, limit time.Duration) bool {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for i := 0; ; i++ { // a clean-up that is waited for may dial and add one more
-		l.mu.Lock()
-		ends := l.ends
-		l.mu.Unlock()
-		if i == len(ends) {
-			return !l.forced.Load()
-		}
-		select {
-		case <-ends[i]:
-		case <-timer.C:
-			return false
-		case <-ctx.Done():
-			return false
-		}
+	gone := make(chan struct{})
+	go func() { l.open.Wait(); close(gone) }()
+	select {
+	case <-gone:
+		return true
+	case <-time.After(limit):
+	case <-ctx.Done():
 	}
+	return false
 }
 
-// abandon closes what is still open, whatever pgx waits for on it: it would keep
-// a connection until a cancel request is answered.
+// abandon closes what is still open, whatever the server and pgx wait for on it.
 func (l *lease) abandon() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,13 +106,12 @@ func (l *lease) abandon() {
 	}
 }
 
-// endpoint is a network connection whose Close returns at once and whose gone
-// channel is closed when the other side has closed too.
+// endpoint is a network connection whose Close returns at once, and which is gone
+// when the other side has closed too.
 type endpoint struct {
 	net.Conn
-	lease   *lease
 	closing atomic.Bool
-	gone    chan struct{}
+	gone    func()
 }
 
 func (e *endpoint) Close() error {
@@ -141,15 +122,13 @@ func (e *endpoint) Close() error {
 }
 
 func (e *endpoint) awaitClose() {
-	defer close(e.gone)
+	defer e.gone()
 	defer e.Conn.Close()
 	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // wakes a server that waits for us
 	}
-	_ = e.Conn.SetReadDeadline(time.Now().Add(closeTimeout))
-	if _, err := io.Copy(io.Discard, e.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
-		e.lease.forced.Store(true)
-	}
+	_ = e.Conn.SetDeadline(time.Time{}) // the lease has one
+	_, _ = io.Copy(io.Discard, e.Conn)
 }
 
 // SetDeadline is ignored once the endpoint waits for the other side: pgx resets

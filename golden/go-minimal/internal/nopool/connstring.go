@@ -25,6 +25,8 @@ var allowedKeys = []string{
 // their example URLs. They mean nothing here and are dropped.
 var foreignKeys = []string{"pgbouncer", "supa", "schema", "connection_limit", "pool_timeout", "pool_max_conns", "pool_min_conns"}
 
+const onlySCRAM = "scram-sha-256"
+
 var scheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*://`)
 
 // CheckURL reports what is wrong with a connection string, as a static text
@@ -70,8 +72,11 @@ func ParseConfig(connString string, allowPlaintext, allowPlainAuth bool) (*pgx.C
 		// PgBouncer resumes TLS sessions, which saves the certificate's cost.
 		connect.TLSConfig.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
+	if connect.RequireAuth != "" && connect.RequireAuth != onlySCRAM {
+		return nil, invalid("require_auth can only be " + onlySCRAM)
+	}
 	if !verified(connect) && !allowPlainAuth {
-		connect.RequireAuth = "scram-sha-256"
+		connect.RequireAuth = onlySCRAM
 	}
 	connect.ConnectTimeout = 0 // the session's own deadline covers more
 	connect.RuntimeParams = map[string]string{"application_name": connect.RuntimeParams["application_name"]}

@@ -2,15 +2,13 @@ package nopool
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"example.org/team/tiny-shop/internal/nopool/dialer"
 )
 
 // What a session's error means for its caller, to be asked with errors.Is.
@@ -51,9 +49,8 @@ func (e *sessionError) Unwrap() []error { return []error{e.kind, e.cause} }
 // message and detail can quote what the user typed. Refused connections keep
 // their message, which names at most user, database, host and port.
 func Describe(err error) string {
-	var opening *sessionError
-	if errors.As(err, &opening) && err == error(opening) {
-		return err.Error()
+	if described, ok := err.(*sessionError); ok {
+		return described.Error()
 	}
 	var connectErr *pgconn.ConnectError
 	var pgErr *pgconn.PgError
@@ -64,8 +61,8 @@ func Describe(err error) string {
 		return fmt.Sprintf("SQLSTATE %s, constraint %s", pgErr.Code, pgErr.ConstraintName)
 	case errors.As(err, &pgErr):
 		return "SQLSTATE " + pgErr.Code
-	case errors.As(err, &connectErr):
-		return strings.Join(strings.Fields(connectErr.Unwrap().Error()), " ")
+	case errors.As(err, &connectErr): // several lines, the hook's name among them
+		return strings.Join(strings.Fields(strings.ReplaceAll(connectErr.Unwrap().Error(), "AfterNetConnect failed: ", "")), " ")
 	case strings.Contains(err.Error(), "failed to encode args["): // pgx quotes the value
 		return "an argument of the statement cannot be encoded"
 	}
@@ -76,77 +73,75 @@ func Describe(err error) string {
 // errors speak of the connection, not of data.
 var fatal = []string{"FATAL", "PANIC"}
 
-// refusal tells errors of the same SQLSTATE apart by their text: Supavisor
-// gives all of its own XX000 and PgBouncer 08P01.
-type refusal struct {
-	code string // "" matches any
-	text string // "" matches any
-	kind error
-}
-
-// refusals are tried in order. The texts are those of Supavisor
-// (lib/supavisor/errors, client_handler), PgBouncer (client.c, objects.c,
-// janitor.c) and the SQLSTATEs of appendix A of the Postgres manual.
-var refusals = []refusal{
-	{"XX000", "EMAXCONN", ErrPoolerFull}, // and EMAXCONNSESSION
-	{"XX000", "MaxClientsInSessionMode", ErrPoolerFull},
-	{"XX000", "Max client connections reached", ErrPoolerFull},
-	{"XX000", "ECHECKOUT", ErrPoolerFull}, // ECHECKOUTTIMEOUT, ECHECKOUTRETRIES
-	{"XX000", "ESUBSCRIBERETRIES", ErrPoolerFull},
-	{"XX000", "EPOOL", ErrPoolerFull}, // EPOOLCHECKOUT, EPOOLRANCHNOTFOUND
-	{"XX000", "ECIRCUITBREAKER", ErrConfiguration},
-	{"XX000", "ENOTFOUND", ErrConfiguration},
-	{"XX000", "Tenant or user not found", ErrConfiguration},
-	{"XX000", "ESSLREQUIRED", ErrConfiguration},
-	{"XX000", "EADDRNOTALLOWED", ErrConfiguration},
-	{"XX000", "EBANNED", ErrConfiguration},
-	{"XX000", "EINVALIDUSERINFO", ErrConfiguration},
-	{"08P01", "no more connections allowed", ErrPoolerFull},
-	{"08P01", "query_wait_timeout", ErrPoolerFull},
+// refusals tell what an error before the answer to BEGIN means, in this order.
+// The SQLSTATE is not enough: Supavisor gives all of its own XX000, and PgBouncer
+// 08P01. What is not listed is ErrUnavailable: 57P01 to 57P03, 53xxx, and what
+// nobody has met yet.
+var refusals = []struct {
+	code  string // beginning of the SQLSTATE
+	texts string // of which one is in the message, separated by |; "" matches any
+	kind  error
+}{
+	// Supavisor: lib/supavisor/errors, client_handler. Its codes have longer forms, such as EMAXCONNSESSION.
+	{"XX000", "EMAXCONN|MaxClientsInSessionMode|Max client connections reached", ErrPoolerFull},
+	{"XX000", "ECHECKOUT|ESUBSCRIBERETRIES|EPOOL", ErrPoolerFull},
+	{"XX000", "ECIRCUITBREAKER|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", ErrConfiguration},
+	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO", ErrConfiguration},
+	// PgBouncer: client.c, objects.c, janitor.c.
+	{"08P01", "no more connections allowed|query_wait_timeout", ErrPoolerFull},
 	{"08P01", "server login has been failing", ErrUnavailable},
-	{"08P01", "authentication failed", ErrConfiguration},
-	{"08P01", "no such", ErrConfiguration}, // database, user
-	{"08P01", "unsupported startup parameter", ErrConfiguration},
-	{"08P01", "SSL required", ErrConfiguration},
+	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", ErrConfiguration},
+	// Postgres: appendix A of the manual.
 	{"53300", "", ErrPoolerFull},
 	{"28", "", ErrConfiguration}, // invalid authorization
 	{"3D", "", ErrConfiguration}, // unknown database
 	{"42", "", ErrConfiguration}, // privilege, unknown parameter
 	{"22", "", ErrConfiguration}, // value of a setting
 	{"0A", "", ErrConfiguration}, // protocol feature
-	{"", "", ErrUnavailable},     // 57P01-03, 53xxx, and what nobody has met yet
 }
 
 // openKind says what an error between dial and the answer to BEGIN means.
 // Nothing has happened by then, so a transient one may always be retried.
 func openKind(err error) error {
-	if errors.Is(err, dialer.ErrBlocked) {
-		return ErrConfiguration
-	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, r := range refusals {
-			if strings.HasPrefix(pgErr.Code, r.code) && strings.Contains(pgErr.Message, r.text) {
+			if strings.HasPrefix(pgErr.Code, r.code) && containsAny(pgErr.Message, r.texts) {
 				return r.kind
 			}
 		}
+		return ErrUnavailable
 	}
-	var certificate *tls.CertificateVerificationError
-	var authority x509.UnknownAuthorityError
-	var record tls.RecordHeaderError
-	if errors.As(err, &certificate) || errors.As(err, &authority) || dialer.IsAlert(err) || errors.As(err, &record) {
+	ours := errors.Is(err, errBlocked) || errors.Is(err, errAuthentication) || isAlert(err) ||
+		errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError)) ||
+		strings.Contains(err.Error(), "server refused TLS")
+	if ours {
 		return ErrConfiguration
-	}
-	for _, text := range []string{"server refused TLS", "authentication method requirement", "channel binding", "SCRAM", "SASL"} {
-		if strings.Contains(err.Error(), text) {
-			return ErrConfiguration
-		}
 	}
 	return ErrUnavailable
 }
 
+func containsAny(text, alternatives string) bool {
+	for alternative := range strings.SplitSeq(alternatives, "|") {
+		if strings.Contains(text, alternative) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAlert reports whether err is the server's refusal of the TLS handshake (RFC
+// 8446, section 6). crypto/tls has a type for it in QUIC alone.
+func isAlert(err error) bool {
+	operation, ok := errors.AsType[*net.OpError](err)
+	return ok && operation.Op == "remote error"
+}
+
 // IsAuthentication reports whether err is a refused user or password, or the
 // pooler's block that follows too many of them.
-func IsAuthentication(err error) bool { return dialer.IsAuthentication(err) }
+func IsAuthentication(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|ECIRCUITBREAKER"))
+}
 
 // connectionLost reports whether err leaves open what became of the statement,
 // as opposed to an error that the server answered with. 25P03 is an answer too:

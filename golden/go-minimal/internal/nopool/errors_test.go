@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 func TestOpenKind(t *testing.T) {
@@ -65,7 +66,7 @@ func TestDescribeLeaksNothing(t *testing.T) {
 
 func encodeError(t *testing.T) error {
 	t.Helper()
-	_, err := encode("select $1", []any{struct{ Field string }{"s3cret"}})
+	err := new(statement).Build(pgtype.NewMap(), nil, []any{struct{ Field string }{"s3cret"}})
 	if err == nil {
 		t.Fatal("a struct was encoded")
 	}

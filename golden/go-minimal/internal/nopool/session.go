@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // finishTimeout bounds COMMIT and ROLLBACK, which run to their end even when
@@ -23,7 +24,7 @@ const finishTimeout = 5 * time.Second
 // methods have the signatures of pgx, so code written for a pgx.Tx, and what
 // sqlc generates, runs on it. Its first statement travels with BEGIN, unless it
 // is several commands in one string or its arguments begin with an option of pgx:
-// those come a round trip later.
+// those come a round trip later, as do SendBatch and CopyFrom.
 type Session struct {
 	db   *DB
 	opts TxOptions
@@ -42,7 +43,8 @@ type Session struct {
 	err   error // the last failure, for the log
 }
 
-// Exec runs a statement and returns its command tag.
+// Exec runs a statement, or several in one string without arguments, and returns
+// the command tag of the last.
 func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
 	if err := s.enter(); err != nil {
 		return tag, err
@@ -51,14 +53,12 @@ func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn
 	ctx, stop := s.bind(ctx)
 	defer stop()
 	if s.conn == nil && fitsFlight(sql, args) {
-		rows, err := s.query(ctx, sql, args)
-		if err != nil {
-			return tag, s.failed(err)
+		var rows pgx.Rows
+		if rows, err = s.query(ctx, sql, args); err == nil {
+			rows.Close()
+			tag, err = rows.CommandTag(), rows.Err()
 		}
-		rows.Close()
-		return rows.CommandTag(), s.failed(rows.Err())
-	}
-	if err = s.begin(ctx); err == nil {
+	} else if err = s.begin(ctx); err == nil {
 		tag, err = s.conn.Exec(ctx, sql, args...)
 	}
 	return tag, s.failed(err)
@@ -83,21 +83,26 @@ func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 }
 
 func (s *Session) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
-	if s.conn == nil && fitsFlight(sql, args) {
-		first, err := encode(sql, args)
-		if err != nil {
+	if s.conn != nil || !fitsFlight(sql, args) {
+		if err := s.begin(ctx); err != nil {
 			return nil, err
 		}
-		f, err := s.open(ctx, first)
-		if err != nil {
-			return nil, err
-		}
-		return f.land(s.conn)
+		return s.conn.Query(ctx, sql, args...)
 	}
-	if err := s.begin(ctx); err != nil {
+	first := &statement{sql: sql}
+	if err := first.Build(pgtype.NewMap(), nil, args); err != nil {
+		return nil, err // before anything is dialled
+	}
+	flight, err := s.open(ctx, first)
+	if err != nil {
 		return nil, err
 	}
-	return s.conn.Query(ctx, sql, args...)
+	result, err := flight.GetResults()
+	if err != nil {
+		flight.Close() // the session stays open
+		return nil, err
+	}
+	return flightRows{pgx.RowsFromResultReader(s.conn.TypeMap(), result.(*pgconn.ResultReader)), flight}, nil
 }
 
 // QueryRow runs a statement of one row. Errors come from Scan, pgx.ErrNoRows
@@ -107,35 +112,45 @@ func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 	return row{rows, err}
 }
 
-// SendBatch runs the statements of b in one round trip. As a session's first
-// use it costs one more, since BEGIN goes ahead.
+// SendBatch runs the statements of b in one round trip.
 func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	if err := s.enter(); err != nil {
 		return failedBatch{err}
 	}
 	defer s.mu.Unlock()
+	ctx, stop := s.bind(ctx)
 	if err := s.begin(ctx); err != nil {
+		stop()
 		return failedBatch{s.failed(err)}
 	}
-	ctx, stop := s.bind(ctx)
 	s.rows = &rows{session: s, stop: stop}
-	return &batchResults{s.conn.SendBatch(ctx, b), s.rows}
+	return batch{s.conn.SendBatch(ctx, b), s.rows}
 }
 
-// CopyFrom streams rows into a table with COPY and returns their number. As a
-// session's first use it costs one more round trip, since BEGIN goes ahead.
-func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
+// CopyFrom streams rows into a table with COPY and returns their number.
+func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
 	if err := s.enter(); err != nil {
 		return 0, err
 	}
 	defer s.mu.Unlock()
-	if err := s.begin(ctx); err != nil {
-		return 0, s.failed(err)
-	}
 	ctx, stop := s.bind(ctx)
 	defer stop()
-	n, err := s.conn.CopyFrom(ctx, table, columns, source)
+	if err = s.begin(ctx); err == nil {
+		n, err = s.conn.CopyFrom(ctx, table, columns, source)
+	}
 	return n, s.failed(err)
+}
+
+// begin opens a session whose first use cannot travel with BEGIN.
+func (s *Session) begin(ctx context.Context) error {
+	if s.conn != nil {
+		return nil
+	}
+	flight, err := s.open(ctx, nil)
+	if err != nil {
+		return err
+	}
+	return flight.Close()
 }
 
 // Commit ends the session. When it returns nil the server has acknowledged the
@@ -205,8 +220,7 @@ func (s *Session) Rollback(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	_, err := s.conn.Exec(ctx, "rollback")
-	if err != nil {
+	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
 		s.end(aborted)
 		return fmt.Errorf("roll back: %w", err)
 	}
@@ -219,7 +233,7 @@ func (s *Session) enter() error {
 	if !s.mu.TryLock() {
 		return ErrSessionBusy
 	}
-	err := error(nil)
+	var err error
 	switch {
 	case s.done:
 		err = ErrSessionDone
@@ -227,10 +241,10 @@ func (s *Session) enter() error {
 		err = ErrSessionBusy
 	case s.lease != nil && s.conn == nil: // opening has failed, and its slot is gone
 		err = cmp.Or(s.err, ErrSessionDone)
+	default:
+		return nil
 	}
-	if err != nil {
-		s.mu.Unlock()
-	}
+	s.mu.Unlock()
 	return err
 }
 
@@ -242,28 +256,30 @@ func (s *Session) bind(ctx context.Context) (context.Context, func()) {
 }
 
 // failed remembers err for the session's last log line, and returns it. A
-// connection that was lost, which pgx reports in many ways, is ErrUnavailable.
+// connection that was lost, which pgx reports in many ways, is ErrUnavailable,
+// unless err says itself why the connection is closed.
 func (s *Session) failed(err error) error {
-	switch {
-	case err == nil, errors.Is(err, ErrSessionBusy), errors.Is(err, ErrSessionDone):
+	if err == nil || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
 		return err
-	case s.conn != nil && s.conn.IsClosed() && !hasMeaning(err):
+	}
+	hasMeaning := errors.As(err, new(*pgconn.PgError)) || errors.As(err, new(*sessionError)) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	if s.conn != nil && s.conn.IsClosed() && !hasMeaning {
 		err = &sessionError{ErrUnavailable, err}
 	}
 	s.err = err
 	return err
 }
 
-// hasMeaning reports whether err says itself why a connection is closed: the
-// server did, this package did, or the caller's context has ended.
-func hasMeaning(err error) bool {
-	return errors.As(err, new(*pgconn.PgError)) || errors.As(err, new(*sessionError)) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+// statement is one whose arguments are in their wire format.
+type statement struct {
+	sql string
+	pgx.ExtendedQueryBuilder
 }
 
 // fitsFlight reports whether a statement can travel with BEGIN: several
 // commands in one string need the simple protocol, and options of pgx among the
-// arguments need its ordinary path. Both cost one more round trip.
+// arguments need its ordinary path.
 func fitsFlight(sql string, args []any) bool {
 	if len(args) == 0 {
 		return !strings.Contains(strings.TrimRight(sql, "; \t\r\n"), ";")
@@ -273,4 +289,35 @@ func fitsFlight(sql string, args []any) bool {
 		return false
 	}
 	return true
+}
+
+// begin returns the statement that begins the transaction.
+func (o TxOptions) begin() string {
+	sql := "begin"
+	if o.Isolation != "" {
+		sql += " isolation level " + string(o.Isolation)
+	}
+	if o.ReadOnly {
+		sql += " read only"
+	}
+	return sql
+}
+
+// settings returns the statement that sets the timeouts and the caller's own
+// settings for the transaction, and its parameters. Timeouts cannot be start-up
+// parameters: PgBouncer refuses those and Supavisor drops them. All end with the
+// transaction, so the next client of the pooler's connection does not inherit them.
+func (s *Session) settings() (sql string, values [][]byte) {
+	milliseconds := func(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+	all := append([]Setting{
+		{"statement_timeout", milliseconds(s.db.config.StatementTimeout)},
+		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
+		{"idle_in_transaction_session_timeout", milliseconds(s.db.config.IdleInTransactionTimeout)},
+	}, s.opts.Settings...)
+	calls := make([]string, len(all))
+	for i, setting := range all {
+		values = append(values, []byte(setting.Name), []byte(setting.Value))
+		calls[i] = fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2)
+	}
+	return "select " + strings.Join(calls, ", "), values
 }

@@ -15,14 +15,13 @@ import (
 //
 // A pooler that admits fewer than we may open is not asked over and over: each
 // refusal lowers the limit to the connections that are there, so that the next
-// attempt is made when one of them has ended, and now and then it is raised by
-// one to see whether there is room again.
+// attempt is made when one of them has ended, and now and then the limit is
+// raised by one, to see whether there is room again.
 type slots struct {
 	mu         sync.Mutex
 	max, limit int // limit <= max
 	inUse      int
-	pause      time.Duration // until the limit is raised
-	raising    bool
+	raiseAfter time.Duration // at most; at least half of it
 	maxWaiting int
 	waiting    list.List // of chan error, which gets nil with a slot
 	closed     bool
@@ -30,81 +29,71 @@ type slots struct {
 }
 
 func newSlots(maxInUse, maxWaiting int) *slots {
-	return &slots{max: maxInUse, limit: maxInUse, pause: firstPause, maxWaiting: maxWaiting, idle: make(chan struct{})}
+	return &slots{max: maxInUse, limit: maxInUse, raiseAfter: 250 * time.Millisecond, maxWaiting: maxWaiting, idle: make(chan struct{})}
 }
 
 // acquire takes a slot, waiting at most wait. It returns ErrBusy when the queue
 // is full or the wait is over, ErrClosed after close, or ctx's error.
 func (s *slots) acquire(ctx context.Context, wait time.Duration) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case s.closed:
-		s.mu.Unlock()
 		return ErrClosed
 	case s.inUse < s.limit && s.waiting.Len() == 0:
 		s.inUse++
-		s.mu.Unlock()
 		return nil
 	case s.waiting.Len() >= s.maxWaiting:
-		defer s.mu.Unlock()
 		return fmt.Errorf("%w: %d of %d connections are in use and %d sessions wait", ErrBusy, s.inUse, s.max, s.waiting.Len())
 	}
-	granted := make(chan error, 1)
-	place := s.waiting.PushBack(granted)
-	s.mu.Unlock()
-	return s.await(ctx, wait, place, granted)
+	return s.awaitLocked(ctx, wait, s.waiting.PushBack(make(chan error, 1)))
 }
 
 // refused gives back the slot of a session that the pooler had no room for, and
 // waits like acquire for another, ahead of all who wait.
 func (s *slots) refused(ctx context.Context, wait time.Duration) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.limit == s.max {
+		s.raiseLater()
+	}
 	s.limit = min(s.limit, s.inUse-1)
 	s.leaveLocked()
 	if s.closed {
-		s.mu.Unlock()
 		return ErrClosed
 	}
-	if !s.raising {
-		s.raising = true
-		s.raiseLater()
-	}
-	granted := make(chan error, 1)
-	place := s.waiting.PushFront(granted)
-	s.mu.Unlock()
-	return s.await(ctx, wait, place, granted)
+	return s.awaitLocked(ctx, wait, s.waiting.PushFront(make(chan error, 1)))
 }
 
-// raiseLater raises the limit after a random time, sooner at first.
 func (s *slots) raiseLater() {
-	time.AfterFunc(s.pause/2+rand.N(s.pause/2), func() {
+	time.AfterFunc(s.raiseAfter/2+rand.N(s.raiseAfter/2), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.limit++
 		s.grantLocked()
-		if s.raising = s.limit < s.max; s.raising {
-			s.pause = min(2*s.pause, longestPause)
+		if s.limit < s.max {
 			s.raiseLater()
-		} else {
-			s.pause = firstPause
 		}
 	})
 }
 
-// await waits for a slot to be granted to a place in the queue.
-func (s *slots) await(ctx context.Context, wait time.Duration, place *list.Element, granted chan error) error {
+// awaitLocked waits, without the lock, for a slot to be granted to a place in
+// the queue.
+func (s *slots) awaitLocked(ctx context.Context, wait time.Duration, place *list.Element) error {
+	granted := place.Value.(chan error)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	s.mu.Unlock()
 	var err error
 	select {
-	case err := <-granted:
+	case err = <-granted:
+		s.mu.Lock()
 		return err
 	case <-timer.C:
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err == nil {
 		err = fmt.Errorf("%w: none became free within %v, %d of %d connections are in use", ErrBusy, wait, s.inUse, s.max)
 	}
@@ -146,14 +135,15 @@ func (s *slots) grantLocked() {
 func (s *slots) close() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed {
-		s.closed = true
-		for first := s.waiting.Front(); first != nil; first = s.waiting.Front() {
-			s.waiting.Remove(first).(chan error) <- ErrClosed
-		}
-		if s.inUse == 0 {
-			close(s.idle)
-		}
+	if s.closed {
+		return s.idle
+	}
+	s.closed = true
+	for s.waiting.Len() > 0 {
+		s.waiting.Remove(s.waiting.Front()).(chan error) <- ErrClosed
+	}
+	if s.inUse == 0 {
+		close(s.idle)
 	}
 	return s.idle
 }
