@@ -146,7 +146,7 @@ func report() Report {
 	outcomes.Lock()
 	defer outcomes.Unlock()
 	r := NewReport("self-verification of demo by its tests\n"+outcomes.skipped, "not asked for")
-	r.Exceptions = outcomes.exceptions
+	r.Exceptions = append(r.Exceptions, outcomes.exceptions...)
 	for _, rule := range Rules {
 		if status, detail := ofRule(rule.ID); detail != "" {
 			r.Set(rule.ID, status, detail)
