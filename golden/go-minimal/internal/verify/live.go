@@ -44,10 +44,8 @@ var liveChecks = []struct {
 	{"NP16", explicit},
 	{"NP17", budgeted},
 	{"NP30", migrated},
-	{"NP18", lazy},
 	{"NP23", ended},
 	{"NP04", closed},
-	{"NP11", counted},
 }
 
 // warning is what an owner should know of a rule that holds, or may hold.
@@ -285,16 +283,6 @@ func (l *live) inSessionMode(ctx context.Context) error {
 	return err
 }
 
-// lazy wants a session that is never used to cost nothing.
-func lazy(ctx context.Context, l *live) (string, error) {
-	before := len(l.dialled())
-	err := l.db.Session(ctx, readOnly).Commit(ctx)
-	if err == nil && len(l.dialled()) != before {
-		err = errors.New("a session without a query dialled")
-	}
-	return "a session without a query does not dial", err
-}
-
 // ended wants each session so far to have ended its transaction itself.
 func ended(_ context.Context, l *live) (string, error) {
 	c := l.db.Snapshot()
@@ -324,13 +312,4 @@ func closed(ctx context.Context, l *live) (string, error) {
 		err = fmt.Errorf("the server counts %s connections", left)
 	}
 	return "none here, none at the server", err
-}
-
-// counted wants the counters to have seen what went over the wire.
-func counted(_ context.Context, l *live) (string, error) {
-	c, dials := l.db.Snapshot(), len(l.dialled())
-	if c.Opened == 0 || int(c.Dials) != dials {
-		return "", fmt.Errorf("%d dials, %d counted; %d sessions counted", dials, c.Dials, c.Opened)
-	}
-	return fmt.Sprintf("%d sessions, %d dials", c.Opened, dials), nil
 }
