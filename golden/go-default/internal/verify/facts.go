@@ -28,14 +28,10 @@ type live struct {
 
 func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
 	l = &live{cfg: cfg, facts: map[string]string{}}
-	dial := cfg.DB.DialFunc
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
 	db := cfg.DB
 	db.AppName, db.Logger = "verify-"+rand.Text(), logger
 	db.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
