@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"slices"
@@ -20,14 +21,14 @@ import (
 type live struct {
 	cfg   config.Config
 	db    *nopool.DB
-	facts map[string]string // see facts
+	facts map[string]string // what the query of that name returns
 
 	mu    sync.Mutex
 	ports []string // that were dialled from
 }
 
 func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
-	l = &live{cfg: cfg, facts: map[string]string{}}
+	l = &live{cfg: cfg}
 	db := cfg.DB
 	db.AppName, db.Logger = "verify-"+rand.Text(), logger
 	db.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -59,9 +60,9 @@ func (l *live) dialled() []string {
 // is in between.
 func (l *live) direct() bool { return slices.Contains(l.dialled(), l.facts["port"]) }
 
-// facts are what a session sees, as names and values. All of them are text: every
+// facts are what a session sees, as an object in JSON. All values are text: every
 // server, pooler and stand-in gives that alike.
-const facts = `select name, coalesce(value, '') from (values
+const facts = `select json_object_agg(name, value)::text from (values
 	('version', split_part(version(), ' on ', 1)),
 	('port', inet_client_port()::text),
 	('name', current_setting('application_name')),
@@ -78,29 +79,25 @@ const facts = `select name, coalesce(value, '') from (values
 
 // look reads the facts in a session that asks for more than a plain one has.
 func (l *live) look(ctx context.Context) error {
-	opts := nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}
-	return l.db.Run(ctx, opts, func(ctx context.Context, s *nopool.Session) error {
-		rows, err := s.Query(ctx, facts)
-		if err != nil {
-			return err
-		}
-		var name, value string
-		_, err = pgx.ForEachRow(rows, []any{&name, &value}, func() error {
-			l.facts[name] = value
-			return nil
-		})
+	var seen string
+	if err := l.readAs(ctx, nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}, facts, &seen); err != nil {
 		return err
-	})
+	}
+	return json.Unmarshal([]byte(seen), &l.facts) // null becomes ""
 }
 
 var readOnly = nopool.TxOptions{ReadOnly: true}
 
 const whoAmI = "select pg_backend_pid()::text"
 
-// read runs a query of one row in a session of its own.
-func (l *live) read(ctx context.Context, sql string, into ...any) error {
-	return l.db.Run(ctx, readOnly, func(ctx context.Context, s *nopool.Session) error {
-		return s.QueryRow(ctx, sql).Scan(into...)
+// read runs a query of one value in a session of its own.
+func (l *live) read(ctx context.Context, sql string, into *string) error {
+	return l.readAs(ctx, readOnly, sql, into)
+}
+
+func (l *live) readAs(ctx context.Context, opts nopool.TxOptions, sql string, into *string) error {
+	return l.db.Run(ctx, opts, func(ctx context.Context, s *nopool.Session) error {
+		return s.QueryRow(ctx, sql).Scan(into)
 	})
 }
 

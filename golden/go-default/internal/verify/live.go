@@ -31,12 +31,15 @@ var notLive = map[string]string{
 	"NP19": wouldWrite, "NP29": wouldWrite,
 }
 
+// liveCheck looks at one rule. It returns what it saw, and why the rule does not
+// hold there, or a warning.
+type liveCheck func(context.Context, *live) (string, error)
+
 // liveChecks run in this order: what all the others left behind is looked at
-// last. Each returns what it saw, and why its rule does not hold there, or a
-// warning.
+// last.
 var liveChecks = []struct {
 	rule string
-	run  func(context.Context, *live) (string, error)
+	run  liveCheck
 }{
 	{"NP01", distinct},
 	{"NP12", encrypted},
@@ -44,7 +47,6 @@ var liveChecks = []struct {
 	{"NP16", explicit},
 	{"NP17", budgeted},
 	{"NP30", migrated},
-	{"NP23", ended},
 	{"NP04", closed},
 }
 
@@ -90,7 +92,7 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 }
 
 // check runs one check, and reports whether its rule holds.
-func (l *live) check(ctx context.Context, r *Report, rule string, run func(context.Context, *live) (string, error)) bool {
+func (l *live) check(ctx context.Context, r *Report, rule string, run liveCheck) bool {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	seen, err := run(ctx, l)
@@ -193,7 +195,8 @@ func scram(ctx context.Context, c nopool.Config) error {
 func timeouts(_ context.Context, l *live) (string, error) {
 	c := l.cfg.DB
 	seen := l.facts["timeouts"]
-	want := fmt.Sprint(c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds())
+	want := fmt.Sprint(
+		c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds())
 	if seen != want {
 		return "", fmt.Errorf("idle in transaction, lock and statement are %s ms, not %s ms", seen, want)
 	}
@@ -257,7 +260,8 @@ func migrated(ctx context.Context, l *live) (string, error) {
 		return slices.Contains(strings.Fields(applied), strings.TrimLeft(number, "0"))
 	})
 	if len(pending) > 0 {
-		return "", warning(fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), len(files), strings.Join(pending, ", ")))
+		names := strings.Join(pending, ", ")
+		return "", warning(fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), len(files), names))
 	}
 	return fmt.Sprintf("all %d migrations are applied", len(files)), err
 }
@@ -281,15 +285,6 @@ func (l *live) inSessionMode(ctx context.Context) error {
 		err = errors.New("the pooler is in transaction mode, where the lock that keeps two runs apart does not hold")
 	}
 	return err
-}
-
-// ended wants each session so far to have ended its transaction itself.
-func ended(_ context.Context, l *live) (string, error) {
-	c := l.db.Snapshot()
-	if c.Committed+c.RolledBack != c.Opened {
-		return "", fmt.Errorf("%d sessions, %d ended by COMMIT or ROLLBACK", c.Opened, c.Committed+c.RolledBack)
-	}
-	return fmt.Sprintf("%d sessions ended by COMMIT or ROLLBACK", c.Opened), nil
 }
 
 // closed wants none of the connections to be left: here, and in the server's

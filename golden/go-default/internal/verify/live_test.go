@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"encoding/json"
 	"io/fs"
 	"log/slog"
 	"slices"
@@ -54,7 +55,7 @@ func ending(r Report, status Status) (rules []string) {
 }
 
 // seenLive are the rules that Live can look at.
-var seenLive = []string{"NP01", "NP04", "NP09", "NP12", "NP13", "NP16", "NP17", "NP23"}
+var seenLive = []string{"NP01", "NP04", "NP09", "NP12", "NP13", "NP16", "NP17"}
 
 // pending is what an empty database is warned of, unless there is nothing to migrate.
 var pending = func() []string {
@@ -209,9 +210,8 @@ func seeing(name, value string) func(*standin.Conn, string) standin.Reply {
 	return func(c *standin.Conn, sql string) (r standin.Reply) {
 		switch sql {
 		case facts:
-			for name, value := range all {
-				r.Rows = append(r.Rows, []string{name, value})
-			}
+			object, _ := json.Marshal(all) // of strings, which never fails
+			r.Rows = [][]string{{string(object)}}
 		case whoAmI:
 			r.Rows = [][]string{{strconv.Itoa(c.N)}}
 		}

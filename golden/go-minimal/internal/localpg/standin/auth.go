@@ -13,7 +13,8 @@ func (c *client) authenticate() bool {
 	ok := true
 	switch c.server.opts.Auth {
 	case Cleartext:
-		answer, _ := c.ask(&pgproto3.AuthenticationCleartextPassword{}, pgproto3.AuthTypeCleartextPassword).(*pgproto3.PasswordMessage)
+		request := &pgproto3.AuthenticationCleartextPassword{}
+		answer, _ := c.ask(request, pgproto3.AuthTypeCleartextPassword).(*pgproto3.PasswordMessage)
 		ok = answer != nil && c.check(answer.Password == Password)
 	case SCRAM:
 		ok = c.scram()
@@ -59,7 +60,8 @@ func (c *client) ask(request pgproto3.BackendMessage, kind uint32) pgproto3.Fron
 // scram is the server's side of SCRAM-SHA-256 without channel binding, as poolers have it.
 func (c *client) scram() bool {
 	conversation := c.server.scram.NewConversation()
-	first, _ := c.ask(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}, pgproto3.AuthTypeSASL).(*pgproto3.SASLInitialResponse)
+	offer := &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}
+	first, _ := c.ask(offer, pgproto3.AuthTypeSASL).(*pgproto3.SASLInitialResponse)
 	if first == nil || !c.passes(Challenged) {
 		return false
 	}
@@ -67,7 +69,8 @@ func (c *client) scram() bool {
 	if err != nil {
 		return false
 	}
-	final, _ := c.ask(&pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)}, pgproto3.AuthTypeSASLContinue).(*pgproto3.SASLResponse)
+	question := &pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)}
+	final, _ := c.ask(question, pgproto3.AuthTypeSASLContinue).(*pgproto3.SASLResponse)
 	if final == nil || !c.passes(Proving) {
 		return false
 	}
