@@ -660,6 +660,9 @@ type Store struct {
 	{name: "a lost COMMIT is called a lost connection", fails: "NP19", edits: []edit{
 		{sessions, "	case unsent || s.opts.ReadOnly:\n", "	case unsent || s.opts.ReadOnly || s.conn.IsClosed():\n"},
 	}},
+	{name: "programs cannot tell an unknown outcome", fails: "NP19", edits: []edit{
+		{problems, "`json:\"code\"`", "`json:\"-\"`"},
+	}},
 	{name: "a COMMIT that rolled back is a success", fails: "NP19", edits: []edit{
 		{sessions, `	case err == nil && tag.String() == "COMMIT":
 `, `	case err == nil && tag.String() != "":

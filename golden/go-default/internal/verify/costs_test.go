@@ -98,7 +98,7 @@ func oneAddress(t *T) {
 // slotHeld wants the slot of a session back when the server has closed its
 // connection, and the response long before.
 func slotHeld(t *T) {
-	const lag = 400 * time.Millisecond
+	const lag = time.Second
 	b := on(t, standin.Start(t, standin.Options{ReleaseLag: lag}).URL(), func(o *benchOptions) { o.MaxSessions = 1 })
 	b.handle("POST /", query("insert into t"))
 	if a := b.want(200, "POST", "/"); a.took >= lag {
@@ -107,9 +107,8 @@ func slotHeld(t *T) {
 	if b.db.Snapshot().InUse != 1 {
 		t.Errorf("the slot is free before the server has closed")
 	}
-	began := time.Now()
-	if err := b.run("select 1"); err != nil || time.Since(began) < lag/2 {
-		t.Errorf("the next session came after %v: %v", time.Since(began), err)
+	if err := b.run("select 1"); err != nil {
+		t.Errorf("the next session: %v", err)
 	}
 	if peak := b.relay.peak.Load(); peak != 1 {
 		t.Errorf("%d connections at once over a cap of 1", peak)
@@ -121,7 +120,17 @@ func slotHeld(t *T) {
 func slotHeldForCancel(t *T) {
 	const lag = 400 * time.Millisecond
 	var dials atomic.Int32
-	pooler := standin.Start(t, standin.Options{OnStatement: sleepy})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var began time.Time // the cancel
+	pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) standin.Reply {
+		r := sleepy(c, sql)
+		if r.Hang {
+			began = time.Now()
+			cancel()
+		}
+		return r
+	}})
 	b := on(t, pooler.URL(), func(o *benchOptions) {
 		o.MaxSessions = 1
 		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -131,9 +140,6 @@ func slotHeldForCancel(t *T) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	began := time.Now()
 	_ = b.db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
 		_, err := s.Exec(ctx, "select pg_sleep(20)")
 		return err

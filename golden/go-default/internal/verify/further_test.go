@@ -138,7 +138,7 @@ func lostCommit(t *T) {
 	b := on(t, pooler.URL())
 	b.handle("POST /", query("insert into t"))
 	a := b.want(http.StatusInternalServerError, "POST", "/")
-	if code := fmt.Sprint(a.problem["code"]); code == "" || code == "internal_error" {
+	if code, _ := a.problem["code"].(string); code == "" || code == "internal_error" {
 		t.Errorf("an unknown outcome has no code of its own: %s", a.body)
 	}
 	b.wantNoneLeft()

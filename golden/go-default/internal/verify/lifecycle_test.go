@@ -162,7 +162,7 @@ func sessionBeforeListening(t *T) {
 // signalled stops a program that is being used.
 func signalled(t *T, database, behind string) {
 	url, r := newRelay(t, database)
-	p := start(t, url, nil, "SHUTDOWN_DELAY=1s", "DB_ALLOW_PLAIN_AUTH=true") // TEST_DATABASE_URL may be a plain one
+	p := start(t, url, nil, "SHUTDOWN_DELAY=2s", "DB_ALLOW_PLAIN_AUTH=true") // TEST_DATABASE_URL may be a plain one
 	at := p.address(20 * time.Second)
 	if got := status(at + "/ready"); got != 200 {
 		t.Errorf("ready: %d", got)
@@ -187,7 +187,7 @@ func signalled(t *T, database, behind string) {
 		})
 	}()
 	p.signal(syscall.SIGTERM)
-	if !within(800*time.Millisecond, func() bool { return status(at+"/ready") == 503 }) {
+	if !within(1800*time.Millisecond, func() bool { return status(at+"/ready") == 503 }) {
 		t.Errorf("still ready after the signal")
 	}
 	close(stop)

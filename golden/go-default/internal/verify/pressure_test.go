@@ -199,7 +199,7 @@ func everyFull(t *T) {
 			t.Errorf("%s: %d retries, %v", full.Message, b.db.Snapshot().OpenRetries, err)
 		}
 		left.Store(1 << 30)
-		b = on(t, pooler.URL(), func(o *benchOptions) { o.ConnectTimeout = 300 * time.Millisecond })
+		b = on(t, pooler.URL(), func(o *benchOptions) { o.ConnectTimeout = 500 * time.Millisecond })
 		b.handle("GET /", func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
 			_, err := s.Exec(r.Context(), "select 1")
 			if !errors.Is(err, nopool.ErrPoolerFull) {

@@ -26,6 +26,14 @@ type Result struct {
 	Detail string `json:"detail,omitempty"`
 }
 
+// Advice says why the rule exists and what to do, if it failed or warned, else nothing.
+func (x Result) Advice() string {
+	if x.Status != StatusFailed && x.Status != StatusWarned {
+		return ""
+	}
+	return "why: " + x.Why + "\ndo: " + x.Do
+}
+
 // Exception is a finding that the owner of the code has allowed by a comment
 // of the form `//verify:allow NP15 reason`.
 type Exception struct {
@@ -36,15 +44,15 @@ type Exception struct {
 
 // Report is the outcome of a self-verification: every rule, in order.
 type Report struct {
-	Title      string
-	Results    []Result
-	Exceptions []Exception
+	Title      string      `json:"title"`
+	Results    []Result    `json:"rules"`
+	Exceptions []Exception `json:"exceptions"`
 }
 
 // NewReport returns a report in which no rule has run yet, for the reason
 // given.
 func NewReport(title, reason string) Report {
-	r := Report{Title: title}
+	r := Report{Title: title, Exceptions: []Exception{}}
 	for _, rule := range Rules {
 		r.Results = append(r.Results, Result{Rule: rule, Status: StatusNotRun, Detail: reason})
 	}
@@ -55,9 +63,6 @@ func NewReport(title, reason string) Report {
 // package, so it panics.
 func (r *Report) Set(id string, status Status, detail string) {
 	i := slices.IndexFunc(r.Results, func(x Result) bool { return x.ID == id })
-	if i < 0 {
-		panic("verify: no rule " + id)
-	}
 	r.Results[i].Status, r.Results[i].Detail = status, detail
 }
 
@@ -76,13 +81,42 @@ func (r Report) Failed() bool {
 	return slices.ContainsFunc(r.Results, func(x Result) bool { return x.Status == StatusFailed })
 }
 
+// Area is one section of the report.
+type Area struct {
+	Name    string
+	Results []Result
+}
+
+// Count returns how many of the area's rules ended that way.
+func (a Area) Count(status Status) (n int) {
+	for _, x := range a.Results {
+		if x.Status == status {
+			n++
+		}
+	}
+	return n
+}
+
+// Areas returns the report's sections: those of the score, and the further rules.
+func (r Report) Areas() []Area {
+	var all []Area
+	for _, x := range r.Results { // rules of an area follow one another
+		if len(all) == 0 || all[len(all)-1].Name != x.Area {
+			all = append(all, Area{Name: x.Area})
+		}
+		last := &all[len(all)-1]
+		last.Results = append(last.Results, x)
+	}
+	return all
+}
+
 // tally is how many of a kind passed.
 type tally struct {
 	Passed int `json:"passed"`
 	Total  int `json:"total"`
 }
 
-func (t tally) String() string { return fmt.Sprintf("%d/%d", t.Passed, t.Total) }
+func (t *tally) add(passed, total int) { t.Passed, t.Total = t.Passed+passed, t.Total+total }
 
 // counts is the last line of the report, as numbers.
 type counts struct {
@@ -93,33 +127,18 @@ type counts struct {
 	NotRun  int   `json:"not_run"`
 }
 
-func (r Report) counts() counts {
-	var c counts
-	open := map[string]bool{} // areas with a rule that did not pass
-	for _, x := range r.Results {
-		kind := &c.Checks
-		if x.Area == further {
-			kind = &c.Further
+func (r Report) counts() (c counts) {
+	for _, a := range r.Areas() {
+		warned, notRun, total := a.Count(StatusWarned), a.Count(StatusNotRun), len(a.Results)
+		passed := a.Count(StatusPassed) + warned
+		c.Warned += warned
+		c.NotRun += notRun
+		if a.Name == further {
+			c.Further.add(passed, total)
+			continue
 		}
-		kind.Total++
-		switch x.Status {
-		case StatusWarned:
-			c.Warned++
-			kind.Passed++
-		case StatusPassed:
-			kind.Passed++
-		case StatusNotRun:
-			c.NotRun++
-			fallthrough
-		default:
-			open[x.Area] = true
-		}
-	}
-	c.Areas.Total = len(Areas)
-	for _, area := range Areas {
-		if !open[area] {
-			c.Areas.Passed++
-		}
+		c.Checks.add(passed, total)
+		c.Areas.add(passed/total, 1) // all of its rules, or it has not passed
 	}
 	return c
 }
@@ -128,7 +147,8 @@ func (r Report) counts() counts {
 // "areas 6/6, checks 15/15, further 16/16", and how many warned or were not run.
 func (r Report) Summary() string {
 	c := r.counts()
-	line := fmt.Sprintf("areas %v, checks %v, further %v", c.Areas, c.Checks, c.Further)
+	line := fmt.Sprintf("areas %d/%d, checks %d/%d, further %d/%d",
+		c.Areas.Passed, c.Areas.Total, c.Checks.Passed, c.Checks.Total, c.Further.Passed, c.Further.Total)
 	if c.Warned > 0 {
 		line += fmt.Sprintf(", %d warned", c.Warned)
 	}

@@ -18,12 +18,7 @@ type Rule struct {
 	Do    string `json:"do"`    // one sentence: what to do when it fails
 }
 
-// Areas are the six areas of the score, in the order of the report. An area
-// is passed when all its rules are.
-var Areas = []string{
-	poolType, migrations, oneEngine, sessions, lifecycle, configuration,
-}
-
+// The six areas of the score, an area of which is passed when all its rules are, and what lies beyond it.
 const (
 	poolType      = "pool type"
 	migrations    = "migrations"
@@ -31,7 +26,7 @@ const (
 	sessions      = "session management"
 	lifecycle     = "lifecycle and monitoring"
 	configuration = "configuration"
-	further       = "further" // beyond the score
+	further       = "further"
 )
 
 // Rules are all rules in the order of the report: the fifteen checks of the

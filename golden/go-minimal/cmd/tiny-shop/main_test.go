@@ -11,6 +11,7 @@ import (
 
 	"example.org/team/tiny-shop/internal/localpg"
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
+	"example.org/team/tiny-shop/internal/localpg/standin"
 )
 
 const secret = "s3cret-word"
@@ -69,8 +70,7 @@ func TestStartFailures(t *testing.T) {
 		{"wrong password", wrongPassword, "28P01", authenticationDelay, authenticationDelay + 3*time.Second},
 		{"unknown database", unknownDatabase, "3D000", 0, 3 * time.Second},
 		{"server without TLS", func(t *testing.T) string {
-			server := pgtest.Start(t, localpg.Options{NoTLS: true})
-			return strings.Replace(server.URL("postgres"), "sslmode=disable", "sslmode=require", 1)
+			return strings.Replace(standin.Start(t, standin.Options{}).URL(), "sslmode=disable", "sslmode=require", 1)
 		}, "refused TLS", 0, 3 * time.Second},
 		{"misspelt scheme", func(*testing.T) string { return strings.Replace(local("1"), "postgres", "posgres", 1) }, "DATABASE_URL: the scheme", 0, time.Second},
 		{"no TLS asked for", func(*testing.T) string { return strings.Replace(local("1"), "require", "prefer", 1) }, "DATABASE_URL: sslmode", 0, time.Second},

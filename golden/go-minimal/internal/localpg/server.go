@@ -28,7 +28,6 @@ type Options struct {
 	Dir     string // the cluster's folder, made when missing or empty
 	Port    int    // 0 takes a free one
 	Durable bool   // survive a crash of the machine, at the price of slow commits
-	NoTLS   bool   // be wrong on purpose, for tests
 }
 
 // Server is a running Postgres, reachable at 127.0.0.1 alone. Its process ends with this program.
@@ -128,15 +127,11 @@ func (s *Server) initialize(ctx context.Context) error {
 
 // launch starts the server and waits for its first answer.
 func (s *Server) launch(ctx context.Context) error {
-	args := []string{"-D", s.Options.Dir, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Options.Port), "-k", ""} // no Unix socket
-	access := "host"
-	if !s.Options.NoTLS {
-		access, args = "hostssl", append(args, "-l")
-	}
+	args := []string{"-D", s.Options.Dir, "-l", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Options.Port), "-k", ""} // no Unix socket
 	if !s.Options.Durable {
 		args = append(args, "-F", "-c", "full_page_writes=off")
 	}
-	err := WriteFile(s.file("pg_hba.conf"), []byte(access+" all all 127.0.0.1/32 scram-sha-256\n"))
+	err := WriteFile(s.file("pg_hba.conf"), []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n"))
 	if err == nil {
 		s.Process, err = StartProcess(s.file("server.log"), filepath.Join(s.binDir, "postgres"), args...)
 	}
@@ -203,20 +198,17 @@ func (s *Server) execute(ctx context.Context, sql, done string) error {
 }
 
 // URL returns the address, password included, of a database for the role app, which owns what CreateDatabase made and
-// is no superuser. It asks for a verified certificate unless the server has none.
+// is no superuser. It asks for a verified certificate.
 func (s *Server) URL(database string) string { return s.url("app", database) }
 
 // AdminURL is URL for the superuser postgres.
 func (s *Server) AdminURL(database string) string { return s.url("postgres", database) }
 
 func (s *Server) url(role, database string) string {
-	query := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.file("server.crt")}}
-	if s.Options.NoTLS {
-		query = url.Values{"sslmode": {"disable"}}
-	}
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(role, s.password), Path: "/" + database,
-		Host: "127.0.0.1:" + strconv.Itoa(s.Options.Port), RawQuery: query.Encode(),
+		Host:     "127.0.0.1:" + strconv.Itoa(s.Options.Port),
+		RawQuery: url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.file("server.crt")}}.Encode(),
 	}
 	return u.String()
 }

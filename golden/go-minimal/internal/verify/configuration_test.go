@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -149,7 +148,7 @@ func provenFirst(t *T) {
 	}
 }
 
-// realTLS asks a real server, and one that has none.
+// realTLS asks a real server.
 func realTLS(t *T) {
 	server := pgtest.Start(t, localpg.Options{})
 	var encrypted bool
@@ -161,15 +160,6 @@ func realTLS(t *T) {
 		t.Errorf("encrypted: %v, %v", encrypted, err)
 	}
 	b.wantNoneLeft()
-	options := server.Options
-	if err := server.Stop(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	options.NoTLS, options.Dir = true, filepath.Clean(options.Dir)
-	bare := pgtest.Start(t, options)
-	if err := on(t, withMode(bare.URL("postgres"), "require")).run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {
-		t.Errorf("a server without TLS: want ErrConfiguration, got %v", err)
-	}
 }
 
 // timeoutsInForce asks the server for the three bounds it enforces, in a

@@ -74,6 +74,13 @@ func (t *T) Errorf(format string, args ...any) {
 	t.T.Errorf(format, args...)
 }
 
+// Error is Errorf of its arguments.
+func (t *T) Error(args ...any) {
+	t.Helper()
+	t.note("%s", fmt.Sprint(args...))
+	t.T.Error(args...)
+}
+
 // Fatalf fails the part and ends it. It is for the part's own goroutine.
 func (t *T) Fatalf(format string, args ...any) {
 	t.Helper()
@@ -146,7 +153,7 @@ func report() Report {
 	outcomes.Lock()
 	defer outcomes.Unlock()
 	r := NewReport("self-verification of tiny-shop by its tests\n"+outcomes.skipped, "not asked for")
-	r.Exceptions = outcomes.exceptions
+	r.Exceptions = append(r.Exceptions, outcomes.exceptions...)
 	for _, rule := range Rules {
 		if status, detail := ofRule(rule.ID); detail != "" {
 			r.Set(rule.ID, status, detail)

@@ -207,7 +207,7 @@ func TestServerWithoutTLSIsRefusedByTheClient(t *testing.T) {
 
 func TestFull(t *testing.T) {
 	t.Parallel()
-	const lag = 100 * time.Millisecond
+	const lag = 500 * time.Millisecond
 	s := standin.Start(t, standin.Options{MaxClients: 1, ReleaseLag: lag})
 	conn := mustConnect(t, s)
 	_, err := connect(t, s.URL(), pgx.QueryExecModeExec)
@@ -287,7 +287,7 @@ func TestHangIsEndedByTheClient(t *testing.T) {
 			return standin.Reply{Hang: true}
 		}})
 		conn := mustConnect(t, s)
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
 		if _, err := conn.Exec(ctx, "select pg_sleep($1)", "60"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)

@@ -122,14 +122,3 @@ func TestStartAgainOnTheSamePort(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestServerWithoutTLS(t *testing.T) {
-	t.Parallel()
-	server := pgtest.Start(t, localpg.Options{NoTLS: true})
-	if _, err := connect(t, strings.Replace(server.URL("postgres"), "sslmode=disable", "sslmode=require", 1)); err == nil {
-		t.Error("a TLS connection to a server without TLS")
-	}
-	if _, err := connect(t, server.URL("postgres")); err != nil {
-		t.Error(err)
-	}
-}

@@ -51,7 +51,6 @@ func relay(listener net.Listener, server string) {
 			if err != nil {
 				return
 			}
-			defer upstream.Close()
 			go func() {
 				_, _ = io.Copy(upstream, client)
 				upstream.Close()

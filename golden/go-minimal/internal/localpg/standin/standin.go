@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/xdg-go/scram"
 
 	"example.org/team/tiny-shop/internal/localpg"
 )
@@ -126,7 +127,7 @@ type Server struct {
 	opts  Options
 	tls   *tls.Config
 	url   string
-	keys  scramKeys
+	scram *scram.Server
 	life  context.Context // ends with the test
 	wg    sync.WaitGroup
 	mu    sync.Mutex // guards all below, and every Conn they point to
@@ -137,10 +138,11 @@ type Server struct {
 // Start runs a stand-in until the test ends.
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
-	s := &Server{opts: opts}
-	if opts.Auth == SCRAM {
-		s.keys = newSCRAMKeys()
+	scram, err := newSCRAM()
+	if err != nil {
+		t.Fatal(err)
 	}
+	s := &Server{opts: opts, scram: scram}
 	query := url.Values{"sslmode": {"disable"}}
 	if opts.TLS {
 		cert, key, err := localpg.NewCertificate()

@@ -1,0 +1,111 @@
+package verify
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/demo/internal/config"
+	"example.com/demo/internal/nopool"
+)
+
+// live is an engine whose connections are watched. It has a name of its own in
+// the server's list, since the service may be running beside it.
+type live struct {
+	cfg   config.Config
+	db    *nopool.DB
+	facts map[string]string // what the query of that name returns
+
+	mu    sync.Mutex
+	ports []string // that were dialled from
+}
+
+func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
+	l = &live{cfg: cfg}
+	db := cfg.DB
+	db.AppName, db.Logger = "verify-"+rand.Text(), logger
+	db.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		port := "" // of a Unix socket, which leads to the server itself
+		if tcp, ok := conn.LocalAddr().(*net.TCPAddr); ok {
+			port = strconv.Itoa(tcp.Port)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.ports = append(l.ports, port)
+		return conn, nil
+	}
+	l.db, err = nopool.Open(db)
+	return l, err
+}
+
+// dialled returns the ports that connections were made from so far.
+func (l *live) dialled() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.ports)
+}
+
+// direct reports whether the server saw us come from where we did: then no pooler
+// is in between.
+func (l *live) direct() bool { return slices.Contains(l.dialled(), l.facts["port"]) }
+
+// facts are what a session sees, as an object in JSON. All values are text: every
+// server, pooler and stand-in gives that alike.
+const facts = `select json_object_agg(name, value)::text from (values
+	('version', split_part(version(), ' on ', 1)),
+	('port', inet_client_port()::text),
+	('name', current_setting('application_name')),
+	('tls', (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl)),
+	('timeouts', (select string_agg(setting, ' ' order by name) from pg_settings where name in
+		('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'))),
+	('read only', current_setting('transaction_read_only')),
+	('isolation', current_setting('transaction_isolation')),
+	('allowed', (select least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1),
+			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::text
+		from pg_roles, pg_database where rolname = current_user and datname = current_database())),
+	('migrations', to_regclass('goose_db_version')::text) -- goose's own name for its table
+) as facts (name, value)`
+
+// look reads the facts in a session that asks for more than a plain one has.
+func (l *live) look(ctx context.Context) error {
+	var seen string
+	if err := l.readAs(ctx, nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}, facts, &seen); err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(seen), &l.facts) // null becomes ""
+}
+
+var readOnly = nopool.TxOptions{ReadOnly: true}
+
+const whoAmI = "select pg_backend_pid()::text"
+
+// read runs a query of one value in a session of its own.
+func (l *live) read(ctx context.Context, sql string, into *string) error {
+	return l.readAs(ctx, readOnly, sql, into)
+}
+
+func (l *live) readAs(ctx context.Context, opts nopool.TxOptions, sql string, into *string) error {
+	return l.db.Run(ctx, opts, func(ctx context.Context, s *nopool.Session) error {
+		return s.QueryRow(ctx, sql).Scan(into)
+	})
+}
+
+// two runs a function with two sessions. Each opens at its first use.
+func (l *live) two(ctx context.Context, f func(ctx context.Context, one, other *nopool.Session) error) error {
+	return l.db.Run(ctx, readOnly, func(_ context.Context, one *nopool.Session) error {
+		return l.db.Run(ctx, readOnly, func(ctx context.Context, other *nopool.Session) error {
+			return f(ctx, one, other)
+		})
+	})
+}
