@@ -313,10 +313,10 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{serve, `Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,`, `Name: "database",`},
 	}, also: "NP12"},
 	{name: "every failure at start is tried again", fails: "NP09", edits: []edit{
-		{serve, "	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)", "	return err != nil"},
+		{serve, "case errors.Is(err, nopool.ErrConfiguration):", "case ctx.Err() != nil:"},
 	}, also: "NP12"},
 	{name: "nothing at start is tried again", fails: "NP09", edits: []edit{
-		{serve, "	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)", "	return errors.Is(err, nopool.ErrBusy)"},
+		{serve, "case errors.Is(err, nopool.ErrConfiguration):", "case err != nil:"},
 	}},
 	{name: "a refused password ends the process at once", fails: "NP09", edits: []edit{
 		{command, "	if nopool.IsAuthentication(err) {", "	if false && nopool.IsAuthentication(err) {"},
@@ -355,7 +355,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{connstring, "plaintext && !(allowPlaintext && local(connect.Host))", "plaintext && !allowPlaintext"},
 	}},
 	{name: "every environment but production is local", fails: "NP12", edits: []edit{
-		{settings, `	local := c.Env == "local"`, `	local := c.Env != "production"`},
+		{settings, `if local := value("APP_ENV") == "local"`, `if local := value("APP_ENV") != "production"`},
 	}},
 	{name: "no certificate is verified", fails: "NP12", edits: []edit{
 		{connstring, "	if !verified(connect) && !allowPlainAuth {", `	if connect.TLSConfig != nil {
@@ -760,7 +760,7 @@ type Store struct {
 		{events, "		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.log.Enabled(s.ctx, slog.LevelError) {"},
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
-		{settings, `fmt.Sprintf("config of %s (%s)", c.AppName, c.Env)`, `fmt.Sprintf("config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
+		{settings, `"config of %s (%s)", c.AppName, c.Env)`, `"config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
 	}},
 	{name: "a malformed URL is quoted", fails: "NP24", edits: []edit{
 		{connstring, `return "", invalid("must begin with postgres:// or be a list of keyword=value")`, `return "", invalid(connString + " must begin with postgres:// or be a list of keyword=value")`},

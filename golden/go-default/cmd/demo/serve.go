@@ -17,7 +17,7 @@ import (
 )
 
 func (a app) serve(ctx context.Context) error {
-	cfg, err := a.load()
+	cfg, err := load(a.getenv)
 	if err != nil {
 		return err
 	}
@@ -36,19 +36,19 @@ type service struct {
 	db     *nopool.DB
 	api    *httpapi.Server
 	http   *http.Server
-	failed chan error          // what ended the HTTP server
+	failed chan error          // what ended the HTTP server, or dev's Postgres
 	ready  func(addr net.Addr) // called once it listens; may be nil
 }
 
 // newService puts the parts together. It does not touch the network.
 func newService(cfg config.Config, logs io.Writer) (*service, error) {
-	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 1)}
+	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 2)}
 	cfg.DB.Logger = s.log
 	var err error
 	if s.db, err = nopool.Open(cfg.DB); err != nil {
 		return nil, err
 	}
-	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: s.log, MaxBody: cfg.MaxBody, RequestTimeout: cfg.RequestTimeout})
+	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: s.log, MaxBody: int64(cfg.MaxBody), RequestTimeout: cfg.RequestTimeout})
 	s.http = &http.Server{
 		Handler:           s.api.Handler(),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
@@ -106,19 +106,16 @@ func (s *service) run(ctx context.Context) error {
 // together must fit the pooler, and nothing else will tell.
 func (s *service) logBudget() {
 	c := s.config
-	attrs := []any{
-		"max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
-		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve,
-	}
+	log, message := s.log.Info, "database budget"
 	if c.BudgetGuessed {
-		s.log.Warn("database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS", attrs...)
-		return
+		log, message = s.log.Warn, "database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS"
 	}
-	s.log.Info("database budget", attrs...)
+	log(message, "max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
+		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve)
 }
 
-// checkDatabase runs a query in a session like any other. A database out of
-// reach is tried again until ctx ends, a refusal is final.
+// checkDatabase runs a query in a session like any other. It tries again until ctx
+// ends, unless the database refuses us for a reason that will not pass.
 func (s *service) checkDatabase(ctx context.Context) error {
 	quiet, err := nopool.Open(s.config.DB) // without a logger: what fails is reported once, below
 	if err != nil {
@@ -127,26 +124,24 @@ func (s *service) checkDatabase(ctx context.Context) error {
 	last := errors.New("no answer")
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		version, err := databaseVersion(ctx, quiet)
-		if err == nil {
+		switch {
+		case err == nil:
 			s.log.Info("database ready", "version", version)
 			return quiet.Close(ctx)
-		}
-		if !transient(err) && ctx.Err() == nil {
+		case errors.Is(err, nopool.ErrConfiguration):
 			return err
-		}
-		if transient(err) {
+		case ctx.Err() == nil:
 			last = err
 			s.log.Warn("database not ready", "error", nopool.Describe(err))
 		}
 		select {
 		case <-time.After(pause):
-			continue
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			return fmt.Errorf("gave up after %v (DB_STARTUP_TIMEOUT): %w", s.config.StartupTimeout, last)
 		}
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return ctx.Err()
-		}
-		return fmt.Errorf("gave up after %v (DB_STARTUP_TIMEOUT): %w", s.config.StartupTimeout, last)
 	}
 }
 
@@ -155,10 +150,6 @@ func databaseVersion(ctx context.Context, db *nopool.DB) (version string, err er
 		return session.QueryRow(ctx, "select version()").Scan(&version)
 	})
 	return version, err
-}
-
-func transient(err error) bool {
-	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)
 }
 
 func (s *service) listen(ctx context.Context) error {

@@ -14,7 +14,7 @@ func (a app) migrate(ctx context.Context, command string) error {
 	if !slices.Contains(migrate.Commands, command) {
 		return errUsage
 	}
-	cfg, err := a.load()
+	cfg, err := load(a.getenv)
 	if err != nil {
 		return err
 	}
