@@ -641,8 +641,7 @@ type Store struct {
 		{slotsFile, "	case s.waiting.Len() >= s.maxWaiting:\n", "	case s.waiting.Len() >= s.maxWaiting+1000:\n"},
 	}, also: "NP11"},
 	{name: "a full queue is our fault", fails: "NP17", edits: []edit{
-		{problems, `	{nopool.ErrBusy, unavailable("busy", "The service is busy")},
-`, ""},
+		{problems, "	{nopool.ErrBusy, busy},\n", ""},
 	}},
 
 	{name: "each session says hello to the database", fails: "NP18", edits: []edit{
@@ -687,8 +686,7 @@ type Store struct {
 		{guard, "	maxFailures = 3\n", "	maxFailures = 300\n"},
 	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
-		{problems, `	{nopool.ErrPoolerFull, unavailable("busy", "The service is busy")},
-`, ""},
+		{problems, "	{nopool.ErrPoolerFull, busy},\n", ""},
 	}},
 
 	{name: "pgx falls back", fails: "NP21", edits: []edit{
@@ -754,7 +752,7 @@ type Store struct {
 		{problems, "	return internalError\n}\n", "	return &Error{Status: http.StatusInternalServerError, Code: \"internal_error\", Detail: err.Error()}\n}\n"},
 	}, also: "NP08"},
 	{name: "the server's words in the response", fails: "NP24", edits: []edit{
-		{problems, "Code: state.code, Detail: state.detail}", "Code: state.code, Detail: pgErr.Message}"},
+		{problems, "return state.answer", "return newError(state.answer.Status, state.answer.Code, pgErr.Message)"},
 	}},
 	{name: "the server's words in the log", fails: "NP24", edits: []edit{
 		{events, "		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.log.Enabled(s.ctx, slog.LevelError) {"},
@@ -767,7 +765,7 @@ type Store struct {
 	}},
 
 	{name: "a duplicate is a bad request", fails: "NP25", edits: []edit{
-		{problems, `{"23505", http.StatusConflict,`, `{"23505", http.StatusBadRequest,`},
+		{problems, `{"23505", newError(http.StatusConflict,`, `{"23505", newError(http.StatusBadRequest,`},
 	}, also: "NP19"},
 	{name: "nothing says when to come back", fails: "NP25", edits: []edit{
 		{problems, `		w.Header().Set("Retry-After", "1")
@@ -794,7 +792,7 @@ type Store struct {
 	{name: "/health asks the database", fails: "NP27", edits: []edit{
 		{health, `	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 `, `	if reachable(s.DB) != nil {
-		s.write(w, r, unavailable("database_unavailable", "The database is unavailable"))
+		s.write(w, r, databaseDown)
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
@@ -856,7 +854,7 @@ type Store struct {
 		{migrations, `const session = "set lock_timeout = '5s'; set statement_timeout = '15min'; set idle_in_transaction_session_timeout = '5min'"`, `const session = "select 1"`},
 	}},
 	{name: "migrations go through port 6543", fails: "NP30", edits: []edit{
-		{migrations, "	case port != 6543:\n", "	case port != 0:\n"},
+		{migrations, "port == 6543 && supabase", "port == 0 && supabase"},
 	}},
 	{name: "no migrations are an error", fails: "NP30", edits: []edit{
 		{migrations, `	if errors.Is(err, goose.ErrNoMigrations) {
