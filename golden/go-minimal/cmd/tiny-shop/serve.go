@@ -73,17 +73,10 @@ func newLogger(w io.Writer, cfg config.Config) *slog.Logger {
 // nil when all of them did.
 func (s *service) run(ctx context.Context) error {
 	s.logBudget()
-	cfg := s.config
 	var parts lifecycle.Lifecycle
 	err := parts.Start(ctx,
-		lifecycle.Hook{
-			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
-			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
-		},
-		lifecycle.Hook{
-			Name: "http server", Start: s.listen,
-			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
-		},
+		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
+		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
 	)
 	if err != nil {
 		return err
@@ -94,7 +87,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	s.log.Info("stopping")
 	// One deadline for all parts, since whoever stops us has one for the process.
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.ShutdownTimeout)
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownDelay+s.config.ShutdownTimeout)
 	defer cancel()
 	if err = errors.Join(err, parts.Stop(stopCtx)); err == nil {
 		s.log.Info("stopped")
@@ -114,13 +107,15 @@ func (s *service) logBudget() {
 		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve)
 }
 
-// checkDatabase runs a query in a session like any other. It tries again until ctx
-// ends, unless the database refuses us for a reason that will not pass.
+// checkDatabase runs a query in a session like any other. It tries again for a
+// while, unless the database refuses us for a reason that will not pass.
 func (s *service) checkDatabase(ctx context.Context) error {
 	quiet, err := nopool.Open(s.config.DB) // without a logger: what fails is reported once, below
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.StartupTimeout)
+	defer cancel()
 	last := errors.New("no answer")
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		version, err := databaseVersion(ctx, quiet)
