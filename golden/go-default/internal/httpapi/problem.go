@@ -113,21 +113,17 @@ func answer(r *http.Request, err error) *Error {
 	return internalError
 }
 
-// problem answers with what err means to the client and logs what it means to us.
+// problem answers with what err means to the client and logs what it means to us:
+// as an error where the cause is in this program, else at debug, since the session
+// has logged what the database did.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	e := answer(r, err)
-	s.logFailure(r, e.Status, err)
-	s.write(w, r, e)
-}
-
-// logFailure logs a failed request: as an error where the cause is in this
-// program, else at debug, since the session has logged what the database did.
-func (s *Server) logFailure(r *http.Request, status int, err error) {
 	log := s.Logger.DebugContext
-	if status == http.StatusInternalServerError || errors.Is(err, errAfterCommit) {
+	if e.Status == http.StatusInternalServerError {
 		log = s.Logger.ErrorContext
 	}
-	log(r.Context(), "request failed", "error", nopool.Describe(err), "status", status)
+	log(r.Context(), "request failed", "error", nopool.Describe(err), "status", e.Status)
+	s.write(w, r, e)
 }
 
 // write sends e as application/problem+json.
