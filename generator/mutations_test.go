@@ -355,7 +355,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{connstring, "plaintext && !(allowPlaintext && local(connect.Host))", "plaintext && !allowPlaintext"},
 	}},
 	{name: "every environment but production is local", fails: "NP12", edits: []edit{
-		{settings, `if local := value("APP_ENV") == "local"`, `if local := value("APP_ENV") != "production"`},
+		{settings, `if value("APP_ENV") == "local"`, `if value("APP_ENV") != "production"`},
 	}},
 	{name: "no certificate is verified", fails: "NP12", edits: []edit{
 		{connstring, "	if !verified(connect) && !allowPlainAuth {", `	if connect.TLSConfig != nil {

@@ -42,8 +42,9 @@ type Config struct {
 // password nor a URL.
 func Load(getenv func(string) string) (Config, error) {
 	value := func(name string) string { return strings.TrimSpace(getenv(name)) }
-	c := Config{LogFormat: "json", DB: nopool.Config{MaxWaiting: -1}}
-	if local := value("APP_ENV") == "local"; local { // it decides how others are read
+	c := Config{LogFormat: "json"}
+	c.DB.MaxWaiting = -1             // not set; 0 has a meaning
+	if value("APP_ENV") == "local" { // which decides how others are read
 		c.LogFormat, c.DB.AllowPlaintext = "text", true
 	}
 	var problems []error
