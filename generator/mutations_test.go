@@ -303,13 +303,13 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "it starts without asking the database", fails: "NP09", edits: []edit{
-		{serve, `Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,`, `Name: "database",`},
+		{serve, `Name: "database", Start: s.checkDatabase,`, `Name: "database",`},
 	}, also: "NP12"},
 	{name: "every failure at start is tried again", fails: "NP09", edits: []edit{
-		{serve, "	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)", "	return err != nil"},
+		{serve, "case errors.Is(err, nopool.ErrConfiguration):", "case ctx.Err() != nil:"},
 	}, also: "NP12"},
 	{name: "nothing at start is tried again", fails: "NP09", edits: []edit{
-		{serve, "	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)", "	return errors.Is(err, nopool.ErrBusy)"},
+		{serve, "case errors.Is(err, nopool.ErrConfiguration):", "case err != nil:"},
 	}},
 	{name: "a refused password ends the process at once", fails: "NP09", edits: []edit{
 		{command, "	if nopool.IsAuthentication(err) {", "	if false && nopool.IsAuthentication(err) {"},
@@ -319,7 +319,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{serve, "	if err := s.http.Shutdown(ctx); err != nil {", "	if err := s.http.Close(); err != nil {"},
 	}},
 	{name: "the database is not closed at the end", fails: "NP10", edits: []edit{
-		{serve, "			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,\n", ""},
+		{serve, ", Stop: s.db.Close}", "}"},
 	}},
 	{name: "SIGTERM is not heard", fails: "NP10", edits: []edit{
 		{command, "signal.Notify(received, os.Interrupt, syscall.SIGTERM)", "signal.Notify(received, os.Interrupt)"},
@@ -348,7 +348,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{connstring, "plaintext && !(allowPlaintext && local(connect.Host))", "plaintext && !allowPlaintext"},
 	}},
 	{name: "every environment but production is local", fails: "NP12", edits: []edit{
-		{settings, `	local := c.Env == "local"`, `	local := c.Env != "production"`},
+		{settings, `if value("APP_ENV") == "local"`, `if value("APP_ENV") != "production"`},
 	}},
 	{name: "no certificate is verified", fails: "NP12", edits: []edit{
 		{connstring, "	if !verified(connect) && !allowPlainAuth {", `	if connect.TLSConfig != nil {
@@ -636,8 +636,7 @@ type Store struct {
 		{slotsFile, "	case s.waiting.Len() >= s.maxWaiting:\n", "	case s.waiting.Len() >= s.maxWaiting+1000:\n"},
 	}, also: "NP11"},
 	{name: "a full queue is our fault", fails: "NP17", edits: []edit{
-		{problems, `	{nopool.ErrBusy, unavailable("busy", "The service is busy")},
-`, ""},
+		{problems, "	{nopool.ErrBusy, busy},\n", ""},
 	}},
 
 	{name: "each session says hello to the database", fails: "NP18", edits: []edit{
@@ -683,8 +682,7 @@ type Store struct {
 		{scramFile, "	maxFailures = 3\n", "	maxFailures = 300\n"},
 	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
-		{problems, `	{nopool.ErrPoolerFull, unavailable("busy", "The service is busy")},
-`, ""},
+		{problems, "	{nopool.ErrPoolerFull, busy},\n", ""},
 	}},
 
 	{name: "pgx falls back", fails: "NP21", edits: []edit{
@@ -750,20 +748,20 @@ type Store struct {
 		{problems, "	return internalError\n}\n", "	return &Error{Status: http.StatusInternalServerError, Code: \"internal_error\", Detail: err.Error()}\n}\n"},
 	}, also: "NP08"},
 	{name: "the server's words in the response", fails: "NP24", edits: []edit{
-		{problems, "Code: state.code, Detail: state.detail}", "Code: state.code, Detail: pgErr.Message}"},
+		{problems, "return state.answer", "return newError(state.answer.Status, state.answer.Code, pgErr.Message)"},
 	}},
 	{name: "the server's words in the log", fails: "NP24", edits: []edit{
 		{events, "		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.log.Enabled(s.ctx, slog.LevelError) {"},
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
-		{settings, `fmt.Sprintf("config of %s (%s)", c.AppName, c.Env)`, `fmt.Sprintf("config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
+		{settings, `"config of %s (%s)", c.AppName, c.Env)`, `"config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
 	}},
 	{name: "a malformed URL is quoted", fails: "NP24", edits: []edit{
 		{connstring, `return "", invalid("must begin with postgres:// or be a list of keyword=value")`, `return "", invalid(connString + " must begin with postgres:// or be a list of keyword=value")`},
 	}},
 
 	{name: "a duplicate is a bad request", fails: "NP25", edits: []edit{
-		{problems, `{"23505", http.StatusConflict,`, `{"23505", http.StatusBadRequest,`},
+		{problems, `{"23505", newError(http.StatusConflict,`, `{"23505", newError(http.StatusBadRequest,`},
 	}, also: "NP19"},
 	{name: "nothing says when to come back", fails: "NP25", edits: []edit{
 		{problems, `		w.Header().Set("Retry-After", "1")
@@ -790,7 +788,7 @@ type Store struct {
 	{name: "/health asks the database", fails: "NP27", edits: []edit{
 		{health, `	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 `, `	if reachable(s.DB) != nil {
-		s.write(w, r, unavailable("database_unavailable", "The database is unavailable"))
+		s.write(w, r, databaseDown)
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
@@ -852,7 +850,7 @@ type Store struct {
 		{migrations, `const session = "set lock_timeout = '5s'; set statement_timeout = '15min'; set idle_in_transaction_session_timeout = '5min'"`, `const session = "select 1"`},
 	}},
 	{name: "migrations go through port 6543", fails: "NP30", edits: []edit{
-		{migrations, "	case port != 6543:\n", "	case port != 0:\n"},
+		{migrations, "port == 6543 && supabase", "port == 0 && supabase"},
 	}},
 	{name: "no migrations are an error", fails: "NP30", edits: []edit{
 		{migrations, `	if errors.Is(err, goose.ErrNoMigrations) {

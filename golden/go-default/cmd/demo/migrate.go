@@ -14,7 +14,7 @@ func (a app) migrate(ctx context.Context, command string) error {
 	if !slices.Contains(migrate.Commands, command) {
 		return errUsage
 	}
-	cfg, err := a.load()
+	cfg, err := load(a.getenv)
 	if err != nil {
 		return err
 	}
@@ -24,6 +24,7 @@ func (a app) migrate(ctx context.Context, command string) error {
 func runMigrations(ctx context.Context, cfg config.Config, out io.Writer, command string) error {
 	return migrate.Run(ctx, migrate.Options{
 		URL:            cfg.MigrationURL,
+		AppName:        cfg.AppName,
 		FS:             migrations.FS,
 		Out:            out,
 		ConnectTimeout: cfg.DB.ConnectTimeout,

@@ -25,7 +25,7 @@ func (a app) verify(ctx context.Context, args []string) error {
 	if *asJSON {
 		*format = "json"
 	}
-	cfg, err := a.load()
+	cfg, err := load(a.getenv)
 	if err != nil {
 		return err
 	}

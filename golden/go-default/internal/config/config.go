@@ -1,12 +1,14 @@
-// Package config turns the environment into a Config: every setting has a
-// default, a bound and a line of help in one table, every problem is reported at
-// once, and nothing secret can be printed by accident.
+// Package config turns the environment into a Config: one table has every setting
+// with its default and its bound, every problem is reported at once, and nothing
+// secret can be printed by accident.
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"example.com/demo/internal/nopool"
@@ -21,7 +23,7 @@ type Config struct {
 	LogFormat string // "json" or "text"
 
 	HTTPAddr        string
-	MaxBody         int64 // bytes of a request's body
+	MaxBody         int // bytes of a request's body
 	RequestTimeout  time.Duration
 	ShutdownDelay   time.Duration // from "not ready" to the end of listening
 	ShutdownTimeout time.Duration // from there to the end of the last request and session
@@ -39,95 +41,70 @@ type Config struct {
 // problem, which names the setting and says what to do; it quotes neither a
 // password nor a URL.
 func Load(getenv func(string) string) (Config, error) {
-	r := &reader{getenv: getenv}
-	c := Config{
-		AppName:         r.name("APP_NAME"),
-		Env:             r.name("APP_ENV"),
-		LogLevel:        r.level("LOG_LEVEL"),
-		HTTPAddr:        r.address("HTTP_ADDR"),
-		MaxBody:         int64(r.integer("HTTP_MAX_BODY", 1, 1<<30)),
-		RequestTimeout:  r.duration("REQUEST_TIMEOUT", shortest),
-		ShutdownDelay:   r.duration("SHUTDOWN_DELAY", 0),
-		ShutdownTimeout: r.duration("SHUTDOWN_TIMEOUT", shortest),
-		StartupTimeout:  r.duration("DB_STARTUP_TIMEOUT", shortest),
-		DB: nopool.Config{
-			SessionWait:              r.duration("DB_SESSION_WAIT", shortest),
-			ConnectTimeout:           r.duration("DB_CONNECT_TIMEOUT", shortest),
-			StatementTimeout:         r.duration("DB_STATEMENT_TIMEOUT", shortest),
-			LockTimeout:              r.duration("DB_LOCK_TIMEOUT", shortest),
-			IdleInTransactionTimeout: r.duration("DB_IDLE_IN_TRANSACTION_TIMEOUT", shortest),
-			AllowPlainAuth:           r.boolean("DB_ALLOW_PLAIN_AUTH"),
-		},
-		MigrationAllowPooler: r.boolean("MIGRATION_ALLOW_POOLER"),
+	value := func(name string) string { return strings.TrimSpace(getenv(name)) }
+	c := Config{LogFormat: "json"}
+	c.DB.MaxWaiting = -1             // not set; 0 has a meaning
+	if value("APP_ENV") == "local" { // which decides how others are read
+		c.LogFormat, c.DB.AllowPlaintext = "text", true
 	}
-	local := c.Env == "local"
-	c.LogFormat = r.oneOf("LOG_FORMAT", map[bool]string{true: "text", false: "json"}[local], "json", "text")
-	c.DB.AppName = c.AppName
-	c.DB.AllowPlaintext = local
-	c.loadURLs(r)
-	c.loadBudget(r)
-	c.crossCheck(r)
-	return c, errors.Join(r.problems...)
-}
-
-func (c *Config) loadURLs(r *reader) {
-	c.DB.URL = r.url("DATABASE_URL", c.DB.AllowPlaintext)
-	c.MigrationURL = r.url("MIGRATION_DATABASE_URL", c.DB.AllowPlaintext)
+	var problems []error
+	for _, s := range c.settings() {
+		text := cmp.Or(value(s.name), s.fallback)
+		if text == "" {
+			continue
+		}
+		if err := s.read(text); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
+		}
+	}
 	if c.DB.URL == "" {
-		r.problem("DATABASE_URL", `not set: give it a postgres:// URL, or run "go run ./cmd/demo dev" for a private local database`)
+		problems = append(problems, errors.New("DATABASE_URL: not set: give it a postgres:// URL, "+
+			`or run "go run ./cmd/demo dev" for a private local database`))
 	}
-	if c.MigrationURL == "" {
-		c.MigrationURL = c.DB.URL
+	c.DB.AppName = c.AppName
+	c.MigrationURL = cmp.Or(c.MigrationURL, c.DB.URL)
+	c.deriveBudget()
+	if len(problems) == 0 { // a comparison with a value that is wrong itself only confuses
+		problems = c.contradictions()
 	}
+	return c, errors.Join(problems...)
 }
 
-// loadBudget decides how many connections this process may hold. The pooler
+// deriveBudget decides how many connections this process may hold. The pooler
 // counts all replicas together, so a share of its size is the safe answer.
-func (c *Config) loadBudget(r *reader) {
-	c.Replicas = r.integer("DB_REPLICAS", 1, most)
-	c.Reserve = r.integer("DB_RESERVE", 0, most)
-	if r.value("DB_POOL_SIZE") != "" {
-		c.PoolSize = r.integer("DB_POOL_SIZE", 1, most)
-	}
+func (c *Config) deriveBudget() {
 	switch {
-	case r.value("DB_MAX_SESSIONS") != "":
-		c.DB.MaxSessions = r.integer("DB_MAX_SESSIONS", 1, most)
-	case c.PoolSize > 0:
+	case c.DB.MaxSessions != 0:
+	case c.PoolSize != 0:
 		c.DB.MaxSessions = max(1, (c.PoolSize-c.Reserve)/max(1, c.Replicas))
 	default:
 		c.DB.MaxSessions, c.BudgetGuessed = guessedSessions, true
 	}
-	c.DB.MaxWaiting = 4 * c.DB.MaxSessions
-	if r.value("DB_MAX_WAITING") != "" {
-		c.DB.MaxWaiting = r.integer("DB_MAX_WAITING", 0, most)
+	if c.DB.MaxWaiting < 0 {
+		c.DB.MaxWaiting = 4 * c.DB.MaxSessions
 	}
 }
 
-// crossCheck looks at settings that only make sense together. A request that
+// contradictions looks at settings that only make sense together. A request that
 // ends before its session could open would blame the wrong party.
-func (c *Config) crossCheck(r *reader) {
-	if len(r.problems) > 0 {
-		return // a comparison with a value that is wrong itself only confuses
+func (c *Config) contradictions() (problems []error) {
+	refuse := func(when bool, format string, args ...any) {
+		if when {
+			problems = append(problems, fmt.Errorf(format, args...))
+		}
 	}
-	if open := c.DB.SessionWait + c.DB.ConnectTimeout; c.RequestTimeout <= open {
-		r.problem("REQUEST_TIMEOUT", "%v must be more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, which is %v", c.RequestTimeout, open)
-	}
-	if c.RequestTimeout < c.DB.StatementTimeout {
-		r.problem("REQUEST_TIMEOUT", "%v must not be less than DB_STATEMENT_TIMEOUT, which is %v", c.RequestTimeout, c.DB.StatementTimeout)
-	}
-	if all := c.Replicas * c.DB.MaxSessions; c.PoolSize > 0 && all > c.PoolSize {
-		r.problem("DB_POOL_SIZE", "%d must not be less than DB_REPLICAS x DB_MAX_SESSIONS, which is %d", c.PoolSize, all)
-	}
+	opening, sessions := c.DB.SessionWait+c.DB.ConnectTimeout, c.Replicas*c.DB.MaxSessions
+	refuse(c.RequestTimeout <= opening,
+		"REQUEST_TIMEOUT: %v must be more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, which is %v", c.RequestTimeout, opening)
+	refuse(c.RequestTimeout < c.DB.StatementTimeout,
+		"REQUEST_TIMEOUT: %v must not be less than DB_STATEMENT_TIMEOUT, which is %v", c.RequestTimeout, c.DB.StatementTimeout)
+	refuse(c.PoolSize > 0 && sessions > c.PoolSize,
+		"DB_POOL_SIZE: %d must not be less than DB_REPLICAS x DB_MAX_SESSIONS, which is %d", c.PoolSize, sessions)
+	return problems
 }
 
-// String shows nothing secret, for all verbs of package fmt but %#v.
-func (c Config) String() string { return fmt.Sprintf("config of %s (%s)", c.AppName, c.Env) }
+// Format shows nothing secret, whatever the verb.
+func (c Config) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "config of %s (%s)", c.AppName, c.Env) }
 
-// GoString is String, for %#v.
-func (c Config) GoString() string { return c.String() }
-
-// LogValue is String, for slog.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// MarshalText is String, for JSON and the like.
-func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+// MarshalText is Format for JSON and for logs.
+func (c Config) MarshalText() ([]byte, error) { return []byte(fmt.Sprint(c)), nil }

@@ -1,8 +1,17 @@
 package config
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"example.com/demo/internal/nopool"
 )
 
 const (
@@ -13,48 +22,133 @@ const (
 	longest  = 24 * time.Hour
 )
 
-// Setting is one environment variable that Load reads.
-type Setting struct {
-	Name    string
-	Default string // taken when it is not set; "" where Help says what happens then
-	Help    string // one line
+// setting is one environment variable that Load reads. What it is for stands in
+// .env.example and in the README.
+type setting struct {
+	name     string
+	fallback string // read when it is not set; "" leaves what it stands for to Load
+	read     func(text string) error
 }
 
-var settings = []Setting{
-	{"DATABASE_URL", "", "required: postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full&sslrootcert=FILE"},
-	{"MIGRATION_DATABASE_URL", "", "for migrations: a direct or session-mode address; DATABASE_URL when not set"},
-	{"MIGRATION_ALLOW_POOLER", "false", "migrate even through what looks like a transaction-mode pooler"},
-	{"APP_NAME", "demo", "application_name, as pg_stat_activity shows it"},
-	{"APP_ENV", "production", "local allows an sslmode weaker than require to a database on this machine"},
-	{"LOG_LEVEL", "info", "debug, info, warn or error"},
-	{"LOG_FORMAT", "", "json or text; json when not set, but text where APP_ENV is local"},
-	{"HTTP_ADDR", ":8080", "where to listen"},
-	{"HTTP_MAX_BODY", "1048576", "largest request body, in bytes"},
-	{"REQUEST_TIMEOUT", "60s", "of a whole request; more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, not less than DB_STATEMENT_TIMEOUT"},
-	{"SHUTDOWN_DELAY", "0s", "from the signal, while /ready says no, to the end of listening"},
-	{"SHUTDOWN_TIMEOUT", "20s", "for requests and sessions to end after that"},
-	{"DB_MAX_SESSIONS", "", "connections at any instant; derived from DB_POOL_SIZE when not set, else 10"},
-	{"DB_POOL_SIZE", "", "what the pooler admits: DB_MAX_SESSIONS becomes (DB_POOL_SIZE - DB_RESERVE) / DB_REPLICAS"},
-	{"DB_REPLICAS", "1", "processes that share the pooler, those of a rolling deploy included"},
-	{"DB_RESERVE", "2", "connections left to migrations and administrators"},
-	{"DB_MAX_WAITING", "", "sessions that may queue for a connection, 0 refuses at once; 4 x DB_MAX_SESSIONS when not set"},
-	{"DB_SESSION_WAIT", "5s", "the longest wait in that queue"},
-	{"DB_CONNECT_TIMEOUT", "10s", "from dial to the answer to BEGIN, retries included"},
-	{"DB_STARTUP_TIMEOUT", "30s", "how long a database out of reach is retried at start"},
-	{"DB_STATEMENT_TIMEOUT", "30s", "per statement, enforced by the server"},
-	{"DB_LOCK_TIMEOUT", "5s", "per wait for a lock, enforced by the server"},
-	{"DB_IDLE_IN_TRANSACTION_TIMEOUT", "30s", "between two statements of a session, enforced by the server"},
-	{"DB_ALLOW_PLAIN_AUTH", "false", "without a verified certificate, hand the password to servers that do not speak SCRAM"},
-}
-
-var defaults = func() map[string]string {
-	byName := make(map[string]string, len(settings))
-	for _, s := range settings {
-		byName[s.Name] = s.Default
+// settings are all there are, in the order of the documentation. Each reads into
+// a field of c.
+func (c *Config) settings() []setting {
+	return []setting{
+		{"DATABASE_URL", "", url(&c.DB.URL, c.DB.AllowPlaintext)},
+		{"MIGRATION_DATABASE_URL", "", url(&c.MigrationURL, c.DB.AllowPlaintext)},
+		{"MIGRATION_ALLOW_POOLER", "false", boolean(&c.MigrationAllowPooler)},
+		{"APP_NAME", "demo", name(&c.AppName)},
+		{"APP_ENV", "production", name(&c.Env)},
+		{"LOG_LEVEL", "info", level(&c.LogLevel)},
+		{"LOG_FORMAT", "", oneOf(&c.LogFormat, "json", "text")},
+		{"HTTP_ADDR", ":8080", address(&c.HTTPAddr)},
+		{"HTTP_MAX_BODY", "1048576", integer(&c.MaxBody, 1, 1<<30)},
+		{"REQUEST_TIMEOUT", "60s", duration(&c.RequestTimeout, shortest)},
+		{"SHUTDOWN_DELAY", "0s", duration(&c.ShutdownDelay, 0)},
+		{"SHUTDOWN_TIMEOUT", "20s", duration(&c.ShutdownTimeout, shortest)},
+		{"DB_MAX_SESSIONS", "", integer(&c.DB.MaxSessions, 1, most)},
+		{"DB_POOL_SIZE", "", integer(&c.PoolSize, 1, most)},
+		{"DB_REPLICAS", "1", integer(&c.Replicas, 1, most)},
+		{"DB_RESERVE", "2", integer(&c.Reserve, 0, most)},
+		{"DB_MAX_WAITING", "", integer(&c.DB.MaxWaiting, 0, most)},
+		{"DB_SESSION_WAIT", "5s", duration(&c.DB.SessionWait, shortest)},
+		{"DB_CONNECT_TIMEOUT", "10s", duration(&c.DB.ConnectTimeout, shortest)},
+		{"DB_STARTUP_TIMEOUT", "30s", duration(&c.StartupTimeout, shortest)},
+		{"DB_STATEMENT_TIMEOUT", "30s", duration(&c.DB.StatementTimeout, shortest)},
+		{"DB_LOCK_TIMEOUT", "5s", duration(&c.DB.LockTimeout, shortest)},
+		{"DB_IDLE_IN_TRANSACTION_TIMEOUT", "30s", duration(&c.DB.IdleInTransactionTimeout, shortest)},
+		{"DB_ALLOW_PLAIN_AUTH", "false", boolean(&c.DB.AllowPlainAuth)},
 	}
-	return byName
-}()
+}
 
-// Settings returns every setting there is, in the order of the documentation,
-// so that a test can hold the documentation to it.
-func Settings() []Setting { return slices.Clone(settings) }
+// url accepts what nopool will connect to.
+func url(to *string, allowPlaintext bool) func(string) error {
+	return func(text string) error {
+		*to = text
+		err := nopool.CheckURL(text, allowPlaintext)
+		if err == nil {
+			return nil
+		}
+		_, reason, _ := strings.Cut(err.Error(), "invalid: ") // the setting's name says the rest
+		return errors.New(cmp.Or(reason, err.Error()))
+	}
+}
+
+// name accepts what Postgres keeps as it is in application_name.
+func name(to *string) func(string) error {
+	return func(text string) error {
+		*to = text
+		if len(text) > 63 || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
+			return errors.New("must be at most 63 letters, digits and signs of ASCII, without spaces")
+		}
+		return nil
+	}
+}
+
+func level(to *slog.Level) func(string) error {
+	return func(text string) error {
+		if to.UnmarshalText([]byte(text)) != nil {
+			return fmt.Errorf("%s is not one of debug, info, warn, error", quote(text))
+		}
+		return nil
+	}
+}
+
+func oneOf(to *string, choices ...string) func(string) error {
+	return func(text string) error {
+		*to = strings.ToLower(text)
+		if !slices.Contains(choices, *to) {
+			return fmt.Errorf("%s is not one of %s", quote(text), strings.Join(choices, ", "))
+		}
+		return nil
+	}
+}
+
+func address(to *string) func(string) error {
+	return func(text string) error {
+		*to = text
+		_, port, err := net.SplitHostPort(text)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not an address such as :8080 or 127.0.0.1:8080", quote(text))
+		}
+		return nil
+	}
+}
+
+func boolean(to *bool) func(string) error {
+	return func(text string) (err error) {
+		if *to, err = strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("%s is neither true nor false", quote(text))
+		}
+		return nil
+	}
+}
+
+func integer(to *int, least, most int) func(string) error {
+	return between(to, "a whole number", strconv.Atoi, least, most)
+}
+
+func duration(to *time.Duration, least time.Duration) func(string) error {
+	return between(to, "a duration, such as 500ms, 30s or 2m,", time.ParseDuration, least, longest)
+}
+
+func between[T cmp.Ordered](to *T, what string, parse func(string) (T, error), least, most T) func(string) error {
+	return func(text string) (err error) {
+		if *to, err = parse(text); err != nil || *to < least || *to > most {
+			return fmt.Errorf("%s is not %s from %v to %v", quote(text), what, least, most)
+		}
+		return nil
+	}
+}
+
+// quote shows a refused value, unless it may be a connection string that landed
+// in the wrong setting.
+func quote(text string) string {
+	if len(text) > 40 || strings.ContainsAny(text, "@=/") {
+		return "the value (not shown)"
+	}
+	return strconv.Quote(text)
+}

@@ -111,7 +111,11 @@ func (s *Server) accessLog(next http.Handler) http.Handler {
 		started := time.Now()
 		recorder := &recordingWriter{ResponseWriter: w}
 		defer func() {
-			s.Logger.InfoContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
+			level := slog.LevelInfo
+			if probe := r.URL.Path == "/health" || r.URL.Path == "/ready"; probe && recorder.status < 400 {
+				level = slog.LevelDebug // one every few seconds, from everywhere, would drown the others
+			}
+			s.Logger.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path,
 				"status", recorder.status, "bytes", recorder.bytes, "duration", time.Since(started))
 		}()
 		next.ServeHTTP(recorder, r)

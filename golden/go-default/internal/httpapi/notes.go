@@ -38,11 +38,7 @@ func listNotes(w http.ResponseWriter, r *http.Request, session *nopool.Session) 
 		return err
 	}
 	page, err := notes.List(r.Context(), session, int(limit), after)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusOK, page)
-	return nil
+	return answerWith(w, page, err)
 }
 
 func getNote(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
@@ -51,11 +47,7 @@ func getNote(w http.ResponseWriter, r *http.Request, session *nopool.Session) er
 		return err
 	}
 	note, err := notes.Get(r.Context(), session, id)
-	if err != nil {
-		return noteError(err)
-	}
-	writeJSON(w, http.StatusOK, note)
-	return nil
+	return answerWith(w, note, err)
 }
 
 func updateNote(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
@@ -68,11 +60,7 @@ func updateNote(w http.ResponseWriter, r *http.Request, session *nopool.Session)
 		return err
 	}
 	note, err := notes.Update(r.Context(), session, id, draft)
-	if err != nil {
-		return noteError(err)
-	}
-	writeJSON(w, http.StatusOK, note)
-	return nil
+	return answerWith(w, note, err)
 }
 
 func deleteNote(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
@@ -87,7 +75,15 @@ func deleteNote(w http.ResponseWriter, r *http.Request, session *nopool.Session)
 	return nil
 }
 
-var noSuchNote = &Error{Status: http.StatusNotFound, Code: "not_found", Detail: "There is no such note"}
+var noSuchNote = newError(http.StatusNotFound, "not_found", "There is no such note")
+
+// answerWith answers with v, unless err says that there is none.
+func answerWith(w http.ResponseWriter, v any, err error) error {
+	if err == nil {
+		writeJSON(w, http.StatusOK, v)
+	}
+	return noteError(err)
+}
 
 func noteError(err error) error {
 	if errors.Is(err, notes.ErrNotFound) {
@@ -107,29 +103,9 @@ func noteID(r *http.Request) (int64, error) {
 
 // readNote reads and validates a note's draft from the body, before any query:
 // a bad request costs no connection.
-func readNote(r *http.Request) (notes.Draft, error) {
-	var draft notes.Draft
-	decoder := json.NewDecoder(r.Body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&draft)
-	if err == nil {
-		if _, err = decoder.Token(); err == io.EOF {
-			err = nil
-		} else if err == nil {
-			err = errors.New("more than one value")
-		}
-	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
+func readNote(r *http.Request) (draft notes.Draft, err error) {
+	if err := readJSON(r, &draft); err != nil {
 		return draft, err
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return draft, &Error{Status: http.StatusRequestTimeout, Code: "slow_body", Detail: "The body took too long to arrive"}
-	case err != nil:
-		return draft, &Error{
-			Status: http.StatusBadRequest, Code: "bad_json",
-			Detail: `The body must be one JSON object with "title" and "body"`,
-		}
 	}
 	var fields []FieldError
 	for _, problem := range draft.Problems() {
@@ -139,6 +115,25 @@ func readNote(r *http.Request) (notes.Draft, error) {
 		return draft, &Error{Status: http.StatusUnprocessableEntity, Code: "invalid_note", Detail: "The note is not valid", Fields: fields}
 	}
 	return draft, nil
+}
+
+// readJSON reads the body, one JSON value, into v.
+func readJSON(r *http.Request, v any) error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(v)
+	if err == nil {
+		if _, err = decoder.Token(); err == io.EOF {
+			return nil
+		}
+	}
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return newError(http.StatusRequestTimeout, "slow_body", "The body took too long to arrive")
+	}
+	return newError(http.StatusBadRequest, "bad_json", "The body must be one JSON object without unknown fields")
 }
 
 // queryInt reads an optional number from the query string.

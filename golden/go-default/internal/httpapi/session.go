@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -23,9 +23,6 @@ type SessionHandler func(w http.ResponseWriter, r *http.Request, session *nopool
 // maxBuffered is how many bytes of a response are held back until the commit. A
 // longer one commits first and is streamed from then on.
 const maxBuffered = 1 << 20
-
-// errAfterCommit is a handler's failure after its response has begun to leave.
-var errAfterCommit = errors.New("handler failed after its response had begun")
 
 // InSession returns a handler that runs h with a session: read only for GET and
 // HEAD, unless options say otherwise.
@@ -53,7 +50,11 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 		case err == nil:
 			held.send()
 		case held.sent:
-			s.logFailure(r, held.status, fmt.Errorf("%w: %w", errAfterCommit, err))
+			level := slog.LevelError
+			if errors.Is(ctx.Err(), context.Canceled) {
+				level = slog.LevelDebug // the client has left, as clients of streams do
+			}
+			s.Logger.Log(ctx, level, "handler failed after its response had begun", "error", nopool.Describe(err))
 			panic(http.ErrAbortHandler) // the client must see that the response is cut short
 		default:
 			_ = session.Rollback(ctx) // before the error leaves

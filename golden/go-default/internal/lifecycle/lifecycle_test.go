@@ -57,16 +57,22 @@ func TestFailedStartStopsWhatHadStarted(t *testing.T) {
 	r.want(t, "start a", "start b", "start c", "stop b", "stop a")
 }
 
-// A start that is interrupted must still stop the parts that had started.
+// A start that is interrupted must still stop the parts that had started, and not
+// wait for them for ever.
 func TestInterruptedStartStopsWithALiveContext(t *testing.T) {
 	t.Parallel()
 	var l Lifecycle
 	ctx, cancel := context.WithCancel(t.Context())
 	var during error
-	first := Hook{Name: "first", Stop: func(ctx context.Context) error { during = ctx.Err(); return nil }}
+	var bounded bool
+	first := Hook{Name: "first", Stop: func(ctx context.Context) error {
+		during = ctx.Err()
+		_, bounded = ctx.Deadline()
+		return nil
+	}}
 	second := Hook{Name: "second", Start: func(context.Context) error { cancel(); return ctx.Err() }}
-	if err := l.Start(ctx, first, second); !errors.Is(err, context.Canceled) || during != nil {
-		t.Errorf("start: %v; context of stop: %v", err, during)
+	if err := l.Start(ctx, first, second); !errors.Is(err, context.Canceled) || during != nil || !bounded {
+		t.Errorf("start: %v; context of stop: %v, bounded: %v", err, during, bounded)
 	}
 }
 
@@ -90,12 +96,14 @@ func TestBounds(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
 				var l Lifecycle
-				hook := Hook{Name: "slow", Stop: test.hook(release), StopTimeout: time.Second}
+				hook := Hook{Name: "slow", Stop: test.hook(release)}
 				if err := l.Start(t.Context(), hook); err != nil {
 					t.Fatal(err)
 				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
 				started := time.Now()
-				err := l.Stop(t.Context())
+				err := l.Stop(ctx)
 				if took := time.Since(started); took != test.took {
 					t.Errorf("took %v, want %v", took, test.took)
 				}

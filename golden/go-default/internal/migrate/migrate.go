@@ -39,9 +39,10 @@ var Commands = []string{"up", "down", "status"}
 // Options are what a run needs.
 type Options struct {
 	URL            string
-	FS             fs.FS     // files named NUMBER_name.sql; none at all is fine
-	Out            io.Writer // one line for each migration
-	ConnectTimeout time.Duration
+	AppName        string        // application_name, shown in pg_stat_activity
+	FS             fs.FS         // files named NUMBER_name.sql; none at all is fine
+	Out            io.Writer     // one line for each migration
+	ConnectTimeout time.Duration // what comes after it has no bound but the server's
 
 	AllowPlaintext, AllowPlainAuth bool // as in nopool.Config
 	AllowPooler                    bool // go ahead on what looks like a transaction-mode pooler
@@ -58,6 +59,7 @@ func Run(ctx context.Context, o Options, command string) error {
 		return fmt.Errorf("%s hands each transaction to another connection, so the lock that keeps two runs apart would not hold: "+
 			"set MIGRATION_DATABASE_URL to the direct or session-mode address (or MIGRATION_ALLOW_POOLER=true)", pooler)
 	}
+	config.RuntimeParams["application_name"] = o.AppName
 	db, closeAll := open(config)
 	defer closeAll()
 	provider, err := newProvider(db, o.FS)
@@ -68,10 +70,16 @@ func Run(ctx context.Context, o Options, command string) error {
 	if err != nil {
 		return err
 	}
-	if err := connect(ctx, db, o.ConnectTimeout); err != nil {
-		return err
+	opening, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
+	defer cancel()
+	if err := db.PingContext(opening); err != nil {
+		return fmt.Errorf("connect: %w", err)
 	}
-	return perform(ctx, provider, o.Out, command)
+	err = perform(ctx, provider, o.Out, command)
+	if err != nil && strings.Contains(err.Error(), "failed to acquire lock") {
+		return fmt.Errorf("another run has held the lock for %d s: try again when it has ended", lockWait)
+	}
+	return err
 }
 
 // closeTimeout bounds the wait for an interrupted statement to be cancelled.
@@ -114,18 +122,7 @@ func newProvider(db *sql.DB, files fs.FS) (*goose.Provider, error) {
 		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
 }
 
-// connect opens the connection within a bound of its own; migrations have none
-// but the server's.
-func connect(ctx context.Context, db *sql.DB, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	return conn.Close()
-}
-
+// perform runs a command and reports what it did, also when it failed half-way.
 func perform(ctx context.Context, provider *goose.Provider, out io.Writer, command string) error {
 	var done []*goose.MigrationResult
 	var err error
@@ -137,10 +134,8 @@ func perform(ctx context.Context, provider *goose.Provider, out io.Writer, comma
 		if last, err = provider.Down(ctx); last != nil {
 			done = append(done, last)
 		}
-	case "status":
-		return status(ctx, provider, out)
 	default:
-		return fmt.Errorf("unknown command %q: use one of %s", command, strings.Join(Commands, ", "))
+		return status(ctx, provider, out)
 	}
 	if partial, ok := errors.AsType[*goose.PartialError](err); ok {
 		done = partial.Applied
@@ -153,7 +148,7 @@ func perform(ctx context.Context, provider *goose.Provider, out io.Writer, comma
 		fmt.Fprintln(out, "nothing to do")
 		return nil
 	}
-	return explain(err)
+	return err
 }
 
 func status(ctx context.Context, provider *goose.Provider, out io.Writer) error {
@@ -165,14 +160,6 @@ func status(ctx context.Context, provider *goose.Provider, out io.Writer) error 
 		}
 		fmt.Fprintf(out, "%-8s %-20s %s\n", m.State, when, path.Base(m.Source.Path))
 	}
-	return explain(err)
-}
-
-// explain adds what to do where goose does not say it.
-func explain(err error) error {
-	if err != nil && strings.Contains(err.Error(), "failed to acquire lock") {
-		return fmt.Errorf("another run has held the lock for %d s: try again when it has ended", lockWait)
-	}
 	return err
 }
 
@@ -180,14 +167,11 @@ func explain(err error) error {
 // belongs to, "" when it is not known to be one.
 func transactionPooler(host string, port uint16) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	endpoint, _, _ := strings.Cut(host, ".")
+	supabase := strings.HasSuffix(host, ".pooler.supabase.com") || strings.HasSuffix(host, ".supabase.co")
 	switch {
-	case strings.HasSuffix(host, ".neon.tech") && strings.HasSuffix(endpoint, "-pooler"):
+	case strings.HasSuffix(host, ".neon.tech") && strings.Contains(host, "-pooler."):
 		return "Neon's pooled address (-pooler)"
-	case port != 6543:
-		return ""
-	case strings.HasSuffix(host, ".pooler.supabase.com"),
-		strings.HasPrefix(host, "db.") && strings.HasSuffix(host, ".supabase.co"):
+	case port == 6543 && supabase:
 		return "Supabase's port 6543"
 	}
 	return ""

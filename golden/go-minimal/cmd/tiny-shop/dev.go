@@ -38,15 +38,19 @@ func (a app) dev(ctx context.Context) (err error) {
 
 func (a app) serveOn(ctx context.Context, server *localpg.Server) error {
 	url := server.URL("tiny-shop")
-	settings := map[string]string{"APP_ENV": "local", "DATABASE_URL": url, "MIGRATION_DATABASE_URL": ""}
-	if a.getenv("DB_MAX_SESSIONS") == "" {
-		settings["DB_MAX_SESSIONS"] = "10" // nobody else uses this server
-	}
-	a.getenv = overlay(a.getenv, settings)
-	cfg, err := a.load()
+	cfg, err := load(func(name string) string {
+		switch name {
+		case "APP_ENV":
+			return "local"
+		case "DATABASE_URL", "MIGRATION_DATABASE_URL":
+			return url
+		}
+		return a.getenv(name)
+	})
 	if err != nil {
 		return err
 	}
+	cfg.BudgetGuessed = false // nobody else uses this server
 	// A file, so that the password is on no screen and in no log.
 	env := filepath.Join(devDir, "env")
 	if err := os.WriteFile(env, fmt.Appendf(nil, "export APP_ENV=local DATABASE_URL='%s'\n", url), 0o600); err != nil {
@@ -64,25 +68,9 @@ func (a app) serveOn(ctx context.Context, server *localpg.Server) error {
 		fmt.Fprintf(a.stdout, "serving on http://localhost:%s\n", port)
 		fmt.Fprintf(a.stdout, "its database, from another terminal: . %s && psql \"$DATABASE_URL\"\n", env)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	go func() {
 		<-server.Done()
-		cancel(fmt.Errorf("Postgres has ended: see %s", filepath.Join(server.Options.Dir, "server.log")))
+		s.failed <- fmt.Errorf("Postgres has ended: see %s", filepath.Join(server.Options.Dir, "server.log"))
 	}()
-	err = s.run(ctx)
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return err
-}
-
-// overlay returns getenv with some of its answers replaced.
-func overlay(getenv func(string) string, values map[string]string) func(string) string {
-	return func(name string) string {
-		if value, ok := values[name]; ok {
-			return value
-		}
-		return getenv(name)
-	}
+	return s.run(ctx)
 }

@@ -135,8 +135,8 @@ func (a app) dispatch(ctx context.Context, args []string) error {
 	return errUsage
 }
 
-func (a app) load() (config.Config, error) {
-	cfg, err := config.Load(a.getenv)
+func load(getenv func(string) string) (config.Config, error) {
+	cfg, err := config.Load(getenv)
 	if err != nil {
 		return cfg, problems{err}
 	}

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -181,8 +183,31 @@ func TestDev(t *testing.T) {
 			t.Error("the password is in the output")
 		}
 	}
-	p := start(t, dir, map[string]string{"APP_ENV": "production"}, "dev")
+	p := start(t, dir, env, "dev")
+	p.awaitListening()
+	kill(t, filepath.Join(dir, devDir, "postgres", "postmaster.pid"))
+	if code := p.wait(15 * time.Second); code != exitFailed || !strings.Contains(p.stderr.String(), "tiny-shop: error: Postgres has ended") {
+		t.Errorf("dev after its Postgres was killed: exit status %d", code)
+	}
+	p = start(t, dir, map[string]string{"APP_ENV": "production"}, "dev")
 	if code := p.wait(5 * time.Second); code != exitFailed || !strings.Contains(p.stderr.String(), "APP_ENV") {
 		t.Errorf("dev in production: exit status %d", code)
+	}
+}
+
+// kill ends the process whose number is the first line of a file.
+func kill(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if process, err := os.FindProcess(pid); err != nil || process.Kill() != nil {
+		t.Fatalf("kill %d: %v", pid, err)
 	}
 }

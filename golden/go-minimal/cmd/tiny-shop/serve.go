@@ -17,7 +17,7 @@ import (
 )
 
 func (a app) serve(ctx context.Context) error {
-	cfg, err := a.load()
+	cfg, err := load(a.getenv)
 	if err != nil {
 		return err
 	}
@@ -36,19 +36,19 @@ type service struct {
 	db     *nopool.DB
 	api    *httpapi.Server
 	http   *http.Server
-	failed chan error          // what ended the HTTP server
+	failed chan error          // what ended the HTTP server, or dev's Postgres
 	ready  func(addr net.Addr) // called once it listens; may be nil
 }
 
 // newService puts the parts together. It does not touch the network.
 func newService(cfg config.Config, logs io.Writer) (*service, error) {
-	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 1)}
+	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 2)}
 	cfg.DB.Logger = s.log
 	var err error
 	if s.db, err = nopool.Open(cfg.DB); err != nil {
 		return nil, err
 	}
-	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: s.log, MaxBody: cfg.MaxBody, RequestTimeout: cfg.RequestTimeout})
+	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: s.log, MaxBody: int64(cfg.MaxBody), RequestTimeout: cfg.RequestTimeout})
 	s.http = &http.Server{
 		Handler:           s.api.Handler(),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
@@ -73,17 +73,10 @@ func newLogger(w io.Writer, cfg config.Config) *slog.Logger {
 // nil when all of them did.
 func (s *service) run(ctx context.Context) error {
 	s.logBudget()
-	cfg := s.config
 	var parts lifecycle.Lifecycle
 	err := parts.Start(ctx,
-		lifecycle.Hook{
-			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
-			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
-		},
-		lifecycle.Hook{
-			Name: "http server", Start: s.listen,
-			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
-		},
+		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
+		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
 	)
 	if err != nil {
 		return err
@@ -94,7 +87,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	s.log.Info("stopping")
 	// One deadline for all parts, since whoever stops us has one for the process.
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.ShutdownTimeout)
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownDelay+s.config.ShutdownTimeout)
 	defer cancel()
 	if err = errors.Join(err, parts.Stop(stopCtx)); err == nil {
 		s.log.Info("stopped")
@@ -106,47 +99,44 @@ func (s *service) run(ctx context.Context) error {
 // together must fit the pooler, and nothing else will tell.
 func (s *service) logBudget() {
 	c := s.config
-	attrs := []any{
-		"max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
-		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve,
-	}
+	log, message := s.log.Info, "database budget"
 	if c.BudgetGuessed {
-		s.log.Warn("database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS", attrs...)
-		return
+		log, message = s.log.Warn, "database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS"
 	}
-	s.log.Info("database budget", attrs...)
+	log(message, "max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
+		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve)
 }
 
-// checkDatabase runs a query in a session like any other. A database out of
-// reach is tried again until ctx ends, a refusal is final.
+// checkDatabase runs a query in a session like any other. It tries again for a
+// while, unless the database refuses us for a reason that will not pass.
 func (s *service) checkDatabase(ctx context.Context) error {
 	quiet, err := nopool.Open(s.config.DB) // without a logger: what fails is reported once, below
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.StartupTimeout)
+	defer cancel()
 	last := errors.New("no answer")
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		version, err := databaseVersion(ctx, quiet)
-		if err == nil {
+		switch {
+		case err == nil:
 			s.log.Info("database ready", "version", version)
 			return quiet.Close(ctx)
-		}
-		if !transient(err) && ctx.Err() == nil {
+		case errors.Is(err, nopool.ErrConfiguration):
 			return err
-		}
-		if transient(err) {
+		case ctx.Err() == nil:
 			last = err
 			s.log.Warn("database not ready", "error", nopool.Describe(err))
 		}
 		select {
 		case <-time.After(pause):
-			continue
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			return fmt.Errorf("gave up after %v (DB_STARTUP_TIMEOUT): %w", s.config.StartupTimeout, last)
 		}
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return ctx.Err()
-		}
-		return fmt.Errorf("gave up after %v (DB_STARTUP_TIMEOUT): %w", s.config.StartupTimeout, last)
 	}
 }
 
@@ -155,10 +145,6 @@ func databaseVersion(ctx context.Context, db *nopool.DB) (version string, err er
 		return session.QueryRow(ctx, "select version()").Scan(&version)
 	})
 	return version, err
-}
-
-func transient(err error) bool {
-	return errors.Is(err, nopool.ErrUnavailable) || errors.Is(err, nopool.ErrPoolerFull) || errors.Is(err, nopool.ErrBusy)
 }
 
 func (s *service) listen(ctx context.Context) error {

@@ -27,9 +27,9 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.draining.Load():
-		s.write(w, r, unavailable("shutting_down", "The service is shutting down"))
+		s.write(w, r, shuttingDown)
 	case s.ready.check(s.DB) != nil:
-		s.write(w, r, unavailable("database_unavailable", "The database is unavailable"))
+		s.write(w, r, databaseDown)
 	default:
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
 	}

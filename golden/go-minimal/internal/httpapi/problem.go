@@ -30,58 +30,56 @@ type FieldError struct {
 
 func (e *Error) Error() string { return e.Code }
 
-// internalError is the answer to everything that has no other.
-var internalError = &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: "Internal error"}
-
-func unavailable(code, detail string) *Error {
-	return &Error{Status: http.StatusServiceUnavailable, Code: code, Detail: detail}
+func newError(status int, code, detail string) *Error {
+	return &Error{Status: status, Code: code, Detail: detail}
 }
+
+// Answers that have several causes. internalError is that to everything that has
+// no other.
+var (
+	internalError = newError(http.StatusInternalServerError, "internal_error", "Internal error")
+	busy          = newError(http.StatusServiceUnavailable, "busy", "The service is busy")
+	databaseDown  = newError(http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable")
+	shuttingDown  = newError(http.StatusServiceUnavailable, "shutting_down", "The service is shutting down")
+	timedOut      = newError(http.StatusGatewayTimeout, "timeout", "The request took too long")
+	commitUnknown = newError(http.StatusInternalServerError, "commit_unknown",
+		"The change may or may not have been saved. Check before you repeat it.")
+)
 
 // sessionErrors maps what the database layer says to the client's answer.
 var sessionErrors = []struct {
 	is     error
 	answer *Error
 }{
-	{nopool.ErrOutcomeUnknown, &Error{
-		Status: http.StatusInternalServerError, Code: "commit_unknown",
-		Detail: "The change may or may not have been saved. Check before you repeat it.",
-	}},
-	{nopool.ErrBusy, unavailable("busy", "The service is busy")},
-	{nopool.ErrPoolerFull, unavailable("busy", "The service is busy")},
-	{nopool.ErrUnavailable, unavailable("database_unavailable", "The database is unavailable")},
-	{nopool.ErrConfiguration, unavailable("database_unavailable", "The database is unavailable")},
-	{nopool.ErrClosed, unavailable("shutting_down", "The service is shutting down")},
-	{context.DeadlineExceeded, &Error{Status: http.StatusGatewayTimeout, Code: "timeout", Detail: "The request took too long"}},
-	{nopool.ErrNested, internalError},
-	{nopool.ErrRolledBack, internalError},
-	{nopool.ErrNoTransaction, internalError},
-	{nopool.ErrSessionBusy, internalError},
-	{nopool.ErrSessionDone, internalError},
+	{nopool.ErrOutcomeUnknown, commitUnknown},
+	{nopool.ErrBusy, busy},
+	{nopool.ErrPoolerFull, busy},
+	{nopool.ErrUnavailable, databaseDown},
+	{nopool.ErrConfiguration, databaseDown},
+	{nopool.ErrClosed, shuttingDown},
+	{context.DeadlineExceeded, timedOut},
 }
 
 // sqlStates maps SQLSTATEs, by prefix and in order, to the client's answer.
 // They are listed in appendix A of the Postgres manual.
 var sqlStates = []struct {
 	prefix string
-	status int
-	code   string
-	detail string
+	answer *Error
 }{
-	{"23505", http.StatusConflict, "already_exists", "It exists already"},
-	{"23P01", http.StatusConflict, "conflict", "It conflicts with what exists"},
-	{"23503", http.StatusConflict, "reference", "It refers to something that does not exist, or is referred to"},
-	{"23", http.StatusUnprocessableEntity, "constraint", "A value is not allowed"},
-	{"22012", http.StatusInternalServerError, "internal_error", "Internal error"}, // division by zero: ours
-	{"22", http.StatusBadRequest, "invalid_value", "A value is malformed or out of range"},
-	{"40", http.StatusServiceUnavailable, "concurrent_change", "Changed by somebody else at the same time; try again"},
-	{"55P03", http.StatusServiceUnavailable, "locked", "Locked by somebody else; try again"},
-	{"57014", http.StatusGatewayTimeout, "timeout", "The request took too long"},
-	{"25P03", http.StatusGatewayTimeout, "timeout", "The request took too long"}, // idle in its transaction
-	{"25P04", http.StatusGatewayTimeout, "timeout", "The request took too long"}, // transaction_timeout, Postgres 17
-	{"53", http.StatusServiceUnavailable, "busy", "The service is busy"},
-	{"57P", http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable"},
-	{"08", http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable"},
-	{"", http.StatusInternalServerError, "internal_error", "Internal error"},
+	{"23505", newError(http.StatusConflict, "already_exists", "It exists already")},
+	{"23P01", newError(http.StatusConflict, "conflict", "It conflicts with what exists")},
+	{"23503", newError(http.StatusConflict, "reference", "It refers to something that does not exist, or is referred to")},
+	{"23", newError(http.StatusUnprocessableEntity, "constraint", "A value is not allowed")},
+	{"22012", internalError}, // division by zero: ours
+	{"22", newError(http.StatusBadRequest, "invalid_value", "A value is malformed or out of range")},
+	{"40", newError(http.StatusServiceUnavailable, "concurrent_change", "Changed by somebody else at the same time; try again")},
+	{"55P03", newError(http.StatusServiceUnavailable, "locked", "Locked by somebody else; try again")},
+	{"57014", timedOut},
+	{"25P03", timedOut}, // idle in its transaction
+	{"25P04", timedOut}, // transaction_timeout, Postgres 17
+	{"53", busy},
+	{"57P", databaseDown},
+	{"08", databaseDown},
 }
 
 // statusClientGone is what the access log shows where nobody reads the answer. It
@@ -95,7 +93,7 @@ func answer(r *http.Request, err error) *Error {
 		return stated
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return &Error{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large", Detail: "The body is too large"}
+		return newError(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large")
 	}
 	if errors.Is(r.Context().Err(), context.Canceled) {
 		return &Error{Status: statusClientGone, Code: "client_gone"}
@@ -108,28 +106,24 @@ func answer(r *http.Request, err error) *Error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, state := range sqlStates {
 			if strings.HasPrefix(pgErr.Code, state.prefix) {
-				return &Error{Status: state.status, Code: state.code, Detail: state.detail}
+				return state.answer
 			}
 		}
 	}
 	return internalError
 }
 
-// problem answers with what err means to the client and logs what it means to us.
+// problem answers with what err means to the client and logs what it means to us:
+// as an error where the cause is in this program, else at debug, since the session
+// has logged what the database did.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	e := answer(r, err)
-	s.logFailure(r, e.Status, err)
-	s.write(w, r, e)
-}
-
-// logFailure logs a failed request: as an error where the cause is in this
-// program, else at debug, since the session has logged what the database did.
-func (s *Server) logFailure(r *http.Request, status int, err error) {
 	log := s.Logger.DebugContext
-	if status == http.StatusInternalServerError || errors.Is(err, errAfterCommit) {
+	if e.Status == http.StatusInternalServerError {
 		log = s.Logger.ErrorContext
 	}
-	log(r.Context(), "request failed", "error", nopool.Describe(err), "status", status)
+	log(r.Context(), "request failed", "error", nopool.Describe(err), "status", e.Status)
+	s.write(w, r, e)
 }
 
 // write sends e as application/problem+json.

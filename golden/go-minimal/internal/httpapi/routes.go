@@ -15,37 +15,28 @@ func (s *Server) routes() http.Handler {
 // problems.
 func (s *Server) problems(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := mux.Handler(r); pattern == "" {
-			w = &plainError{ResponseWriter: w, server: s, request: r}
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
 		}
-		mux.ServeHTTP(w, r)
+		plain := &withoutText{ResponseWriter: w}
+		mux.ServeHTTP(plain, r)
+		switch plain.status {
+		case http.StatusNotFound:
+			s.write(w, r, newError(plain.status, "not_found", "There is nothing here"))
+		case http.StatusMethodNotAllowed:
+			s.write(w, r, newError(plain.status, "method_not_allowed", "The method is not allowed here"))
+		default: // a redirect, from //path for one
+			w.WriteHeader(plain.status)
+		}
 	})
 }
 
-// plainError replaces a plain-text error by a problem.
-type plainError struct {
+// withoutText keeps the headers and the status of an answer.
+type withoutText struct {
 	http.ResponseWriter
-	server   *Server
-	request  *http.Request
-	replaced bool
+	status int
 }
 
-func (p *plainError) WriteHeader(status int) {
-	switch status {
-	case http.StatusNotFound:
-		p.replaced = true
-		p.server.write(p.ResponseWriter, p.request, &Error{Status: status, Code: "not_found", Detail: "There is nothing here"})
-	case http.StatusMethodNotAllowed:
-		p.replaced = true
-		p.server.write(p.ResponseWriter, p.request, &Error{Status: status, Code: "method_not_allowed", Detail: "The method is not allowed here"})
-	default:
-		p.ResponseWriter.WriteHeader(status)
-	}
-}
-
-func (p *plainError) Write(b []byte) (int, error) {
-	if p.replaced {
-		return len(b), nil
-	}
-	return p.ResponseWriter.Write(b)
-}
+func (w *withoutText) WriteHeader(status int)      { w.status = status }
+func (w *withoutText) Write(p []byte) (int, error) { return len(p), nil }

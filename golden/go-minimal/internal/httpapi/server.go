@@ -34,12 +34,7 @@ type Server struct {
 }
 
 // New returns a Server that is ready to handle requests.
-func New(options Options) *Server {
-	if options.Logger == nil {
-		options.Logger = slog.New(slog.DiscardHandler)
-	}
-	return &Server{Options: options}
-}
+func New(options Options) *Server { return &Server{Options: options} }
 
 // Handler returns the service's routes behind its middleware.
 func (s *Server) Handler() http.Handler {

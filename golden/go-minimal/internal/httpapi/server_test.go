@@ -124,6 +124,10 @@ func TestUnknownPathAndMethod(t *testing.T) {
 	if response.Header.Get("Allow") == "" {
 		t.Error("no Allow header")
 	}
+	response = do(handler, "GET", "//nothing", "")
+	if response.StatusCode != http.StatusTemporaryRedirect || response.Header.Get("Location") != "/nothing" {
+		t.Errorf("a path with two slashes: %d to %q", response.StatusCode, response.Header.Get("Location"))
+	}
 }
 
 func TestCorrelation(t *testing.T) {
@@ -218,6 +222,25 @@ func TestPanic(t *testing.T) {
 	wantProblem(t, do(handler, "GET", "/", ""), http.StatusInternalServerError, "internal_error")
 	if !strings.Contains(log.String(), "TestPanic") || !strings.Contains(log.String(), "status=500") {
 		t.Errorf("the log has no stack or status:\n%s", log.String())
+	}
+}
+
+// TestAccessLog wants a line for each request, with those of probes that succeed
+// out of the way.
+func TestAccessLog(t *testing.T) {
+	t.Parallel()
+	server, log := newServer(t, nowhere)
+	for _, path := range []string{"/nothing?secret=1", "/ready", "/health"} {
+		do(server.Handler(), "GET", path, "")
+	}
+	for _, want := range []string{
+		"level=INFO msg=request method=GET path=/nothing status=404",
+		"level=INFO msg=request method=GET path=/ready status=503",
+		"level=DEBUG msg=request method=GET path=/health status=200",
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no line %q in\n%s", want, log)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"example.org/team/tiny-shop/internal/localpg/standin"
@@ -52,5 +53,27 @@ func TestStreaming(t *testing.T) {
 	close(hasRead)
 	if !lines.Scan() || lines.Text() != "more" {
 		t.Errorf("the second line is %q: %v", lines.Text(), lines.Err())
+	}
+}
+
+// TestStreamLeft wants a client that leaves a stream to be no error of ours.
+func TestStreamLeft(t *testing.T) {
+	t.Parallel()
+	server, log := newServer(t, standin.Start(t, standin.Options{}).URL())
+	web := httptest.NewServer(server.Wrap(server.InSession(func(w http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return err
+		}
+		<-r.Context().Done()
+		return r.Context().Err()
+	})))
+	response, err := web.Client().Get(web.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	web.Close() // waits for the handler
+	if text := log.String(); !strings.Contains(text, "after its response had begun") || strings.Contains(text, "level=ERROR") {
+		t.Errorf("want a line, and not at level error:\n%s", text)
 	}
 }

@@ -37,7 +37,7 @@ func migrate(t *testing.T, url string, fsys fs.FS, command string) (string, erro
 	t.Helper()
 	var out strings.Builder
 	err := Run(t.Context(), Options{
-		URL: url, FS: fsys, Out: &out, ConnectTimeout: 10 * time.Second,
+		URL: url, AppName: "migrator", FS: fsys, Out: &out, ConnectTimeout: 10 * time.Second,
 		AllowPlaintext: true, AllowPlainAuth: true,
 	}, command)
 	return out.String(), err
@@ -128,14 +128,14 @@ func TestNoMigrations(t *testing.T) {
 }
 
 // Two runs at once: one migrates, the other waits for it; each has one
-// connection at any instant, and its own timeouts.
+// connection at any instant, its own timeouts, and a name that tells whose it is.
 func TestOneConnectionEach(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	fsys := files(map[string]string{
 		"00001_slow.sql": "-- +goose Up\ncreate table once (i int);\ninsert into once values (1);\nselect pg_sleep(1.5);\n",
-		"00002_timeouts.sql": "-- +goose NO TRANSACTION\n-- +goose Up\ncreate table timeouts as select name, setting from pg_settings " +
-			"where name in ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout');\n",
+		"00002_settings.sql": "-- +goose NO TRANSACTION\n-- +goose Up\ncreate table settings as select name, setting from pg_settings " +
+			"where name in ('application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout');\n",
 	})
 	var runs sync.WaitGroup
 	for range 2 {
@@ -161,11 +161,11 @@ func TestOneConnectionEach(t *testing.T) {
 	}
 	awaitNone(t, url)
 	var rows int
-	var timeouts string
+	var settings string
 	err := pgtest.Admin(t, url).QueryRow(t.Context(), `select (select count(*) from once),
-		(select string_agg(setting, ' ' order by name) from timeouts)`).Scan(&rows, &timeouts)
-	if err != nil || rows != 1 || timeouts != "300000 5000 900000" {
-		t.Errorf("applied %d times, timeouts %q, error %v", rows, timeouts, err)
+		(select string_agg(setting, ' ' order by name) from settings)`).Scan(&rows, &settings)
+	if err != nil || rows != 1 || settings != "migrator 300000 5000 900000" {
+		t.Errorf("applied %d times, settings %q, error %v", rows, settings, err)
 	}
 }
 
@@ -251,6 +251,7 @@ func TestTransactionPoolersAreRefused(t *testing.T) {
 		{"ep-cool-name-123456-pooler.eu-central-1.aws.neon.tech:5432", true},
 		{"ep-cool-name-123456.eu-central-1.aws.neon.tech:5432", false},
 		{"db.example.com:6543", false},
+		{"notsupabase.co:6543", false},
 		{"my-pooler.example.com:5432", false},
 	} {
 		config, err := nopool.ParseConfig("postgres://app:s3cret@"+test.address+"/app?sslmode=require", false, false)
