@@ -13,7 +13,7 @@ func TestNames(t *testing.T) {
 	tests := map[string]string{ // name → better; "" means that the name is fine
 		"demo": "", "a": "", "a1": "", "my-app": "", longest: "", "main": "", "null": "",
 		"": "demo", "-a": "a", "a-": "a", "1a": "a", "A": "a", "My App": "my-app", "a_b": "a-b",
-		"a.b": "a-b", "a/b": "a-b", "../x": "x", ".": "demo", "..": "demo", "é": "demo", "a\n": "a",
+		"a.b": "a-b", "a/b": "b", `a\b`: "b", "a/": "demo", "../x": "x", ".": "demo", "..": "demo", "é": "demo", "a\n": "a",
 		"a\x00b": "a-b", "{{.Name}}": "name", longest + "a": longest, "\xff": "demo", "\ufeffdemo": "demo",
 		"func": "func-service", "Type": "type-service", "string": "string-service", "nil": "nil-service",
 		"vendor": "vendor-service", "testdata": "testdata-service", "internal": "internal-service",
