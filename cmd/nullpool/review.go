@@ -61,7 +61,6 @@ func (opts *newOptions) showAnswers(plan *generator.Plan, files int) error {
 		}
 		fmt.Fprintf(table, "  %s\t%s\t(%s)\n", option.Name, value, answer.Origin)
 	}
-	fmt.Fprintln(table)
 	return table.Flush()
 }
 
