@@ -72,7 +72,7 @@ func (a *app) verify(ctx context.Context, plan *generator.Plan, dir string) erro
 		}
 		if err != nil {
 			err = fmt.Errorf("the project is in %q, but %s: %w", dir, line, err)
-			return &hintedError{err, fmt.Sprintf("cd %s && %s", quote(dir), line)}
+			return &hintedError{err, []string{fmt.Sprintf("cd %s && %s", quote(dir), line)}}
 		}
 	}
 	return nil

@@ -111,7 +111,7 @@ func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, p
 		}
 		if err != nil {
 			err = &usageError{fmt.Errorf("read answers %q: %w", path, err)}
-			return nil, nil, &hintedError{err, `try {"name": "demo"}; nullpool list shows what else can be answered`}
+			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; nullpool list shows what else can be answered`}}
 		}
 	}
 	for _, name := range []string{stackName, fileStack, defaultStack} {
@@ -179,7 +179,7 @@ func runNew(ctx context.Context, opts *newOptions) error {
 		return err
 	}
 	if opts.plan {
-		return opts.app.showPlan(plan, tree, opts.target(plan), opts.diff)
+		return opts.app.showPlan(plan, tree, opts.target(plan.Answers), opts.diff)
 	}
 	if opts.asked {
 		if plan, tree, err = review(ctx, opts, plan, tree); err != nil {
@@ -192,12 +192,16 @@ func runNew(ctx context.Context, opts *newOptions) error {
 // write writes the project, does what the flags ask to do with it, and prints
 // the result.
 func (opts *newOptions) write(ctx context.Context, plan *generator.Plan, tree generator.Tree) error {
-	dir := opts.target(plan)
+	dir := opts.target(plan.Answers)
 	shown := opts.app.showProgress("writing " + dir)
 	err := generator.Write(ctx, tree, dir)
 	shown.end()
 	if err != nil {
-		return &hintedError{err, "nothing was written; choose another folder with --dir"}
+		failure := &hintedError{err, []string{"nothing was written; choose another folder with --dir"}}
+		if opts.asked {
+			failure.hints = append(failure.hints, "your answers: "+opts.commandLine(opts.given))
+		}
+		return failure
 	}
 	var notes []string
 	if opts.git {
@@ -232,12 +236,23 @@ func (opts *newOptions) generate() (*generator.Plan, generator.Tree, error) {
 	return plan, tree, err
 }
 
-// target returns the folder that the project goes to.
-func (opts *newOptions) target(plan *generator.Plan) string {
+// target returns the folder that a project of these answers goes to, or "" where
+// they have no name yet.
+func (opts *newOptions) target(answers generator.Answers) string {
 	if opts.dir == "" {
-		return plan.Answers.Name()
+		return answers.Name()
 	}
 	return filepath.Clean(opts.dir)
+}
+
+// checkTarget returns what is in the way of a project of these answers, as far as
+// can be told.
+func (opts *newOptions) checkTarget(answers generator.Answers) error {
+	dir := opts.target(answers)
+	if dir == "" || opts.diff {
+		return nil
+	}
+	return generator.CheckTarget(dir)
 }
 
 // interrupted adds the command that gives the answers so far to an interruption
@@ -269,12 +284,15 @@ func complete(ctx context.Context, opts *newOptions) error {
 	if len(open) == 0 {
 		return nil
 	}
-	wrong := opts.stack.Check(opts.given)
+	wrong := errors.Join(opts.stack.Check(opts.given), opts.stack.CheckRelations(opts.given))
 	if opts.app.prompter == nil || opts.app.json { // a document is for a program
 		return errors.Join(wrong, missing(opts, open))
 	}
+	if wrong == nil {
+		wrong = opts.checkTarget(opts.given)
+	}
 	if wrong != nil {
-		return wrong
+		return wrong // before the first question, not after the last
 	}
 	for _, option := range open {
 		if err := opts.ask(ctx, option, option.Defaults(opts.given.Name())); err != nil {
@@ -296,7 +314,10 @@ func (opts *newOptions) ask(ctx context.Context, option generator.Option, defaul
 			}
 			so := maps.Clone(opts.given)
 			so[option.Name] = generator.Answer{Values: values}
-			return opts.stack.CheckConflicts(so)
+			if err := opts.stack.CheckRelations(so); err != nil || option.Name != generator.NameOption {
+				return err
+			}
+			return opts.checkTarget(so)
 		},
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ func (e *interruptedError) Unwrap() error { return errInterrupted }
 // A hintedError is an error that something can be done about.
 type hintedError struct {
 	error
-	hint string
+	hints []string
 }
 
 func (e *hintedError) Unwrap() error { return e.error }
@@ -185,7 +185,7 @@ func (a *app) hints(err error) []string {
 		return []string{fmt.Sprintf("choose another folder with --dir, or make room in %q", way.Dir)}
 	}
 	if hinted, ok := errors.AsType[*hintedError](err); ok {
-		return []string{hinted.hint}
+		return hinted.hints
 	}
 	if is[*usageError](err) {
 		return []string{a.command + " --help"}

@@ -115,7 +115,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	err := fmt.Errorf("command %q: no such command", args[0])
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return &hintedError{err, "did you mean " + cmd.CommandPath() + " " + near[0] + "?"}
+		return &hintedError{err, []string{"did you mean " + cmd.CommandPath() + " " + near[0] + "?"}}
 	}
 	return err
 }
