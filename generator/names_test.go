@@ -69,33 +69,6 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// Whatever is answered is either refused, answer by answer, or gives a project
-// that passes every check.
-func FuzzGenerate(f *testing.F) {
-	stack := goStack(f)
-	f.Add("demo", "example.com/demo", "supabase", "docker")
-	f.Add("true", "null", "postgres", "notes")
-	f.Add("no", "example.com/~/0x1F", "postgres", "")
-	f.Add("a", "`$(x)`", "{{.Name}}", "../docker")
-	f.Add("x\r\n", "\"", "'", "\xff")
-	f.Fuzz(func(t *testing.T, name, module, provider, extra string) {
-		given := Answers{
-			"name":     {Values: []string{name}},
-			"module":   {Values: []string{module}},
-			"provider": {Values: []string{provider}},
-			"with":     {Values: []string{extra}},
-		}
-		plan, err := NewPlan(stack, given, testVersion)
-		if err != nil {
-			mustBeAnswerErrors(t, err)
-			return
-		}
-		if _, err := Generate(plan); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // TestStandardLibrary compares the list with what this Go has.
 func TestStandardLibrary(t *testing.T) {
 	t.Parallel()

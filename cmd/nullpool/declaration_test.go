@@ -34,45 +34,53 @@ func TestOneDeclaration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	person := &scripted{answers: map[string][]string{"name": {"shop"}}}
-	var plan struct{ Answers map[string]any }
+	declared := map[string]generator.Option{}
+	var prompts []string
+	for _, option := range stacks[0].Options {
+		declared[option.Name] = option
+		mustShow(t, option)
+		if option.IsQuestion() {
+			prompts = append(prompts, option.Name+" "+strings.Join(option.Defaults("shop"), ","))
+		}
+	}
+
+	var plan projectDocument
 	if err := json.Unmarshal([]byte(output(t, nil, "new", "shop", "--yes", "--plan", "--json", "--dir", t.TempDir())), &plan); err != nil {
 		t.Fatal(err)
 	}
-	output(t, person, "new", "--plan", "--dir", t.TempDir())
-	list, help := output(t, nil, "list"), output(t, nil, "new", "--help")
-
-	keys, prompts := []string{"nullpool", "stack"}, []string(nil)
-	for _, option := range stacks[0].Options {
-		keys = append(keys, option.Name)
-		if option.IsQuestion() {
-			prompts = append(prompts, strings.TrimSpace(option.Name+" "+strings.Join(option.Defaults("shop"), ",")))
-		}
-		if option.Help == "" || option.Prompt == "" {
-			t.Errorf("%s: no help or no prompt", option.Name)
-		}
-		mustContain(t, "list", list, flagName(option), describe(option))
-		if option.Name != generator.NameOption {
-			mustContain(t, "help", help, flagName(option)+" ", describe(option))
-		}
-		if option.Without != "" {
-			mustContain(t, "help", help, "--"+option.Without+" ")
-		}
-		for _, choice := range option.Choices {
-			mustContain(t, "list", list, choice.Name, choice.Help)
-			completed := output(t, nil, "__complete", "new", "--"+option.Name, "")
-			mustContain(t, "completion of "+option.Name, completed, choice.Name+"\t"+choice.Help)
-		}
+	read, _, err := generator.ReadAnswers(plan.Answers)
+	if err != nil {
+		t.Fatal(err)
 	}
-	slices.Sort(keys)
-	if diff := cmp.Diff(keys, slices.Sorted(maps.Keys(plan.Answers))); diff != "" {
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(declared)), slices.Sorted(maps.Keys(read))); diff != "" {
 		t.Errorf("keys of the answers file (-declared +written):\n%s", diff)
 	}
-	for i, asked := range person.asked {
-		person.asked[i] = strings.TrimSpace(asked)
-	}
+
+	person := &scripted{answers: map[string][]string{"name": {"shop"}}}
+	output(t, person, "new", "--plan", "--dir", t.TempDir())
 	if diff := cmp.Diff(prompts, person.asked); diff != "" {
 		t.Errorf("prompts (-declared +asked):\n%s", diff)
+	}
+}
+
+// mustShow wants an option in the list, in the help of new, and in completion.
+func mustShow(t *testing.T, option generator.Option) {
+	t.Helper()
+	list, help := output(t, nil, "list"), output(t, nil, "new", "--help")
+	mustContain(t, "list", list, flagName(option), describe(option))
+	if option.Name != generator.NameOption {
+		mustContain(t, "help", help, flagName(option)+" ", describe(option))
+	}
+	if option.Without != "" {
+		mustContain(t, "help", help, "--"+option.Without+" ")
+	}
+	if option.Help == "" || option.Prompt == "" {
+		t.Errorf("%s: no help or no prompt", option.Name)
+	}
+	for _, choice := range option.Choices {
+		mustContain(t, "list", list, choice.Name, choice.Help)
+		completed := output(t, nil, "__complete", "new", "--"+option.Name, "")
+		mustContain(t, "completion of "+option.Name, completed, choice.Name+"\t"+choice.Help)
 	}
 }
 

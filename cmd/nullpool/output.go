@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/nullpool/nullpool/generator"
 )
@@ -146,12 +147,26 @@ func (a *app) report(err error) int {
 		return document.ExitCode
 	}
 	for _, p := range document.Errors {
-		fmt.Fprintf(a.err, "nullpool: error: %s\n", p.Message)
+		fmt.Fprintf(a.err, "nullpool: error: %s\n", printable(p.Message))
 		for _, hint := range p.Hints {
-			fmt.Fprintf(a.err, "nullpool: hint: %s\n", hint)
+			fmt.Fprintf(a.err, "nullpool: hint: %s\n", printable(hint))
 		}
 	}
 	return document.ExitCode
+}
+
+// printable escapes what would move a terminal's cursor or change its colours: an
+// answer may come from somebody else's file.
+func printable(text string) string {
+	var out strings.Builder
+	for _, r := range strings.ToValidUTF8(text, "\ufffd") {
+		if unicode.IsPrint(r) {
+			out.WriteRune(r)
+		} else {
+			out.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return out.String()
 }
 
 // flatten returns the errors that were joined into err.
