@@ -8,6 +8,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -86,27 +88,72 @@ func ReadAnswers(data []byte) (answers Answers, stack string, err error) {
 }
 
 // readObject reads one JSON object where data looks like JSON, whose tabs YAML
-// does not take, and else one YAML mapping.
-func readObject(data []byte) (values map[string]any, err error) {
+// does not take, and else one YAML mapping. A key that is there twice is an error
+// in both.
+func readObject(data []byte) (map[string]any, error) {
+	if !utf8.Valid(data) {
+		return nil, errors.New("not UTF-8")
+	}
 	if start := bytes.TrimSpace(data); len(start) > 0 && start[0] == '{' {
-		decoder := json.NewDecoder(bytes.NewReader(data))
-		if err := decoder.Decode(&values); err != nil {
-			return nil, fmt.Errorf("not a JSON object: %w", err)
-		}
-		if _, err := decoder.Token(); err != io.EOF {
-			return nil, fmt.Errorf("not one JSON object: more follows after byte %d", decoder.InputOffset())
-		}
-		return values, nil
+		return readJSON(data)
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	if err := decoder.Decode(&values); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("neither a JSON object nor a YAML mapping: %w", err)
+	var document yaml.Node
+	err := decoder.Decode(&document)
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("empty")
 	}
-	if values == nil {
-		return nil, errors.New("neither a JSON object nor a YAML mapping: empty")
+	if err != nil {
+		return nil, fmt.Errorf("neither a JSON object nor YAML: %w", oneLine(err))
+	}
+	if document.Content[0].Kind != yaml.MappingNode {
+		return nil, errors.New("neither a JSON object nor a YAML mapping")
+	}
+	var values map[string]any
+	if err := document.Decode(&values); err != nil {
+		return nil, fmt.Errorf("not a YAML mapping of strings: %w", oneLine(err))
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("not one YAML document: another follows")
+		return nil, errors.New("not one YAML document: more follows")
+	}
+	return values, nil
+}
+
+// oneLine returns what YAML has to say about its input on one line.
+func oneLine(err error) error {
+	if typed, ok := errors.AsType[*yaml.TypeError](err); ok {
+		return errors.New(strings.Join(typed.Errors, "; "))
+	}
+	return err
+}
+
+func readJSON(data []byte) (map[string]any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	values := map[string]any{}
+	_, err := decoder.Token() // the brace
+	for err == nil && decoder.More() {
+		var key json.Token
+		var value any
+		if key, err = decoder.Token(); err == nil {
+			err = decoder.Decode(&value)
+		}
+		name, _ := key.(string)
+		if _, twice := values[name]; twice && err == nil {
+			return nil, fmt.Errorf("key %q: given twice", name)
+		}
+		values[name] = value
+	}
+	if err == nil {
+		_, err = decoder.Token() // the other brace
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, fmt.Errorf("not a JSON object: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("not one JSON object: more follows after byte %d", decoder.InputOffset())
 	}
 	return values, nil
 }

@@ -36,21 +36,31 @@ func TestAnswersRoundTrip(t *testing.T) {
 func TestReadAnswersRefuses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
-		"":                       "neither a JSON object nor a YAML mapping",
-		"null":                   "neither a JSON object nor a YAML mapping",
-		"[]":                     "neither a JSON object nor a YAML mapping",
-		"a: b\na: c":             "neither a JSON object nor a YAML mapping",
-		"name: a\n---\nname: b":  "not one YAML document",
-		"name: 1":                `key "name": want a string or a list of strings`,
-		"{":                      "not a JSON object",
-		`{"name": "a"} {}`:       "not one JSON object",
-		`{"name": "a"}}`:         "not one JSON object",
-		`{"name": 1}`:            `key "name": want a string or a list of strings`,
-		`{"with": ["docker",1]}`: `key "with": want a string or a list of strings`,
-		`{"with": {}}`:           `key "with": want a string or a list of strings`,
+		"":                        "empty",
+		"# nothing":               "empty",
+		"null":                    "neither a JSON object nor a YAML mapping",
+		"---":                     "neither a JSON object nor a YAML mapping",
+		"[]":                      "neither a JSON object nor a YAML mapping",
+		"just words":              "neither a JSON object nor a YAML mapping",
+		"a: b\na: c":              `not a YAML mapping of strings: line 2: mapping key "a" already defined`,
+		"a: [":                    "neither a JSON object nor YAML: yaml: line 1: ",
+		"\xff\xfen\x00":           "not UTF-8",
+		"{\"name\": \"\xff\"}":    "not UTF-8",
+		`{"name":"a","name":"b"}`: `key "name": given twice`,
+		`{"name"}`:                "not a JSON object",
+		`{"name": "a", }`:         "not a JSON object",
+		`{'name': 'a'}`:           "not a JSON object",
+		"name: a\n---\nname: b":   "not one YAML document",
+		"name: 1":                 `key "name": want a string or a list of strings`,
+		"{":                       "not a JSON object",
+		`{"name": "a"} {}`:        "not one JSON object",
+		`{"name": "a"}}`:          "not one JSON object",
+		`{"name": 1}`:             `key "name": want a string or a list of strings`,
+		`{"with": ["docker",1]}`:  `key "with": want a string or a list of strings`,
+		`{"with": {}}`:            `key "with": want a string or a list of strings`,
 	}
 	for text, want := range tests {
-		if _, _, err := ReadAnswers([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, _, err := ReadAnswers([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("answers %s: error %v, want %q", text, err, want)
 		}
 	}

@@ -33,7 +33,7 @@ var unfitNames = []string{"internal", "testdata", "vendor"}
 func checkName(name string) (string, error) {
 	switch {
 	case !projectName.MatchString(name):
-		return kebab(name), errors.New("want at most 63 of a-z, 0-9 and -, first a letter, last no -")
+		return kebab(name[strings.LastIndexAny(name, `/\`)+1:]), errors.New("want at most 63 of a-z, 0-9 and -, first a letter, last no -")
 	case token.IsKeyword(name):
 		return name + "-service", errors.New("a Go keyword")
 	case types.Universe.Lookup(name) != nil:

@@ -52,7 +52,7 @@ func NewPlan(s *Stack, given Answers, version string) (*Plan, error) {
 			errs = append(errs, &AnswerError{Option: option.Name, Reason: "missing", Better: option.Example})
 		}
 	}
-	errs = append(errs, p.checkRelations())
+	errs = append(errs, s.CheckRelations(p.Answers))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -129,31 +129,27 @@ func (p *Plan) choice(name string) Choice {
 	return choice
 }
 
-// CheckConflicts returns which of the answers, all or some of the stack's options,
+// CheckRelations returns which of the answers, all or some of the stack's options,
 // do not go together, as joined errors of type *AnswerError, or nil. An answer that
-// needs another has to wait for it.
-func (s *Stack) CheckConflicts(answers Answers) error {
+// needs one to another option is held against that option's answer, if there is one.
+func (s *Stack) CheckRelations(answers Answers) error {
 	partial := &Plan{Stack: s, Answers: answers}
+	active := partial.active()
 	var errs []error
-	for _, name := range partial.active() {
-		option, value, _ := strings.Cut(name, "/")
-		for _, other := range partial.choice(name).Conflicts {
-			if slices.Contains(partial.active(), other) {
-				errs = append(errs, &AnswerError{Option: option, Value: value, Reason: "does not go with " + flagForm(other)})
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (p *Plan) checkRelations() error {
-	errs := []error{p.Stack.CheckConflicts(p.Answers)}
-	active := p.active()
 	for _, name := range active {
 		option, value, _ := strings.Cut(name, "/")
-		for _, other := range p.choice(name).Requires {
-			if !slices.Contains(active, other) {
-				errs = append(errs, &AnswerError{Option: option, Value: value, Reason: "needs " + flagForm(other)})
+		refuse := func(reason, other string) {
+			errs = append(errs, &AnswerError{Option: option, Value: value, Reason: reason + flagForm(other)})
+		}
+		for _, other := range partial.choice(name).Conflicts {
+			if slices.Contains(active, other) {
+				refuse("does not go with ", other)
+			}
+		}
+		for _, other := range partial.choice(name).Requires {
+			needed, _, _ := strings.Cut(other, "/")
+			if _, answered := answers[needed]; answered && !slices.Contains(active, other) {
+				refuse("needs ", other)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // An InTheWayError says that a project cannot be written to Dir because of what
@@ -37,7 +38,7 @@ func (e *InTheWayError) Error() string {
 func CheckTarget(dir string) error {
 	dir = filepath.Clean(dir) // as it is written to: "missing/../x" is x
 	info, err := os.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isAbsent(err) {
 		_, _, err := findAnchor(dir)
 		return err
 	}
@@ -112,11 +113,16 @@ func writeBelow(ctx context.Context, root folder, below string, tree Tree) (err 
 
 // findAnchor returns the folder to stage in: dir if it exists, else the nearest
 // one above that does. Below is the path from there to dir, or "". The error is an
-// *InTheWayError where a symbolic link leads nowhere.
+// *InTheWayError where a symbolic link leads nowhere, or a file is where a folder
+// would have to be.
 func findAnchor(dir string) (anchor, below string, err error) {
 	anchor, err = filepath.Abs(dir)
 	for err == nil {
-		if _, err := os.Stat(anchor); !errors.Is(err, fs.ErrNotExist) || anchor == filepath.Dir(anchor) {
+		info, err := os.Stat(anchor)
+		if err == nil && !info.IsDir() {
+			return "", "", &InTheWayError{Dir: anchor}
+		}
+		if !isAbsent(err) || anchor == filepath.Dir(anchor) {
 			break
 		}
 		if _, err := os.Lstat(anchor); err == nil {
@@ -128,17 +134,27 @@ func findAnchor(dir string) (anchor, below string, err error) {
 	return anchor, below, err
 }
 
+// isAbsent reports whether err says that nothing is there, as it also does of what
+// would be below a file.
+func isAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
 func writeFiles(ctx context.Context, root folder, dir string, tree Tree) error {
 	if err := root.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("create folder: %w", err)
 	}
+	made := dir
 	for _, file := range tree {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		name := path.Join(dir, file.Path)
-		if err := root.MkdirAll(path.Dir(name), 0o777); err != nil {
-			return fmt.Errorf("create folder: %w", err)
+		if parent := path.Dir(name); parent != made { // most files lie beside the one before
+			if err := root.MkdirAll(parent, 0o777); err != nil {
+				return fmt.Errorf("create folder: %w", err)
+			}
+			made = parent
 		}
 		if err := root.WriteFile(name, file.Data, file.Mode); err != nil {
 			return fmt.Errorf("write file: %w", err)

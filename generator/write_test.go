@@ -104,6 +104,26 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// An existing target stays the folder that it was.
+func TestWriteKeepsFolder(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "x")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(t.Context(), smallTree, dir); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(dir)
+	if err != nil || !os.SameFile(before, after) || after.Mode() != before.Mode() {
+		t.Errorf("before %v, after %v: %v", before, after, err)
+	}
+}
+
 // A stepping context calls step each time it is asked whether it is done.
 type stepping struct {
 	context.Context
@@ -241,21 +261,28 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
-// A link that leads nowhere is in the way of all that would be below it.
-func TestWriteBelowDanglingLink(t *testing.T) {
+// A link that leads nowhere is in the way of all that would be below it, and so is
+// a file.
+func TestWriteBelowNoFolder(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if err := os.Symlink("nowhere", filepath.Join(dir, "x")); err != nil {
-		t.Skip(err)
-	}
-	before := snapshot(t, dir)
-	target := filepath.Join(dir, "x", "y")
-	for name, err := range map[string]error{"check": CheckTarget(target), "write": Write(t.Context(), smallTree, target)} {
-		if _, ok := errors.AsType[*InTheWayError](err); !ok {
-			t.Errorf("%s: %v", name, err)
+	for name, put := range map[string]func(path string) error{
+		"dangling link": func(path string) error { return os.Symlink("nowhere", path) },
+		"file":          func(path string) error { return os.WriteFile(path, nil, 0o644) },
+	} {
+		dir := t.TempDir()
+		if err := put(filepath.Join(dir, "x")); err != nil {
+			t.Skip(err)
 		}
-	}
-	if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
-		t.Errorf("(-before +after):\n%s", diff)
+		before := snapshot(t, dir)
+		target := filepath.Join(dir, "x", "y", "z")
+		for call, err := range map[string]error{"check": CheckTarget(target), "write": Write(t.Context(), smallTree, target)} {
+			way, ok := errors.AsType[*InTheWayError](err)
+			if !ok || way.Dir != filepath.Join(dir, "x") {
+				t.Errorf("%s: %s: %v", name, call, err)
+			}
+		}
+		if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+			t.Errorf("%s (-before +after):\n%s", name, diff)
+		}
 	}
 }

@@ -7,14 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/nullpool/nullpool/generator"
 )
 
 // commit makes the project's first commit, in a repository that it makes unless
-// the folder has one or lies in one. A machine without git, or a git without an
-// identity, is no reason to have no project: what is missing is said, as text.
+// the folder has one. A machine without git, or a git without an identity, is no
+// reason to have no project: what is missing is said, as text.
 func commit(ctx context.Context, dir, version string) (missing string) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return "there is no git on this machine: nothing was committed"
@@ -25,11 +27,14 @@ func commit(ctx context.Context, dir, version string) (missing string) {
 	}
 	for _, args := range commands {
 		command := exec.CommandContext(ctx, "git", args...)
-		command.Dir = dir
+		command.Dir, command.Env = dir, ownRepository(os.Environ())
 		if output, err := command.CombinedOutput(); err != nil {
 			reason, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
 			if bytes.Contains(output, []byte("ident")) { // "empty ident name", "unable to auto-detect email address (… identity …)"
 				reason = "git does not know who you are: git config --global user.name and user.email, then git commit"
+			}
+			if reason == "" {
+				reason = err.Error()
 			}
 			return fmt.Sprintf("git %s: %s", args[0], reason)
 		}
@@ -37,18 +42,49 @@ func commit(ctx context.Context, dir, version string) (missing string) {
 	return ""
 }
 
+// ownRepository takes out of an environment what a git hook has there, which would
+// make git work on the hook's repository instead of the project's.
+func ownRepository(environment []string) []string {
+	return slices.DeleteFunc(environment, func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains([]string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"}, name)
+	})
+}
+
+// patience is how long a command may take to end after an interruption.
+const patience = 10 * time.Second
+
 // verify builds the project and runs its tests, whose output is for people.
 func (a *app) verify(ctx context.Context, plan *generator.Plan, dir string) error {
 	for _, args := range plan.Verify() {
-		fmt.Fprintf(a.err, "\n%s\n", strings.Join(args, " "))
+		line := strings.Join(args, " ")
+		fmt.Fprintf(a.err, "\n%s\n", line)
+		shown := a.showProgress(line)
 		command := exec.CommandContext(ctx, args[0], args[1:]...)
-		command.Dir, command.Stdout, command.Stderr = dir, a.err, a.err
-		if err := command.Run(); err != nil {
-			if ctx.Err() != nil {
-				return fmt.Errorf("the project is in %q, but its tests were interrupted", dir)
-			}
-			return fmt.Errorf("the project is in %q, but %s: %w", dir, strings.Join(args, " "), err)
+		command.Dir, command.Stdout, command.Stderr = dir, shown, shown
+		// Killed, it would leave behind what it has started.
+		command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+		command.WaitDelay = patience
+		err := command.Run()
+		shown.end()
+		if err != nil && interruptedSoon(ctx) {
+			return &interruptedError{message: fmt.Sprintf("interrupted; the project is in %q", dir)}
+		}
+		if err != nil {
+			err = fmt.Errorf("the project is in %q, but %s: %w", dir, line, err)
+			return &hintedError{err, []string{fmt.Sprintf("cd %s && %s", quote(dir), line)}}
 		}
 	}
 	return nil
+}
+
+// interruptedSoon reports whether ctx ends within a moment: a Ctrl-C reaches the
+// command, too, whose end may be seen first.
+func interruptedSoon(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	case <-time.After(200 * time.Millisecond):
+		return false
+	}
 }

@@ -59,14 +59,37 @@ func registerAnswer(cmd *cobra.Command, option generator.Option) optionFlag {
 	return flag
 }
 
+// completeChoices completes the flag with the option's choices: where it takes
+// many, behind those that are there already.
 func completeChoices(cmd *cobra.Command, flag string, option generator.Option) {
-	completions := make([]cobra.Completion, len(option.Choices))
-	for i, choice := range option.Choices {
-		completions[i] = cobra.CompletionWithDesc(choice.Name, choice.Help)
+	complete := func(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		before := ""
+		if option.Many {
+			before = typed[:strings.LastIndex(typed, ",")+1]
+		}
+		var completions []cobra.Completion
+		for _, choice := range option.Choices {
+			if !slices.Contains(strings.Split(before, ","), choice.Name) {
+				completions = append(completions, cobra.CompletionWithDesc(before+choice.Name, choice.Help))
+			}
+		}
+		return completions, cobra.ShellCompDirectiveNoFileComp
 	}
-	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(completions, cobra.ShellCompDirectiveNoFileComp))
+	must(cmd.RegisterFlagCompletionFunc(flag, complete))
+}
+
+// completeNew completes the flags that are no options.
+func completeNew(cmd *cobra.Command) {
+	prompts := []cobra.Completion{promptsFull, promptsPlain}
+	must(cmd.RegisterFlagCompletionFunc("prompts", cobra.FixedCompletions(prompts, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.MarkFlagDirname("dir"))
+	must(cmd.MarkFlagFilename("answers", "json", "yaml", "yml"))
+}
+
+// must is for what fails only where a flag was not declared before.
+func must(err error) {
 	if err != nil {
-		panic(err) // the flag was declared on the line before
+		panic(err)
 	}
 }
 
@@ -114,20 +137,31 @@ func subtract(option generator.Option, unwanted []string, given generator.Answer
 	return left, nil
 }
 
-// commandLine returns a command that gives all these answers, to be pasted into
-// a shell.
-func commandLine(stack *generator.Stack, answers generator.Answers, dir string) string {
-	words := []string{"nullpool", "new", quote(answers.Name())}
-	if stack.Name != defaultStack {
-		words = append(words, "--stack", stack.Name)
+// commandLine returns a command that gives these answers and does what this one
+// was asked to do, to be pasted into a shell.
+func (opts *newOptions) commandLine(answers generator.Answers) string {
+	words := []string{"nullpool", "new"}
+	if name := answers.Name(); name != "" {
+		words = append(words, quote(name))
 	}
-	if dir != "" {
-		words = append(words, "--dir", quote(dir))
+	if opts.stack.Name != defaultStack {
+		words = append(words, "--stack", opts.stack.Name)
 	}
-	for _, option := range stack.Options {
+	if opts.dir != "" {
+		words = append(words, "--dir", quote(opts.dir))
+	}
+	for _, option := range opts.stack.Options {
 		answer, ok := answers[option.Name]
 		if ok && option.IsQuestion() && option.Name != generator.NameOption {
 			words = append(words, "--"+option.Name, quote(strings.Join(answer.Values, ",")))
+		}
+	}
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{{"--plan", opts.plan}, {"--diff", opts.diff}, {"--git", opts.git}, {"--verify", opts.verify}, {"--json", opts.app.json}} {
+		if flag.set {
+			words = append(words, flag.name)
 		}
 	}
 	return strings.Join(words, " ")

@@ -5,15 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"text/tabwriter"
 
-	"github.com/aymanbagabas/go-udiff"
 	"github.com/spf13/cobra"
 
 	"github.com/nullpool/nullpool/generator"
@@ -53,15 +49,14 @@ else it is the default. The project records its answers in ` + generator.Answers
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch a.prompts {
-			case promptsFull:
-			case promptsPlain:
-				a.prompter = a.plain
-			default:
-				return &usageError{fmt.Errorf("--prompts %q: want %s or %s", a.prompts, promptsFull, promptsPlain)}
+			err := a.choosePrompts()
+			if err == nil {
+				err = nonEmpty(cmd, "dir", "answers")
 			}
-			var err error
-			opts.given, opts.stack, err = readAnswers(a.in, stacks, answersPath, stackName)
+			if err != nil {
+				return err
+			}
+			opts.given, opts.stack, err = readAnswers(cmd.Context(), a.in, stacks, answersPath, stackName)
 			if err != nil {
 				return err
 			}
@@ -82,7 +77,7 @@ else it is the default. The project records its answers in ` + generator.Answers
 	cmd.Flags().BoolVar(&opts.git, "git", false, "make a git repository and the first commit")
 	cmd.Flags().BoolVar(&opts.verify, "verify", false, "build the project and run its tests")
 	cmd.Flags().StringVar(&a.prompts, "prompts", promptsFull, "how to ask: "+promptsFull+", or "+promptsPlain+" (numbered lines)")
-	completePrompts(cmd)
+	completeNew(cmd)
 	if len(stacks) > 1 {
 		cmd.Flags().StringVar(&stackName, "stack", "", "the kind of project (default "+defaultStack+")")
 	}
@@ -90,18 +85,33 @@ else it is the default. The project records its answers in ` + generator.Answers
 	return cmd
 }
 
+// nonEmpty refuses these flags where they are given without a value, as by a
+// script whose variable is unset: what would be taken instead is not what it meant.
+func nonEmpty(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return &usageError{fmt.Errorf("--%s \"\": empty", name)}
+		}
+	}
+	return nil
+}
+
 // readAnswers reads the answers file, if there is one, and finds the stack that
 // the command line or else the file names.
-func readAnswers(in io.Reader, stacks []*generator.Stack, path, stackName string) (generator.Answers, *generator.Stack, error) {
+func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, path, stackName string) (generator.Answers, *generator.Stack, error) {
 	answers := generator.Answers{}
 	fileStack := ""
 	if path != "" {
-		data, err := readFile(in, path)
+		data, err := readFile(ctx, in, path)
 		if err == nil {
 			answers, fileStack, err = generator.ReadAnswers(data)
 		}
+		if errors.Is(err, errInterrupted) {
+			return nil, nil, err
+		}
 		if err != nil {
-			return nil, nil, &usageError{fmt.Errorf("read answers %q: %w", path, err)}
+			err = &usageError{fmt.Errorf("read answers %q: %w", path, err)}
+			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; nullpool list shows what else can be answered`}}
 		}
 	}
 	for _, name := range []string{stackName, fileStack, defaultStack} {
@@ -117,13 +127,37 @@ func readAnswers(in io.Reader, stacks []*generator.Stack, path, stackName string
 	panic("unreachable: the default stack has a name")
 }
 
-// mostAnswers bounds what is read from standard input, in bytes.
+// mostAnswers bounds what is read as answers, in bytes.
 const mostAnswers = 1 << 20
 
-// readFile reads a file, or standard input for "-".
-func readFile(in io.Reader, path string) ([]byte, error) {
+// readFile reads a file, or standard input for "-". Either may be a pipe that says
+// nothing for long, and must not keep an interruption waiting.
+func readFile(ctx context.Context, in io.Reader, path string) ([]byte, error) {
+	type reading struct {
+		data []byte
+		err  error
+	}
+	readings := make(chan reading, 1)
+	go func() {
+		data, err := readAll(in, path)
+		readings <- reading{data, err}
+	}()
+	select {
+	case r := <-readings:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, errInterrupted
+	}
+}
+
+func readAll(in io.Reader, path string) ([]byte, error) {
 	if path != "-" {
-		return os.ReadFile(path)
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }() // it was only read
+		in = file
 	}
 	data, err := io.ReadAll(io.LimitReader(in, mostAnswers+1))
 	if err == nil && len(data) > mostAnswers {
@@ -145,32 +179,44 @@ func runNew(ctx context.Context, opts *newOptions) error {
 		return err
 	}
 	if opts.plan {
-		return opts.app.showPlan(plan, tree, opts.target(plan), opts.diff)
+		return opts.app.showPlan(plan, tree, opts.target(plan.Answers), opts.diff)
 	}
 	if opts.asked {
 		if plan, tree, err = review(ctx, opts, plan, tree); err != nil {
 			return opts.interrupted(err)
 		}
 	}
-	return opts.write(ctx, plan, tree)
+	return opts.interrupted(opts.write(ctx, plan, tree))
 }
 
 // write writes the project, does what the flags ask to do with it, and prints
 // the result.
 func (opts *newOptions) write(ctx context.Context, plan *generator.Plan, tree generator.Tree) error {
-	dir := opts.target(plan)
-	if err := generator.Write(ctx, tree, dir); err != nil {
-		return err
+	dir := opts.target(plan.Answers)
+	shown := opts.app.showProgress("writing " + dir)
+	err := generator.Write(ctx, tree, dir)
+	shown.end()
+	if err != nil {
+		failure := &hintedError{err, []string{"nothing was written; choose another folder with --dir"}}
+		if opts.asked {
+			failure.hints = append(failure.hints, "your answers: "+opts.commandLine(opts.given))
+		}
+		return failure
 	}
 	var notes []string
 	if opts.git {
+		shown := opts.app.showProgress("committing " + dir)
 		if missing := commit(ctx, dir, plan.Version); missing != "" {
 			notes = append(notes, missing)
 		}
+		shown.end()
 	}
 	var failure error
 	if opts.verify {
 		failure = opts.app.verify(ctx, plan, dir)
+	}
+	if failure == nil && ctx.Err() != nil {
+		failure = &interruptedError{message: fmt.Sprintf("interrupted; the project is in %q", dir)}
 	}
 	if failure != nil && opts.app.json {
 		return failure // one document, and the error says where the project is
@@ -190,21 +236,37 @@ func (opts *newOptions) generate() (*generator.Plan, generator.Tree, error) {
 	return plan, tree, err
 }
 
-// target returns the folder that the project goes to.
-func (opts *newOptions) target(plan *generator.Plan) string {
+// target returns the folder that a project of these answers goes to, or "" where
+// they have no name yet.
+func (opts *newOptions) target(answers generator.Answers) string {
 	if opts.dir == "" {
-		return plan.Answers.Name()
+		return answers.Name()
 	}
 	return filepath.Clean(opts.dir)
 }
 
-// interrupted adds the command that gives the answers so far to an interruption,
-// so that nothing typed is lost.
-func (opts *newOptions) interrupted(err error) error {
-	if opts.asked && errors.Is(err, errInterrupted) {
-		return &interruptedError{err, commandLine(opts.stack, opts.given, opts.dir)}
+// checkTarget returns what is in the way of a project of these answers, as far as
+// can be told.
+func (opts *newOptions) checkTarget(answers generator.Answers) error {
+	dir := opts.target(answers)
+	if dir == "" || opts.diff {
+		return nil
 	}
-	return err
+	return generator.CheckTarget(dir)
+}
+
+// interrupted adds the command that gives the answers so far to an interruption
+// before anything was written, so that nothing typed is lost.
+func (opts *newOptions) interrupted(err error) error {
+	_, written := errors.AsType[*interruptedError](err)
+	if err == nil || written || exitStatus(err) != exitInterrupted {
+		return err
+	}
+	stopped := &interruptedError{message: errInterrupted.Error()}
+	if len(opts.given) > 0 {
+		stopped.command = opts.commandLine(opts.given)
+	}
+	return stopped
 }
 
 // complete asks what is open. Where nobody can be asked, an open question is an
@@ -222,12 +284,15 @@ func complete(ctx context.Context, opts *newOptions) error {
 	if len(open) == 0 {
 		return nil
 	}
-	wrong := opts.stack.Check(opts.given)
-	if opts.app.prompter == nil || opts.app.json { // a prompt would be on stdout, too
+	wrong := errors.Join(opts.stack.Check(opts.given), opts.stack.CheckRelations(opts.given))
+	if opts.app.prompter == nil || opts.app.json { // a document is for a program
 		return errors.Join(wrong, missing(opts, open))
 	}
+	if wrong == nil {
+		wrong = opts.checkTarget(opts.given)
+	}
 	if wrong != nil {
-		return wrong
+		return wrong // before the first question, not after the last
 	}
 	for _, option := range open {
 		if err := opts.ask(ctx, option, option.Defaults(opts.given.Name())); err != nil {
@@ -245,11 +310,14 @@ func (opts *newOptions) ask(ctx context.Context, option generator.Option, defaul
 		Defaults: defaults,
 		Check: func(values []string) error {
 			if err := opts.stack.Check(generator.Answers{option.Name: {Values: values}}); err != nil {
-				return err
+				return offer(err)
 			}
 			so := maps.Clone(opts.given)
 			so[option.Name] = generator.Answer{Values: values}
-			return opts.stack.CheckConflicts(so)
+			if err := opts.stack.CheckRelations(so); err != nil || option.Name != generator.NameOption {
+				return err
+			}
+			return opts.checkTarget(so)
 		},
 	})
 	if err != nil {
@@ -258,6 +326,14 @@ func (opts *newOptions) ask(ctx context.Context, option generator.Option, defaul
 	opts.given[option.Name] = generator.Answer{Values: values, Origin: generator.FromPrompt}
 	opts.asked = true
 	return nil
+}
+
+// offer adds to an error what can be answered instead, where that is known.
+func offer(err error) error {
+	if answer, ok := errors.AsType[*generator.AnswerError](err); ok && answer.Better != "" {
+		return fmt.Errorf("%w; try %s", err, answer.Better)
+	}
+	return err
 }
 
 // missing returns the error that lists the open questions and a command that
@@ -271,93 +347,5 @@ func missing(opts *newOptions, open []generator.Option) error {
 			answers[option.Name] = generator.Answer{Values: []string{option.Example}}
 		}
 	}
-	return &missingError{flags: flags, command: commandLine(opts.stack, answers.WithDefaults(opts.stack), opts.dir)}
-}
-
-func (a *app) showPlan(plan *generator.Plan, tree generator.Tree, dir string, diff bool) error {
-	if diff {
-		return a.showDiff(tree, dir)
-	}
-	if err := generator.CheckTarget(dir); err != nil {
-		return err
-	}
-	if a.json {
-		return a.projectDocument("plan", plan, tree, dir, nil)
-	}
-	table := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	size := 0
-	for _, file := range tree {
-		fmt.Fprintf(table, "%04o\t%d\t%s\t%s\n", file.Mode, len(file.Data), filepath.Join(dir, file.Path), file.Layer)
-		size += len(file.Data)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(a.err, "%d files, %d bytes; nothing was written\n", len(tree), size)
-	return err
-}
-
-// showDiff prints how the project would differ from what is in dir, as a unified
-// diff: what is there and would be gone is not in it, since nothing is deleted.
-func (a *app) showDiff(tree generator.Tree, dir string) error {
-	changed := 0
-	var text strings.Builder
-	for _, file := range tree {
-		path := filepath.Join(dir, file.Path)
-		before, err := os.ReadFile(path)
-		old := filepath.ToSlash(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			old, err = os.DevNull, nil
-		}
-		if err != nil {
-			return err
-		}
-		if diff := udiff.Unified(old, filepath.ToSlash(path), string(before), string(file.Data)); diff != "" {
-			text.WriteString(diff)
-			changed++
-		}
-	}
-	if a.json {
-		return a.document(diffDocument{Kind: "diff", Dir: dir, Changed: changed, Same: len(tree) - changed, Diff: text.String()})
-	}
-	if _, err := io.WriteString(a.out, text.String()); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(a.err, "%d of %d files differ; nothing was written\n", changed, len(tree))
-	return err
-}
-
-func (opts *newOptions) showResult(plan *generator.Plan, tree generator.Tree, dir string, notes []string) error {
-	a := opts.app
-	if a.json {
-		return a.projectDocument("result", plan, tree, dir, notes)
-	}
-	if _, err := fmt.Fprintln(a.out, dir); err != nil {
-		return err
-	}
-	for _, note := range notes {
-		fmt.Fprintf(a.err, "nullpool: note: %s\n", note)
-	}
-	fmt.Fprintf(a.err, "\n%d files written. Next:\n\n  cd %s\n", len(tree), quote(dir))
-	for _, command := range plan.Next() {
-		fmt.Fprintf(a.err, "  %s\n", command)
-	}
-	if opts.asked {
-		fmt.Fprintf(a.err, "\nThe same without questions:\n\n  %s\n", commandLine(opts.stack, plan.Answers, opts.dir))
-	}
-	return nil
-}
-
-func (a *app) projectDocument(kind string, plan *generator.Plan, tree generator.Tree, dir string, notes []string) error {
-	answers, err := plan.AnswersFile()
-	if err != nil {
-		return err
-	}
-	document := projectDocument{Kind: kind, Dir: dir, Answers: answers, Next: plan.Next(), Notes: notes}
-	for _, file := range tree {
-		document.Files = append(document.Files, fileDocument{
-			Path: file.Path, Mode: fmt.Sprintf("%04o", file.Mode), Size: len(file.Data), Layer: file.Layer,
-		})
-	}
-	return a.document(document)
+	return &missingError{flags: flags, command: opts.commandLine(answers.WithDefaults(opts.stack))}
 }

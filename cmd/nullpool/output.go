@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/nullpool/nullpool/generator"
 )
@@ -19,16 +21,25 @@ const (
 	exitInterrupted = 130
 )
 
-// errInterrupted is a Ctrl-C at a prompt.
-var errInterrupted = errors.New("interrupted")
+// errInterrupted is a Ctrl-C, or another signal to end, before the project is there.
+var errInterrupted = errors.New("interrupted; nothing was written")
 
-// An interruptedError is a Ctrl-C after some answers.
+// An interruptedError says what an interruption left behind.
 type interruptedError struct {
-	error
-	command string // one that gives them again
+	message string
+	command string // one that gives the answers so far again, or ""
 }
 
-func (e *interruptedError) Unwrap() error { return e.error }
+func (e *interruptedError) Error() string { return e.message }
+func (e *interruptedError) Unwrap() error { return errInterrupted }
+
+// A hintedError is an error that something can be done about.
+type hintedError struct {
+	error
+	hints []string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
 
 // A usageError is a command line that was not understood.
 type usageError struct{ error }
@@ -123,12 +134,9 @@ func (a *app) document(value any) error {
 func (a *app) report(err error) int {
 	document := errorDocument{Kind: "error", ExitCode: exitStatus(err)}
 	for _, err := range flatten(err) {
-		p := problem{Message: err.Error(), Hints: hints(err)}
+		p := problem{Message: err.Error(), Hints: a.hints(err)}
 		if answer, ok := errors.AsType[*generator.AnswerError](err); ok {
 			p.Option = answer.Option
-		}
-		if exitStatus(err) == exitInterrupted {
-			p.Message = "interrupted; nothing was written"
 		}
 		document.Errors = append(document.Errors, p)
 	}
@@ -139,12 +147,26 @@ func (a *app) report(err error) int {
 		return document.ExitCode
 	}
 	for _, p := range document.Errors {
-		fmt.Fprintf(a.err, "nullpool: error: %s\n", p.Message)
+		fmt.Fprintf(a.err, "nullpool: error: %s\n", printable(p.Message))
 		for _, hint := range p.Hints {
-			fmt.Fprintf(a.err, "nullpool: hint: %s\n", hint)
+			fmt.Fprintf(a.err, "nullpool: hint: %s\n", printable(hint))
 		}
 	}
 	return document.ExitCode
+}
+
+// printable escapes what would move a terminal's cursor or change its colours: an
+// answer may come from somebody else's file.
+func printable(text string) string {
+	var out strings.Builder
+	for _, r := range strings.ToValidUTF8(text, "\ufffd") {
+		if unicode.IsPrint(r) {
+			out.WriteRune(r)
+		} else {
+			out.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return out.String()
 }
 
 // flatten returns the errors that were joined into err.
@@ -161,31 +183,52 @@ func flatten(err error) []error {
 }
 
 // hints returns what to try instead.
-func hints(err error) []string {
+func (a *app) hints(err error) []string {
 	if stopped, ok := errors.AsType[*interruptedError](err); ok {
+		if stopped.command == "" {
+			return nil
+		}
 		return []string{"your answers so far: " + stopped.command}
 	}
 	if missing, ok := errors.AsType[*missingError](err); ok {
 		return []string{missing.command, "or add --yes to take the defaults"}
 	}
 	if way, ok := errors.AsType[*generator.InTheWayError](err); ok {
+		if len(way.Names) == 0 {
+			return []string{"choose another folder with --dir"}
+		}
 		return []string{fmt.Sprintf("choose another folder with --dir, or make room in %q", way.Dir)}
 	}
+	if hinted, ok := errors.AsType[*hintedError](err); ok {
+		return hinted.hints
+	}
 	if is[*usageError](err) {
-		return []string{"nullpool new --help"}
+		return []string{a.command + " --help"}
 	}
-	answer, ok := errors.AsType[*generator.AnswerError](err)
+	if answer, ok := errors.AsType[*generator.AnswerError](err); ok {
+		return answerHints(answer)
+	}
+	return nil
+}
+
+// answerHints returns what to answer instead.
+func answerHints(err *generator.AnswerError) []string {
 	switch {
-	case !ok:
+	case len(err.Among) > 0 && err.Better != "":
+		return []string{fmt.Sprintf("did you mean %q? All of them: %s", err.Better, strings.Join(err.Among, ", "))}
+	case len(err.Among) > 0:
+		return []string{"choose from " + strings.Join(err.Among, ", ")}
+	case err.Better == "":
 		return nil
-	case len(answer.Among) > 0 && answer.Better != "":
-		return []string{fmt.Sprintf("did you mean %q? All of them: %s", answer.Better, strings.Join(answer.Among, ", "))}
-	case len(answer.Among) > 0:
-		return []string{"choose from " + strings.Join(answer.Among, ", ")}
-	case answer.Better == "":
-		return nil
-	case answer.Option == generator.NameOption:
-		return []string{"try nullpool new " + answer.Better}
+	case err.Option == generator.NameOption && isPath(err.Value):
+		return []string{fmt.Sprintf("try nullpool new %s --dir %s", err.Better, quote(err.Value))}
+	case err.Option == generator.NameOption:
+		return []string{"try nullpool new " + err.Better}
 	}
-	return []string{fmt.Sprintf("try --%s %s", answer.Option, answer.Better)}
+	return []string{fmt.Sprintf("try --%s %s", err.Option, err.Better)}
+}
+
+// isPath reports whether a name was meant for a folder, one that can be printed.
+func isPath(name string) bool {
+	return (name == "." || name == ".." || strings.ContainsAny(name, `/\`)) && strconv.Quote(name) == `"`+strings.ReplaceAll(name, `\`, `\\`)+`"`
 }

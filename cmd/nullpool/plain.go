@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/spf13/cobra"
 )
 
 // The values of --prompts.
@@ -18,11 +16,16 @@ const (
 	promptsPlain = "plain"
 )
 
-func completePrompts(cmd *cobra.Command) {
-	values := []cobra.Completion{promptsFull, promptsPlain}
-	if err := cmd.RegisterFlagCompletionFunc("prompts", cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // the flag was declared on the line before
+// choosePrompts takes the prompter that --prompts asks for.
+func (a *app) choosePrompts() error {
+	switch a.prompts {
+	case promptsFull:
+	case promptsPlain:
+		a.prompter = a.plain
+	default:
+		return &usageError{fmt.Errorf("--prompts %q: want %s or %s", a.prompts, promptsFull, promptsPlain)}
 	}
+	return nil
 }
 
 // A plainPrompter asks with numbered lines and reads lines: for screen readers,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/AlecAivazis/survey/v2"
@@ -33,10 +34,7 @@ func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // A surveyPrompter asks with survey. Both files must be terminals: survey takes
 // no answers from a pipe.
-type surveyPrompter struct {
-	in, out *os.File
-	err     io.Writer
-}
+type surveyPrompter struct{ in, out *os.File }
 
 func (p *surveyPrompter) Ask(ctx context.Context, q question) ([]string, error) {
 	// survey neither sees ctx nor gives the terminal back when it is left alone.
@@ -55,7 +53,7 @@ func (p *surveyPrompter) Ask(ctx context.Context, q question) ([]string, error) 
 	}()
 	select {
 	case r := <-replies:
-		if errors.Is(r.err, terminal.InterruptErr) {
+		if errors.Is(r.err, terminal.InterruptErr) || errors.Is(r.err, io.EOF) { // Ctrl-C, Ctrl-D
 			return nil, errInterrupted
 		}
 		if r.err != nil {
@@ -67,30 +65,43 @@ func (p *surveyPrompter) Ask(ctx context.Context, q question) ([]string, error) 
 	}
 }
 
+// ask asks with the help above the question, where it needs no key to be seen.
 func (p *surveyPrompter) ask(q question) (values []string, err error) {
+	fmt.Fprintln(p.out, strings.TrimRight("  "+q.Help, " "))
 	message := q.Prompt + ":"
-	streams := survey.WithStdio(p.in, p.out, p.err)
-	help := func(_ string, index int) string { return q.Choices[index].Help }
+	streams := survey.WithStdio(p.in, p.out, p.out)
 	switch {
 	case q.IsText():
 		values = make([]string, 1)
-		input := &survey.Input{Message: message, Help: q.Help, Default: strings.Join(q.Defaults, "")}
+		input := &survey.Input{Message: message, Default: strings.Join(q.Defaults, "")}
 		valid := func(answer any) error { return q.Check([]string{fmt.Sprint(answer)}) }
 		err = survey.AskOne(input, &values[0], streams, survey.WithValidator(valid))
 	case q.Many:
 		values = []string{} // not nil: to choose nothing is an answer
 		list := &survey.MultiSelect{
-			Message: message, Help: q.Help, Options: q.ChoiceNames(), Description: help, Default: q.Defaults,
+			Message: message, Options: q.ChoiceNames(), Description: q.describe, Default: q.Defaults,
 		}
-		err = survey.AskOne(list, &values, streams, survey.WithValidator(q.chosen))
+		// Without these two keys, what is said of keys fits into 80 columns.
+		err = survey.AskOne(list, &values, streams, survey.WithValidator(q.chosen),
+			survey.WithRemoveSelectAll(), survey.WithRemoveSelectNone())
 	default:
 		values = make([]string, 1)
 		list := &survey.Select{
-			Message: message, Help: q.Help, Options: q.ChoiceNames(), Description: help, Default: q.Defaults[0],
+			Message: message, Options: q.ChoiceNames(), Description: q.describe, Default: q.Defaults[0],
 		}
 		err = survey.AskOne(list, &values[0], streams, survey.WithValidator(q.chosen))
 	}
 	return values, err
+}
+
+// describe returns what is said beside a choice. The default is marked, but for
+// those of many: they are ticked.
+func (q question) describe(name string, index int) string {
+	help := q.Choices[index].Help
+	if !q.Many && q.Help != "" && slices.Contains(q.Defaults, name) {
+		return strings.TrimPrefix(help+" (default)", " ")
+	}
+	return help
 }
 
 // chosen checks what survey says was chosen from a list.

@@ -4,143 +4,29 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/creack/pty"
 )
-
-// A session is the program on a terminal of its own.
-type session struct {
-	t       *testing.T
-	dir     string
-	command *exec.Cmd
-	screen  *os.File // our end of the terminal
-
-	mutex sync.Mutex
-	shown bytes.Buffer
-	seen  int // how much of shown was waited for
-}
-
-// startSession runs the program in an empty folder on a pseudo-terminal.
-func startSession(t *testing.T, args ...string) *session {
-	t.Helper()
-	program, err := exec.LookPath("nullpool") // testscript.Main put it there
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &session{t: t, dir: t.TempDir()}
-	s.command = exec.CommandContext(t.Context(), program, args...)
-	s.command.Dir = s.dir
-	s.screen, err = pty.StartWithSize(s.command, &pty.Winsize{Rows: 24, Cols: 80})
-	if err != nil {
-		t.Skipf("no terminal to be had: %v", err)
-	}
-	t.Cleanup(func() { _ = s.screen.Close() })
-	go s.read()
-	return s
-}
-
-// read keeps what the program shows.
-func (s *session) read() {
-	buffer := make([]byte, 4096)
-	for {
-		n, err := s.screen.Read(buffer)
-		if err != nil {
-			return
-		}
-		s.mutex.Lock()
-		s.shown.Write(buffer[:n])
-		s.mutex.Unlock()
-	}
-}
-
-// line waits for a question and types a line. Before survey reads one it asks
-// the terminal twice where the cursor is, for the size and for the place, and
-// without the answers it waits forever. It keeps keys that come before the
-// answer, and loses those that come too soon after it.
-func (s *session) line(question, keys string) {
-	s.t.Helper()
-	const query, answer = "\x1b[6n", "\x1b[1;1R"
-	s.expect(question)
-	s.expect(query)
-	s.press(answer)
-	s.expect(query)
-	s.press(keys + answer)
-}
-
-// keys waits for a list and presses keys.
-func (s *session) keys(question, keys string) {
-	s.t.Helper()
-	s.expect(question)
-	s.press(keys)
-}
-
-// expect waits until the program shows text that was not waited for before.
-func (s *session) expect(text string) {
-	s.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		s.mutex.Lock()
-		at := strings.Index(s.shown.String()[s.seen:], text)
-		if at >= 0 {
-			s.seen += at + len(text)
-		}
-		s.mutex.Unlock()
-		if at >= 0 {
-			return
-		}
-	}
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	s.t.Fatalf("never shows %q after\n%s", text, s.shown.String())
-}
-
-func (s *session) press(keys string) {
-	s.t.Helper()
-	if _, err := s.screen.WriteString(keys); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// exit waits for the program to end and wants this exit status.
-func (s *session) exit(want int) {
-	s.t.Helper()
-	err := s.command.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
-		s.t.Fatal(err)
-	} else if got := s.command.ProcessState.ExitCode(); got != want {
-		s.mutex.Lock()
-		defer s.mutex.Unlock()
-		s.t.Errorf("exit status %d (%v), want %d after\n%s", got, exit, want, s.shown.String())
-	}
-}
-
-func (s *session) mustBeEmpty() {
-	s.t.Helper()
-	entries, err := os.ReadDir(s.dir)
-	if err != nil || len(entries) > 0 {
-		s.t.Errorf("left behind: %v, %v", entries, err)
-	}
-}
 
 func TestPromptAsksWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new")
 	s.line("Project name:", "My App\r")
 	s.expect("want at most 63") // refused on the spot, and asked again
+	s.expect("try my-app")
 	s.line("Project name:", "shop\r")
 	s.expect("Module path:")
-	s.line("(example.com/shop)", "\r")       // the default follows the name
-	s.keys("Database provider:", "\x1b[B\r") // down
-	s.keys("Extras:", " \r")                 // the first, docker, is taken away
-	s.expect("provider    postgres")         // the review
+	s.line("(example.com/shop)", "\r") // the default follows the name
+	s.expect("  whose Postgres the settings are written for")
+	s.expect("Supabase through Supavisor in session mode (default)")
+	s.press("\x1b[B\r")              // down
+	s.keys("docker", " \r")          // the first, docker, is taken away
+	s.expect("provider    postgres") // the review
 	s.keys("What now:", "\r")
 	s.expect("files written")
 	s.expect("nullpool new shop --module example.com/shop --provider postgres --with notes")
@@ -223,23 +109,39 @@ func TestPromptPlain(t *testing.T) {
 	s.keys("Number (empty for the default): ", "write it\r")
 	s.expect("files written")
 	s.exit(0)
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if bytes.Contains(s.shown.Bytes(), []byte("\x1b")) {
-		t.Errorf("an escape sequence in\n%q", s.shown.String())
+	if strings.Contains(s.text(), "\x1b") {
+		t.Errorf("an escape sequence in\n%q", s.text())
 	}
 }
 
 func TestPromptPlainEnds(t *testing.T) {
 	t.Parallel()
-	for _, keys := range []string{"\x03", "\x04"} { // Ctrl-C, Ctrl-D
-		s := startSession(t, "new", "--prompts", "plain")
-		s.keys("Answer: ", "shop\r")
-		s.keys("Answer (empty for example.com/shop): ", keys)
-		s.expect("nullpool: error: interrupted; nothing was written")
-		s.expect("nullpool new shop")
-		s.exit(exitInterrupted)
-		s.mustBeEmpty()
+	steps := []struct{ question, answer string }{
+		{"Answer: ", "shop\r"},
+		{"Answer (empty for example.com/shop): ", "\r"},
+		{"Number (empty for the default): ", "\r"},
+		{"0 for none): ", "0\r"},
+		{"Number (empty for the default): ", "3\r"}, // the review: change name
+		{"Answer (empty for shop): ", "store\r"},
+		{"Number (empty for the default): ", ""},
+	}
+	for last, step := range steps {
+		for name, key := range map[string]string{"Ctrl-C": "\x03", "Ctrl-D": "\x04"} {
+			t.Run(fmt.Sprintf("%s at question %d", name, last+1), func(t *testing.T) {
+				t.Parallel()
+				s := startSession(t, "new", "--prompts", "plain")
+				for _, earlier := range steps[:last] {
+					s.keys(earlier.question, earlier.answer)
+				}
+				s.keys(step.question, key)
+				s.expect("nullpool: error: interrupted; nothing was written")
+				if last > 0 {
+					s.expect("nullpool: hint: your answers so far: nullpool new s")
+				}
+				s.exit(exitInterrupted)
+				s.mustBeEmpty()
+			})
+		}
 	}
 }
 
@@ -248,17 +150,15 @@ func TestPromptTerminals(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
 	s := startSession(t, "new", "--provider", "postgres", "--with", "")
 	s.line("Project name:", "shop\r")
-	if err := pty.Setsize(s.screen, &pty.Winsize{Rows: 10, Cols: 40}); err != nil {
-		t.Fatal(err)
-	}
+	s.resize(10, 40)
 	s.line("Module path:", "\r")
-	s.keys("What now:", "\r")
+	s.expect("What now:")
+	s.resize(30, 100) // while a list is on the screen
+	s.press("\r")
 	s.expect("files written")
 	s.exit(0)
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if colour := regexp.MustCompile(`\x1b\[[0-9;]*[1-9][0-9;]*m`).FindString(s.shown.String()); colour != "" {
-		t.Errorf("a colour, %q, in\n%q", colour, s.shown.String())
+	if colour := regexp.MustCompile(`\x1b\[[0-9;]*[1-9][0-9;]*m`).FindString(s.text()); colour != "" {
+		t.Errorf("a colour, %q, in\n%q", colour, s.text())
 	}
 }
 
@@ -281,23 +181,94 @@ func TestPromptInterrupted(t *testing.T) {
 		{"Module path:", (*session).line, "\r"},
 		{"Database provider:", (*session).keys, "\r"},
 		{"Extras:", (*session).keys, "\r"},
+		{"What now:", (*session).keys, "\x1b[B\x1b[B\r"}, // change name
+		{"Project name:", (*session).line, "store\r"},
+		{"What now:", (*session).keys, "\x1b[A\x1b[A\r"}, // change with
+		{"Extras:", (*session).keys, " \r"},
+		{"What now:", (*session).keys, ""},
 	}
 	for last, step := range steps {
-		t.Run(step.question, func(t *testing.T) {
+		t.Run(fmt.Sprintf("question %d", last+1), func(t *testing.T) {
 			t.Parallel()
-			s := startSession(t, "new")
+			s := startSession(t, "new", "--git")
 			for _, earlier := range steps[:last] {
 				earlier.press(s, earlier.question, earlier.answer)
 			}
 			step.press(s, step.question, "\x03")
 			s.expect("nullpool: error: interrupted; nothing was written")
 			if last > 0 {
-				s.expect("nullpool: hint: your answers so far: nullpool new shop")
+				s.expect("nullpool: hint: your answers so far: nullpool new s")
+				s.expect(" --git")
 			}
 			s.exit(exitInterrupted)
 			s.mustBeEmpty()
 		})
 	}
+}
+
+// stdout is for the result alone, so that cd $(nullpool new) works.
+func TestPromptLeavesStdoutAlone(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"full", "plain"} {
+		s := newSession(t, "new", "shop", "--provider", "postgres", "--with", "", "--prompts", mode)
+		var out bytes.Buffer
+		s.command.Stdout = &out
+		s.start()
+		if mode == "full" {
+			s.line("Module path:", "\r")
+			s.keys("What now:", "\r")
+		} else {
+			s.keys("Answer (empty for example.com/shop): ", "\r")
+			s.keys("Number (empty for the default): ", "\r")
+		}
+		s.expect("files written")
+		s.exit(0)
+		if out.String() != "shop\n" {
+			t.Errorf("%s: stdout is %q", mode, &out)
+		}
+	}
+}
+
+// What would be in the way is told before questions, or at the first one.
+func TestPromptTargetInTheWay(t *testing.T) {
+	t.Parallel()
+	s := newSession(t, "new", "shop")
+	if err := os.WriteFile(filepath.Join(s.dir, "shop"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.expect(`nullpool: error: target "shop": exists and is no folder`)
+	s.exit(exitInTheWay)
+
+	s = newSession(t, "new", "--prompts", "plain")
+	if err := os.MkdirAll(filepath.Join(s.dir, "shop", "kept"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.keys("Answer: ", "shop\r")
+	s.expect(`Not accepted: target "shop": not empty: kept`)
+	s.keys("Answer: ", "\x03")
+	s.exit(exitInterrupted)
+}
+
+// A line of progress says what takes long, makes room for output, and goes.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	s := newSession(t, "new", "demo", "--yes", "--verify")
+	bin := filepath.Join(s.dir, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\nsleep 0.7\necho did $1\n[ $1 = build ] || kill -INT $PPID\nsleep 1\n"
+	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.command.Env = append(os.Environ(), "PATH="+bin+":/usr/bin:/bin")
+	s.start()
+	s.expect("go build ./... … 1s\r" + strings.Repeat(" ", progressWidth) + "\rdid build\r\n")
+	s.expect("did test")
+	s.expect(`nullpool: error: interrupted; the project is in "demo"`)
+	s.exit(exitInterrupted)
 }
 
 // A signal reaches the program while it waits at a prompt, too.

@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/nullpool/nullpool/generator"
 	"github.com/nullpool/nullpool/templates"
@@ -56,5 +59,38 @@ func TestReadmeTranscript(t *testing.T) {
 	want := "$ go run ./cmd/nullpool new demo --yes\n" + out.String() + errs.String()
 	if !strings.Contains(text, want) {
 		t.Errorf("the README's transcript should have:\n%s", want)
+	}
+}
+
+var escape = regexp.MustCompile(`\x1b(\[[0-9;?]*[A-Za-z]|[78])`)
+
+// The dialogue is what a terminal shows, line by line, and fits into 80 columns.
+func TestReadmeDialogue(t *testing.T) {
+	t.Parallel()
+	_, dialogue, _ := strings.Cut(readme(t), "$ nullpool new\n")
+	dialogue, _, _ = strings.Cut(dialogue, "```")
+
+	s := startSession(t, "new")
+	s.line("Project name:", "shop\r")
+	s.line("Module path:", "\r")
+	s.keys("Database provider:", "\r")
+	s.keys("Extras:", "\r")
+	s.keys("What now:", "\r")
+	s.expect("The same without questions:")
+	s.expect("\r\n\r\n  nullpool new shop")
+	s.exit(0)
+	shown := strings.Split(strings.ReplaceAll(escape.ReplaceAllString(s.text(), ""), "\r", ""), "\n")
+	for _, line := range shown {
+		if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "  nullpool new") {
+			t.Errorf("wider than 80 columns: %q", line)
+		}
+	}
+	next := 0
+	for line := range strings.SplitSeq(dialogue, "\n") {
+		at := slices.IndexFunc(shown[next:], func(s string) bool { return strings.TrimRight(s, " ") == line })
+		if at < 0 {
+			t.Fatalf("the README shows %q; the terminal showed\n%s", line, strings.Join(shown, "\n"))
+		}
+		next += at + 1
 	}
 }

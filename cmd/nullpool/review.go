@@ -52,7 +52,7 @@ func review(ctx context.Context, opts *newOptions, plan *generator.Plan, tree ge
 // showAnswers prints all answers on one screen, and where they came from.
 func (opts *newOptions) showAnswers(plan *generator.Plan, files int) error {
 	table := tabwriter.NewWriter(opts.app.err, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "\n%d files for %s:\n\n", files, quote(opts.target(plan)))
+	fmt.Fprintf(table, "\n%d files for %s:\n\n", files, quote(opts.target(plan.Answers)))
 	for _, option := range opts.stack.Options {
 		answer := plan.Answers[option.Name]
 		value := strings.Join(answer.Values, ", ")
@@ -61,7 +61,6 @@ func (opts *newOptions) showAnswers(plan *generator.Plan, files int) error {
 		}
 		fmt.Fprintf(table, "  %s\t%s\t(%s)\n", option.Name, value, answer.Origin)
 	}
-	fmt.Fprintln(table)
 	return table.Flush()
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -29,7 +30,8 @@ type app struct {
 	plain     prompter // in its place with --prompts plain
 	prompts   string
 	json      bool
-	parsed    bool // the command line was understood; errors until then are the user's
+	command   string // the one that was asked for, for hints
+	parsed    bool   // the command line was understood; errors until then are the user's
 }
 
 // run executes a command line and returns the exit status.
@@ -37,27 +39,28 @@ func run(args []string, in, out, errs *os.File) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{in: in, out: out, err: errs, templates: templates.Files, version: buildVersion()}
-	if isTerminal(in) && isTerminal(out) {
-		a.prompter = &surveyPrompter{in: in, out: out, err: errs}
-		a.plain = &plainPrompter{in: in, out: out}
+	if isTerminal(in) && isTerminal(errs) { // stdout is for the result alone
+		a.prompter = &surveyPrompter{in: in, out: errs}
+		a.plain = &plainPrompter{in: in, out: errs}
 	}
 	return a.run(ctx, args)
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
-	// Set early, too, so that an error in the command line itself is a document.
-	a.json = slices.Contains(args, "--json")
 	stacks, err := generator.Load(a.templates)
-	if err == nil {
-		root := newRootCmd(a, stacks)
-		root.SetArgs(args)
-		err = root.ExecuteContext(ctx)
+	if err != nil {
+		return a.report(err)
 	}
+	root := newRootCmd(a, stacks)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
+	a.command = cmd.CommandPath()
 	if !a.parsed {
 		err = &usageError{err}
+		a.json = a.json || slices.Contains(args, "--json") // which may come after what was wrong
 	}
 	return a.report(err)
 }
@@ -66,11 +69,15 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "nullpool",
 		Short:         "Render services that open one Postgres connection per session",
-		Args:          cobra.NoArgs,
+		Args:          noSuchCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if a.json && cmd.HasParent() && cmd.Parent().Name() == "completion" {
+				return errors.New("--json: completions are a script, and no document")
+			}
 			a.parsed = true
+			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -88,9 +95,29 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 		}
 		_ = a.document(helpDocument{Kind: "help", Text: text + "\n\n" + cmd.UsageString()})
 	})
-	cmd.PersistentFlags().BoolVar(&a.json, "json", a.json, "make stdout one JSON document, errors included")
+	cmd.PersistentFlags().BoolVar(&a.json, "json", false, "make stdout one JSON document, errors included")
 	cmd.AddCommand(newNewCmd(a, stacks, runNew), newListCmd(a, stacks), newVersionCmd(a))
+	cmd.InitDefaultCompletionCmd()
+	for _, command := range cmd.Commands() {
+		if command.RunE == nil { // completion by itself: cobra takes any shell for a reason to help
+			command.Args, command.RunE = noSuchCommand, cmd.RunE
+		}
+	}
 	return cmd
+}
+
+// noSuchCommand refuses arguments where only a command can follow, and names the
+// command that may have been meant.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("command %q: no such command", args[0])
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return &hintedError{err, []string{"did you mean " + cmd.CommandPath() + " " + near[0] + "?"}}
+	}
+	return err
 }
 
 func newVersionCmd(a *app) *cobra.Command {
