@@ -228,6 +228,43 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 `},
 		{settingsTable, "	guessedSessions = 10 //", "	guessedSessions = 8 //"},
 	}},
+	{name: "a log as a cloud wants it", edits: []edit{
+		{serve, "	options := &slog.HandlerOptions{Level: cfg.LogLevel}\n", `	names := map[string]string{slog.TimeKey: "timestamp", slog.LevelKey: "severity", slog.MessageKey: "message"}
+	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+		if name, ok := names[a.Key]; ok && len(groups) == 0 {
+			a.Key = name
+		}
+		return a
+	}}
+`},
+		{middleware, `s.Logger.InfoContext(r.Context(), "request", "method"`, `s.Logger.InfoContext(r.Context(), "answered", "method"`},
+	}},
+	{name: "a goroutine that reads the counters", edits: []edit{
+		{serve, "	s.logBudget()\n", `	s.logBudget()
+	go s.watch(ctx)
+`},
+		{"cmd/demo/watch.go", "", `package main
+
+import (
+	"context"
+	"time"
+)
+
+func (s *service) watch(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			now := s.db.Snapshot()
+			s.log.Info("sessions", "in_use", now.InUse, "waiting", now.Waiting, "opened", now.Opened)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+`},
+	}},
 	{name: "an exception with its reason", edits: []edit{
 		{"internal/listen/listen.go", "", `package listen
 

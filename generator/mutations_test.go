@@ -265,6 +265,9 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		h.err = context.Cause(ctx)
 `},
 	}},
+	{name: "what is not found is no failure", fails: "NP06", edits: []edit{
+		{session, "	case h.status >= http.StatusBadRequest:\n", "	case h.status >= http.StatusBadRequest && h.status != http.StatusNotFound:\n"},
+	}},
 	{name: "a rollback only closes", fails: "NP06 NP23", edits: []edit{
 		{sessions, `_, err := s.conn.Exec(ctx, "rollback"); err`, `err := ctx.Err(); err`},
 	}, also: "NP04"},
@@ -290,6 +293,24 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}
 	if err := ctx.Err()`},
 	}, also: "NP23"},
+	{name: "background work is not told that its commit failed", fails: "NP07", edits: []edit{
+		{engine, `	if err := fn(WithSession(ctx, s), s); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.Commit(ctx)
+`, `	err := fn(WithSession(ctx, s), s)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil {
+		_ = s.Commit(ctx)
+	}
+	return err
+`},
+	}},
 
 	{name: "no panic is recovered", fails: "NP08", edits: []edit{
 		{"internal/httpapi/server.go", "s.accessLog(s.recover(s.limit(next)))", "s.accessLog(s.limit(next))"},
@@ -313,6 +334,22 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 	{name: "a refused password ends the process at once", fails: "NP09", edits: []edit{
 		{command, "	if nopool.IsAuthentication(err) {", "	if false && nopool.IsAuthentication(err) {"},
+	}},
+	{name: "it listens first and looks for its database then", fails: "NP09 NP10", edits: []edit{
+		{serve, `		lifecycle.Hook{
+			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
+			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
+		},
+`, ""},
+		{serve, `			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
+		},
+`, `			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
+		},
+		lifecycle.Hook{
+			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
+			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
+		},
+`},
 	}},
 
 	{name: "requests under way are cut at the signal", fails: "NP10", edits: []edit{
@@ -342,6 +379,9 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{events, `		s.db.count(func(total *Snapshot) { total.Rejected++ })
 		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 `, ""},
+	}},
+	{name: "a timeout is not logged", fails: "NP11", edits: []edit{
+		{events, "	if err == nil || errors.Is(err, context.Canceled) {\n", "	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {\n"},
 	}},
 
 	{name: "plaintext to any host in development", fails: "NP12", edits: []edit{
@@ -374,6 +414,9 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}, also: "NP20 NP23 NP16"},
 	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
 		{settingsTable, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
+	}},
+	{name: "a timeout is read from another's setting", fails: "NP13", edits: []edit{
+		{settings, `r.duration("DB_IDLE_IN_TRANSACTION_TIMEOUT", shortest)`, `r.duration("DB_STATEMENT_TIMEOUT", shortest)`},
 	}},
 	{name: "requests have no bound", fails: "NP13", edits: []edit{
 		{middleware, "context.WithTimeout(r.Context(), s.RequestTimeout)", "context.WithTimeout(r.Context(), s.RequestTimeout+10*time.Second)"},
@@ -449,6 +492,48 @@ func Count(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no database", http.StatusServiceUnavailable)
 	}
 }
+`},
+	}},
+	{name: "a handler takes the migrations' handle", fails: "NP14", edits: []edit{
+		{"internal/migrate/handle.go", "", `package migrate
+
+import (
+	"database/sql"
+
+	"example.com/demo/internal/nopool"
+)
+
+func Handle(url string) (*sql.DB, func(), error) {
+	config, err := nopool.ParseConfig(url, false, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, closeAll := open(config)
+	return db, closeAll, nil
+}
+`},
+		{"internal/httpapi/export.go", "", `package httpapi
+
+import (
+	"net/http"
+	"os"
+
+	"example.com/demo/internal/migrate"
+)
+
+func (s *Server) export(w http.ResponseWriter, r *http.Request) {
+	db, closeAll, err := migrate.Handle(os.Getenv("DATABASE_URL"))
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	defer closeAll()
+	if _, err := db.ExecContext(r.Context(), "select 1"); err != nil {
+		s.problem(w, r, err)
+	}
+}
+
+var _ = (*Server).export
 `},
 	}},
 	{name: "a pool under a dot import", fails: "NP14", edits: []edit{
@@ -613,6 +698,9 @@ type Store struct {
 	{name: "a GET may write", fails: "NP16", edits: []edit{
 		{session, "nopool.TxOptions{ReadOnly: r.Method == http.MethodGet || r.Method == http.MethodHead}", "nopool.TxOptions{}"},
 	}},
+	{name: "a HEAD may write", fails: "NP16", edits: []edit{
+		{session, "r.Method == http.MethodGet || r.Method == http.MethodHead}", "r.Method == http.MethodGet}"},
+	}},
 	{name: "the isolation level is lost", fails: "NP16", edits: []edit{
 		{sessions, `		sql += " isolation level " + string(o.Isolation)
 `, `		_ = o.Isolation
@@ -697,6 +785,9 @@ type Store struct {
 	{name: "pgx tries all addresses of the host", fails: "NP21", edits: []edit{
 		{dialFile, "	return known.all[i : i+1], nil\n", "	return append(known.all[i:], known.all[:i]...), nil\n"},
 	}},
+	{name: "an address that does not answer is dialled again", fails: "NP21", edits: []edit{
+		{dialFile, "	d.turn.Add(1)\n", ""},
+	}},
 
 	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
 		{closeFile, `	started := time.Now()
@@ -714,6 +805,9 @@ type Store struct {
 `, `	s.closed(how, started, clean)
 `},
 	}, also: "NP01 NP04 NP10 NP17"},
+	{name: "a failed open gives its slot back at once", fails: "NP22", edits: []edit{
+		{events, "		go s.release(notOpened)\n", "		s.db.slots.release()\n		go s.lease.abandon()\n"},
+	}},
 	{name: "nobody waits for the server's close", fails: "NP22", edits: []edit{
 		{closeFile, "	_, _ = io.Copy(io.Discard, e.Conn)\n", "	_, _ = io.CopyN(io.Discard, e.Conn, 0)\n"},
 	}, also: "NP01 NP04 NP10 NP17 NP23"},
@@ -740,6 +834,13 @@ type Store struct {
 	defer cancel()
 	// Asked before`},
 	}},
+	{name: "what was only read is not committed", fails: "NP23", edits: []edit{
+		{sessions, "	// Asked before", `	if s.opts.ReadOnly {
+		s.end(committed)
+		return nil
+	}
+	// Asked before`},
+	}, also: "NP16"},
 	{name: "a connection is dropped without a word", fails: "NP23", edits: []edit{
 		{closeFile, "	_ = conn.Close(ctx) // the endpoint knows when the server has closed\n", "	_ = conn.PgConn().Conn().Close()\n	time.Sleep(10 * time.Millisecond)\n	_ = conn.Close(ctx)\n"},
 	}, also: "NP06 NP10 NP22 NP31"},
@@ -755,6 +856,44 @@ type Store struct {
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
 		{settings, `"config of %s (%s)", c.AppName, c.Env)`, `"config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
+	}},
+	{name: "a handler sends the server's words", fails: "NP24", edits: []edit{
+		{handlers, `	note, err := notes.Create(r.Context(), session, draft)
+	if err != nil {
+`, `	note, err := notes.Create(r.Context(), session, draft)
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" {
+		return &Error{Status: http.StatusConflict, Code: "already_exists", Detail: pgErr.Detail}
+	}
+	if err != nil {
+`},
+		{handlers, `	"example.com/demo/internal/nopool"
+`, `	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.com/demo/internal/nopool"
+`},
+	}},
+	{name: "a handler without a session sends an error's text", fails: "NP24", edits: []edit{
+		{"internal/httpapi/export.go", "", `package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"example.com/demo/internal/nopool"
+)
+
+func (s *Server) export(w http.ResponseWriter, r *http.Request) {
+	err := s.DB.Run(r.Context(), nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "select title from notes")
+		return err
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+var _ = (*Server).export
+`},
 	}},
 	{name: "a malformed URL is quoted", fails: "NP24", edits: []edit{
 		{connstring, `return "", invalid("must begin with postgres:// or be a list of keyword=value")`, `return "", invalid(connString + " must begin with postgres:// or be a list of keyword=value")`},
@@ -781,6 +920,14 @@ type Store struct {
 	{name: "the id is not in the log", fails: "NP26", edits: []edit{
 		{middleware, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
 	}, also: "NP08 NP11"},
+	{name: "a logger with attributes loses the id", fails: "NP26", edits: []edit{
+		{middleware, `func (c correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return correlated{c.Handler.WithAttrs(attrs)}
+}
+
+`, ""},
+		{serve, "	cfg.DB.Logger = s.log\n", "	cfg.DB.Logger = s.log.With(\"of\", \"database\")\n"},
+	}, also: "NP08 NP11"},
 	{name: "any traceparent is taken", fails: "NP26", edits: []edit{
 		{middleware, "	if match == nil || strings.HasPrefix(header, \"ff\") ||\n", "	if match == nil ||\n"},
 	}},
@@ -796,6 +943,9 @@ type Store struct {
 	}},
 	{name: "readiness is not kept", fails: "NP27", edits: []edit{
 		{health, "	if time.Since(c.checked) < readyFor {", "	if time.Since(c.checked) < 0 {"},
+	}},
+	{name: "only a good answer of readiness is kept", fails: "NP27", edits: []edit{
+		{health, "	c.checked = time.Now()\n", "	if c.err == nil {\n		c.checked = time.Now()\n	}\n"},
 	}},
 	{name: "a busy service is not ready", fails: "NP27", edits: []edit{
 		{health, `	if now.InUse >= now.Limit && time.Since(now.LastOpened) < busyFor {
@@ -830,12 +980,21 @@ type Store struct {
 `, `	h.sent = true
 `},
 	}},
+	{name: "a failure after the commit point looks like the end", fails: "NP28", edits: []edit{
+		{session, "			panic(http.ErrAbortHandler) // the client must see that the response is cut short\n", "			return\n"},
+	}},
+	{name: "a panic is answered where an answer has begun", fails: "NP28", edits: []edit{
+		{"internal/httpapi/server.go", "s.correlate(s.accessLog(s.recover(s.limit(next))))", "s.correlate(s.recover(s.accessLog(s.limit(next))))"},
+	}},
 
 	{name: "a retry has no end", fails: "NP29", edits: []edit{
 		{engine, "		if attempt == 3 || !ok ||", "		if attempt == 30 || !ok ||"},
 	}},
 	{name: "a deadlock is not retried", fails: "NP29", edits: []edit{
 		{engine, `(pgErr.Code != "40001" && pgErr.Code != "40P01")`, `pgErr.Code != "40001"`},
+	}},
+	{name: "all of class 40 is retried", fails: "NP29", edits: []edit{
+		{engine, `!ok || (pgErr.Code != "40001" && pgErr.Code != "40P01")`, `!ok || pgErr.Code[:2] != "40"`},
 	}},
 	{name: "everything is retried", fails: "NP29", edits: []edit{
 		{engine, `		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") {`, `		_, _ = pgErr, ok
@@ -851,6 +1010,9 @@ type Store struct {
 	}},
 	{name: "migrations go through port 6543", fails: "NP30", edits: []edit{
 		{migrations, "port == 6543 && supabase", "port == 0 && supabase"},
+	}},
+	{name: "migrations go where requests go", fails: "NP30", edits: []edit{
+		{"cmd/demo/migrate.go", "cfg.MigrationURL", "cfg.DB.URL"},
 	}},
 	{name: "no migrations are an error", fails: "NP30", edits: []edit{
 		{migrations, `	if errors.Is(err, goose.ErrNoMigrations) {

@@ -1,15 +1,41 @@
 package main
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"example.com/demo/internal/config"
 	"example.com/demo/internal/localpg"
 	"example.com/demo/internal/localpg/pgtest"
 )
+
+// No request shows from outside which setting bounds it, unless one of yours is
+// slow: so this looks at what the parts were given.
+func TestSettingsReachTheServer(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{
+		"DATABASE_URL": "postgres://u:p@db.example.com/d?sslmode=require", "REQUEST_TIMEOUT": "77s", "HTTP_MAX_BODY": "4711",
+	}
+	cfg, err := config.Load(func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newService(cfg, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.api.RequestTimeout != 77*time.Second || s.api.MaxBody != 4711 {
+		t.Errorf("requests may take %v and have %d bytes", s.api.RequestTimeout, s.api.MaxBody)
+	}
+	if s.http.WriteTimeout <= 77*time.Second || min(s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.IdleTimeout) <= 0 {
+		t.Errorf("timeouts of the HTTP server: header %v, read %v, write %v, idle %v",
+			s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.WriteTimeout, s.http.IdleTimeout)
+	}
+}
 
 // While a load balancer is given time to notice, the probe fails and requests
 // are still served. A second signal does not wait.

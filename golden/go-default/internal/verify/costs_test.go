@@ -95,6 +95,28 @@ func oneAddress(t *T) {
 	}
 }
 
+// nextAddress lets the dial of a host's first address fail: the same open takes
+// the next one.
+func nextAddress(t *T) {
+	pooler := standin.Start(t, standin.Options{})
+	u, err := url.Parse(pooler.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := on(t, pooler.URL(), func(o *benchOptions) {
+		o.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1", "192.0.2.2"}, nil }
+		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if strings.HasPrefix(address, "192.0.2.1:") {
+				return nil, errors.New("no route to host")
+			}
+			return new(net.Dialer).DialContext(ctx, network, u.Host)
+		}
+	})
+	if err := b.run("select 1"); err != nil {
+		t.Errorf("a host of two addresses, one of which does not answer: %v", err)
+	}
+}
+
 // slotHeld wants the slot of a session back when the server has closed its
 // connection, and the response long before.
 func slotHeld(t *T) {
@@ -112,6 +134,21 @@ func slotHeld(t *T) {
 	}
 	if peak := b.relay.peak.Load(); peak != 1 {
 		t.Errorf("%d connections at once over a cap of 1", peak)
+	}
+
+	// A session that could not be opened has a connection to close, too.
+	b = on(t, standin.Start(t, standin.Options{ReleaseLag: lag, OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if strings.HasPrefix(strings.ToLower(sql), "begin") {
+			r.Error = standin.Error("42501", "permission denied")
+		}
+		return r
+	}}).URL(), func(o *benchOptions) { o.MaxSessions = 1 })
+	began = time.Now()
+	if b.run("select 1") == nil || b.run("select 1") == nil || time.Since(began) < lag {
+		t.Errorf("after a BEGIN that was refused, the next session came after %v", time.Since(began))
+	}
+	if peak := b.relay.peak.Load(); peak != 1 {
+		t.Errorf("%d connections at once over a cap of 1, when BEGIN is refused", peak)
 	}
 }
 
@@ -209,7 +246,10 @@ func leavesDuringCommit(t *T) {
 	committing := make(chan struct{}, 1)
 	pooler := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
 		if strings.EqualFold(sql, "commit") {
-			committing <- struct{}{}
+			select {
+			case committing <- struct{}{}:
+			default: // not the first: nobody waits for it
+			}
 			r.Delay = 300 * time.Millisecond
 		}
 		return r
@@ -235,7 +275,8 @@ func retries(t *T) {
 		fails      int32 // so many times
 		plain, ask int32 // runs wanted of Run and of RunWithRetry
 	}{
-		{"40001", 1, 1, 2}, {"40P01", 2, 1, 3}, {"40001", 99, 1, 3}, {"23505", 99, 1, 1}, {"", 99, 1, 1}, // "": the connection is lost
+		{"40001", 1, 1, 2}, {"40P01", 2, 1, 3}, {"40001", 99, 1, 3}, {"", 99, 1, 1}, // "": the connection is lost
+		{"23505", 99, 1, 1}, {"40002", 99, 1, 1}, {"40003", 99, 1, 1}, {"55P03", 99, 1, 1}, {"57014", 99, 1, 1},
 	} {
 		var left, runs atomic.Int32
 		pooler := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {

@@ -11,7 +11,10 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/migrate"
 )
 
@@ -25,6 +28,7 @@ var migrationParts = []part{
 	{"NP30", "files without a transaction", withoutTransaction},
 	{"NP30", "no migrations at all", noMigrations},
 	{"NP30", "refuses a pooler in transaction mode", refusesTransactionMode},
+	{"NP30", "an address of its own", separateAddress},
 }
 
 // migrationFiles are files of ours: the owner's may be any or none.
@@ -257,5 +261,17 @@ func refusesTransactionMode(t *T) {
 		} else if got := strings.Contains(err.Error(), "MIGRATION_DATABASE_URL"); got != refused {
 			t.Errorf("refused %v, want %v: %v", got, refused, err)
 		}
+	}
+}
+
+// separateAddress wants the program to migrate at MIGRATION_DATABASE_URL alone.
+// It connects to neither when the owner has no migrations.
+func separateAddress(t *T) {
+	refusing := standin.Options{TLS: true, OnStartup: func(int) *pgproto3.ErrorResponse { return standin.Fatal("3D000", "no such database") }}
+	requests, migrations := standin.Start(t, refusing), standin.Start(t, refusing)
+	p := start(t, requests.URL(), []string{"migrate", "status"}, "MIGRATION_DATABASE_URL="+migrations.URL())
+	p.wait(15 * time.Second)
+	if n := requests.Stats().Dials; n > 0 {
+		t.Errorf("migrating made %d connections to DATABASE_URL, and %d to MIGRATION_DATABASE_URL", n, migrations.Stats().Dials)
 	}
 }

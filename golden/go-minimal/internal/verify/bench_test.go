@@ -100,7 +100,8 @@ func (b *bench) build(url string, change []func(*benchOptions)) *bench {
 	}
 	b.url, b.relay = newRelay(b.t, url)
 	b.log = &logBuffer{}
-	logger := slog.New(httpapi.WithCorrelation(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: o.level})))
+	logger := slog.New(httpapi.WithCorrelation(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: o.level}))).
+		With("of", "the bench") // a logger with attributes of its own keeps the correlation id
 	o.URL, o.Logger = b.url, logger
 	var err error
 	if b.db, err = nopool.Open(o.Config); err != nil {
@@ -254,11 +255,21 @@ func (l *logBuffer) String() string {
 	return l.text.String()
 }
 
-// lines returns the records with a message, as maps.
-func (l *logBuffer) lines(message string) (found []map[string]any) {
+// records returns all lines, as maps.
+func (l *logBuffer) records() (all []map[string]any) {
 	for line := range strings.Lines(l.String()) {
 		var record map[string]any
-		if json.Unmarshal([]byte(line), &record) == nil && record["msg"] == message {
+		if json.Unmarshal([]byte(line), &record) == nil {
+			all = append(all, record)
+		}
+	}
+	return all
+}
+
+// lines returns the records with a message.
+func (l *logBuffer) lines(message string) (found []map[string]any) {
+	for _, record := range l.records() {
+		if record["msg"] == message {
 			found = append(found, record)
 		}
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -70,19 +71,19 @@ func kindInForce(t *T) {
 		err := s.QueryRow(r.Context(), "select current_setting('transaction_read_only'), current_setting('transaction_isolation')").
 			Scan(&readOnly, &isolation)
 		if err == nil {
-			_, err = fmt.Fprint(w, readOnly, ", ", isolation)
+			w.Header().Set("Kind", readOnly+", "+isolation) // which HEAD gets too
 		}
 		return err
 	}
 	b.handle("/", show)
 	b.handle("/other", show, nopool.TxOptions{Isolation: pgx.Serializable})
 	for request, want := range map[string]string{
-		"GET /": "on, read committed", "POST /": "off, read committed", "PUT /": "off, read committed", "DELETE /": "off, read committed",
+		"GET /": "on, read committed", "HEAD /": "on, read committed", "POST /": "off, read committed", "PUT /": "off, read committed", "DELETE /": "off, read committed",
 		"GET /other": "off, serializable", "POST /other": "off, serializable",
 	} {
 		method, path, _ := strings.Cut(request, " ")
-		if a := b.want(200, method, path); a.body != want {
-			t.Errorf("%s: %s, want %s", request, a.body, want)
+		if a := b.want(200, method, path); a.header.Get("Kind") != want {
+			t.Errorf("%s: %s, want %s", request, a.header.Get("Kind"), want)
 		}
 	}
 	// Settings end with their transaction: the next client of a pooler's
@@ -186,6 +187,20 @@ func streaming(t *T) {
 		conns := pooler.Conns()
 		if last := conns[len(conns)-1].Statements; !strings.EqualFold(last[len(last)-1], "commit") {
 			t.Errorf("%s: statements %q", name, last)
+		}
+	}
+	// Nor must what fails later: the client sees that the response is cut short.
+	for name, fail := range map[string]func() error{
+		"error": func() error { return errors.New("too late") }, "panic": func() error { panic("too late") },
+	} {
+		b.handle("GET /late-"+name, func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				return err
+			}
+			return fail()
+		})
+		if a := b.do(context.Background(), "GET", "/late-"+name); a.status != 200 || a.err == nil {
+			t.Errorf("%s after the commit point: the response looks complete: %d %s", name, a.status, a.body)
 		}
 	}
 	// A commit that fails at that point must not look like a success.

@@ -80,7 +80,7 @@ func wantStartFailure(t *T, p *process, limit time.Duration) time.Duration {
 	if strings.Contains(p.logs.String()+p.out.String(), "stand-in-secret") {
 		t.Errorf("the password is in the output: %s", p.logs)
 	}
-	if len(p.logs.lines("listening")) > 0 {
+	if listening.MatchString(p.logs.String()) {
 		t.Errorf("it listened without a database")
 	}
 	return took
@@ -250,7 +250,7 @@ func signalledTwice(t *T) {
 	p := start(t, standin.Start(t, standin.Options{TLS: true, OnStatement: oneRow}).URL(), nil, "SHUTDOWN_DELAY=30s")
 	p.address(15 * time.Second)
 	p.signal(syscall.SIGTERM)
-	within(5*time.Second, func() bool { return len(p.logs.lines("stopping")) > 0 })
+	within(5*time.Second, func() bool { return strings.Contains(p.logs.String(), "stopping") })
 	p.signal(syscall.SIGTERM)
 	if code, _ := p.wait(3 * time.Second); code == 0 {
 		t.Errorf("a run that was cut short ended with status 0")
@@ -296,6 +296,13 @@ func monitoring(t *T) {
 		if line["duration"] == nil || line["outcome"] == nil || line["correlation_id"] == nil {
 			t.Errorf("a line without duration, outcome or correlation id: %v", line)
 		}
+	}
+	// So does one that ran out of its request's time.
+	late := on(t, standin.Start(t, standin.Options{OnStatement: sleepy}).URL(), func(o *benchOptions) { o.requestTimeout = 300 * time.Millisecond })
+	late.handle("GET /", query("select pg_sleep(20)"))
+	late.want(http.StatusGatewayTimeout, "GET", "/")
+	if len(late.log.lines("database session error")) != 1 {
+		t.Errorf("a session that ran out of time left no error in the log")
 	}
 	// Sessions that get no connection are seen too.
 	stopped := on(t, absent(t), func(o *benchOptions) { o.ConnectTimeout = 300 * time.Millisecond })

@@ -29,6 +29,7 @@ var pressureParts = []part{
 	{"NP20", "what must not be tried again", neverRetried},
 	{"NP21", "one dial for each attempt", oneDial},
 	{"NP21", "one address of many", oneAddress},
+	{"NP21", "the next address after one that does not answer", nextAddress},
 	{"NP22", "the slot waits for the server's close", slotHeld},
 	{"NP22", "a cancel under way keeps the slot", slotHeldForCancel},
 	{"NP23", "COMMIT or ROLLBACK before the close", kindEnds},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -97,22 +98,27 @@ func (p *process) wait(limit time.Duration) (int, time.Duration) {
 	return p.code, time.Since(p.began)
 }
 
+// listening matches the line that says where the program listens, however the
+// owner's logs are written.
+var listening = regexp.MustCompile(`listening.*(127\.0\.0\.1:\d+)`)
+
 // address waits until the program listens, and returns where.
 func (p *process) address(limit time.Duration) string {
 	p.t.Helper()
+	var found []string
 	within(limit, func() bool {
+		found = listening.FindStringSubmatch(p.logs.String())
 		select {
 		case <-p.ended:
 			return true
 		default:
-			return len(p.logs.lines("listening")) > 0
+			return found != nil
 		}
 	})
-	for _, line := range p.logs.lines("listening") {
-		return "http://" + line["addr"].(string)
+	if found == nil {
+		p.t.Fatalf("it does not listen: %s", p.logs)
 	}
-	p.t.Fatalf("it does not listen: %s", p.logs)
-	return ""
+	return "http://" + found[1]
 }
 
 func (p *process) signal(s syscall.Signal) {
@@ -125,7 +131,7 @@ func (p *process) signal(s syscall.Signal) {
 // errors are the lines for people on stderr, log lines left out.
 func (p *process) errors() (lines []string) {
 	for line := range strings.Lines(p.logs.String()) {
-		if !strings.HasPrefix(line, "{") {
+		if !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "time=") {
 			lines = append(lines, strings.TrimSpace(line))
 		}
 	}

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -228,7 +229,7 @@ func nothingPersists(t *T) {
 }
 
 // rollbackSent wants ROLLBACK as the last statement of every session that
-// failed with no statement in flight.
+// failed with no statement in flight, whatever the status of its answer.
 func rollbackSent(t *T) {
 	pooler := standin.Start(t, standin.Options{})
 	b := on(t, pooler.URL())
@@ -243,6 +244,24 @@ func rollbackSent(t *T) {
 		last := conn.Statements[len(conn.Statements)-1]
 		if !strings.EqualFold(last, "rollback") || conn.End != standin.Terminated {
 			t.Errorf("connection %d: the last statement is %q, and it ended by %q", conn.N, last, conn.End)
+		}
+	}
+	for status, want := range map[int]string{
+		200: "commit", 204: "commit", 303: "commit", 400: "rollback", 401: "rollback", 404: "rollback", 410: "rollback", 429: "rollback", 503: "rollback",
+	} {
+		path := fmt.Sprintf("/%d", status)
+		b.handle("POST "+path, insert(func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+			w.WriteHeader(status)
+			return nil
+		}))
+		b.do(context.Background(), "POST", path)
+		b.wantNoneLeft()
+		var sent []string
+		for _, conn := range pooler.Conns() {
+			sent = conn.Statements
+		}
+		if len(sent) == 0 || !strings.EqualFold(sent[len(sent)-1], want) {
+			t.Errorf("a response of %d ends the session %q, want %s", status, sent, want)
 		}
 	}
 }
@@ -279,6 +298,10 @@ func backgroundWork(t *T) {
 	if err := write(ctx, func() error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("want the cancellation, got %v", err)
 	}
+	b.wantRows(1, "item")
+	b.exec("alter table item add unique (id) deferrable initially deferred")
+	err := b.run("insert into item overriding system value select id from item")
+	wantSQLState(t, "a commit that fails", "23505", err)
 	b.wantRows(1, "item")
 	b.wantNoneLeft()
 }

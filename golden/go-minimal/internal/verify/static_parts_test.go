@@ -11,6 +11,7 @@ var staticParts = []part{
 	{"NP14", "source", func(t *T) { wantNoFinding(t, "NP14") }},
 	{"NP15", "source", func(t *T) { wantNoFinding(t, "NP15") }},
 	{"NP03", "source", func(t *T) { wantNoFinding(t, "NP03") }},
+	{"NP24", "source", func(t *T) { wantNoFinding(t, "NP24") }},
 }
 
 // static is the module's source and what is wrong with it, looked at once for

@@ -134,6 +134,7 @@ func (s *source) check() (findings []finding, allowed []Exception) {
 			c.checkUses(file)
 			c.checkDeclarations(file)
 			c.checkEscapes(file)
+			c.checkLeaks(file)
 		}
 		c.checkIgnoredFiles()
 		comments := c.exceptions()
