@@ -336,19 +336,10 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{command, "	if nopool.IsAuthentication(err) {", "	if false && nopool.IsAuthentication(err) {"},
 	}},
 	{name: "it listens first and looks for its database then", fails: "NP09 NP10", edits: []edit{
-		{serve, `		lifecycle.Hook{
-			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
-			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
-		},
-`, ""},
-		{serve, `			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
-		},
-`, `			Stop: s.drain, StopTimeout: cfg.ShutdownDelay + cfg.ShutdownTimeout,
-		},
-		lifecycle.Hook{
-			Name: "database", Start: s.checkDatabase, StartTimeout: cfg.StartupTimeout,
-			Stop: s.db.Close, StopTimeout: cfg.ShutdownTimeout,
-		},
+		{serve, `		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
+		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
+`, `		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
+		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
 `},
 	}},
 
@@ -415,8 +406,8 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
 		{settingsTable, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
 	}},
-	{name: "a timeout is read from another's setting", fails: "NP13", edits: []edit{
-		{settings, `r.duration("DB_IDLE_IN_TRANSACTION_TIMEOUT", shortest)`, `r.duration("DB_STATEMENT_TIMEOUT", shortest)`},
+	{name: "a setting is read into another's timeout", fails: "NP13", edits: []edit{
+		{settingsTable, `duration(&c.DB.IdleInTransactionTimeout, shortest)`, `duration(&c.DB.LockTimeout, shortest)`},
 	}},
 	{name: "requests have no bound", fails: "NP13", edits: []edit{
 		{middleware, "context.WithTimeout(r.Context(), s.RequestTimeout)", "context.WithTimeout(r.Context(), s.RequestTimeout+10*time.Second)"},
