@@ -634,7 +634,7 @@ type Store struct {
 	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
 		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
 	if _, inUse, _ := db.slots.usage(); inUse < db.config.MaxSessions && db.slots.acquire(ctx, false) == nil {
-		context.AfterFunc(s.life, func() { db.slots.release(false) })
+		context.AfterFunc(s.life, db.slots.release)
 	}
 `},
 	}, also: "NP01 NP02 NP04 NP05 NP06 NP07 NP10 NP11 NP13 NP17 NP20 NP21 NP22 NP23 NP27 NP29 NP31 NP09 NP19 NP28 NP03 NP08 NP12 NP16 NP24 NP25 NP26"},
@@ -685,8 +685,8 @@ type Store struct {
 	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
 		{closeFile, `	s.lease.hangUp()
 	s.closed(how, ended)
-	s.db.slots.release(false)
-`, `	s.db.slots.release(false)
+	s.db.slots.release()
+`, `	s.db.slots.release()
 	s.lease.hangUp()
 	s.closed(how, ended)
 `},

@@ -49,7 +49,7 @@ func (e *sessionError) Unwrap() []error { return []error{e.kind, e.cause} }
 // message and detail can quote what the user typed. Refused connections keep
 // their message, which names at most user, database, host and port.
 func Describe(err error) string {
-	if described, ok := err.(*sessionError); ok {
+	if described, ok := errors.AsType[*sessionError](err); ok {
 		return described.Error()
 	}
 	connectErr, connecting := errors.AsType[*pgconn.ConnectError](err)

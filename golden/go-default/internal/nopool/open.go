@@ -92,8 +92,11 @@ func (s *Session) tryAgain(ctx context.Context, err error, attempt int) error {
 func (s *Session) attempt(ctx context.Context, first *statement) (flight *pgconn.Pipeline, err error) {
 	lease := newLease(s)
 	defer func() {
+		if errors.Is(err, ErrPoolerFull) {
+			s.refused(err)
+		}
 		if err != nil {
-			go lease.giveUp(errors.Is(err, ErrPoolerFull))
+			go lease.giveUp()
 		}
 	}()
 	if err := s.db.breaker.check(); err != nil {

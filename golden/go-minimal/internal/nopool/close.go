@@ -35,7 +35,7 @@ func (s *Session) release(how outcome) {
 	ended := time.Now()
 	s.lease.hangUp()
 	s.closed(how, ended)
-	s.db.slots.release(false)
+	s.db.slots.release()
 }
 
 // lease is a slot and what was dialled under it: a connection, and another where
@@ -94,15 +94,10 @@ func (l *lease) hangUp() {
 	l.abandon()
 }
 
-// giveUp frees the slot of an attempt that failed. full says that the pooler had
-// no room.
-func (l *lease) giveUp(full bool) {
+// giveUp frees the slot of an attempt that failed.
+func (l *lease) giveUp() {
 	l.hangUp()
-	if l.db.slots.release(full) {
-		now := l.db.Snapshot()
-		l.db.log.WarnContext(l.ctx, "database pooler is full: fewer sessions for a while",
-			"limit", now.Limit, "max_sessions", now.MaxSessions)
-	}
+	l.db.slots.release()
 }
 
 // endpoint is a network connection whose Close returns at once, and which is gone

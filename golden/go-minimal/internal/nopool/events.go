@@ -88,6 +88,14 @@ func (s *Session) rejected(err error) {
 	}
 }
 
+// refused lowers the limit of the slots, and says so the first time for a while.
+func (s *Session) refused(err error) {
+	if s.db.slots.refused() {
+		s.db.log.WarnContext(s.ctx, "database pooler is full: fewer sessions for a while",
+			"max_sessions", s.db.config.MaxSessions, "error", Describe(err))
+	}
+}
+
 // logError logs what may be logged at any level; the server's own words, which
 // can quote data, only when the logger is at debug. What a client cancelled is no
 // error.

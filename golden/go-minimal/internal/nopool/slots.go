@@ -77,21 +77,24 @@ func (s *slots) queue(granted chan error, again bool) (place *list.Element, err 
 	return place, nil
 }
 
-// release frees a slot, or hands it to the waiter that came first. full says that
-// the pooler had no room for its connection, and first that it is the first time
-// for a while.
-func (s *slots) release(full bool) (first bool) {
+// release frees a slot, or hands it to the waiter that came first.
+func (s *slots) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inUse--
-	if full {
-		first = s.limit == s.max
-		s.limit = min(s.limit, s.inUse)
-	}
+	s.settle()
+}
+
+// refused says that the pooler had no room for the holder of a slot, which is yet
+// to be released, and returns whether it is the first time for a while.
+func (s *slots) refused() (first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first = s.limit == s.max
+	s.limit = min(s.limit, s.inUse-1)
 	if first {
 		s.raiseLater()
 	}
-	s.settle()
 	return first
 }
 

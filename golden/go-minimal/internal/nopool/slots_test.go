@@ -18,7 +18,8 @@ func take(ctx context.Context, s *slots, wait time.Duration) error {
 func again(ctx context.Context, s *slots, wait time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrBusy)
 	defer cancel()
-	s.release(true)
+	s.refused()
+	s.release()
 	return s.acquire(ctx, true)
 }
 
@@ -33,12 +34,12 @@ func TestSlotsServeInOrder(t *testing.T) {
 		go func() {
 			if err := take(context.Background(), s, 10*time.Second); err == nil {
 				order <- i
-				s.release(false)
+				s.release()
 			}
 		}()
 		waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == i+1 })
 	}
-	s.release(false)
+	s.release()
 	for i := range 5 {
 		if got := <-order; got != i {
 			t.Fatalf("waiter %d was served in place %d", got, i)
@@ -97,12 +98,12 @@ func TestSlotsRefused(t *testing.T) {
 	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 3 {
 		t.Errorf("limit %d and %d in use, want 3 and 3", limit, inUse)
 	}
-	s.release(false)
+	s.release()
 	if who := <-served; who != "refused" {
 		t.Errorf("%s was served first", who)
 	}
 	for range 2 {
-		s.release(false)
+		s.release()
 	}
 	if who := <-served; who != "later" {
 		t.Errorf("%s was served second", who)
@@ -121,7 +122,7 @@ func TestSlotsRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool { limit, _, _ := s.usage(); return limit == 3 })
-	s.release(false)
+	s.release()
 	time.Sleep(2 * time.Millisecond)
 	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 0 {
 		t.Errorf("limit %d and %d in use, want 3 and 0", limit, inUse)
@@ -148,7 +149,7 @@ func TestSlotsClose(t *testing.T) {
 		t.Fatal("idle while a slot is in use")
 	default:
 	}
-	s.release(false)
+	s.release()
 	for range 3 {
 		if err := <-waited; !errors.Is(err, ErrClosed) {
 			t.Errorf("waiter after close: %v, want ErrClosed", err)
@@ -172,7 +173,7 @@ func TestSlotsUnderRace(t *testing.T) {
 					err = again(context.Background(), s, 50*time.Microsecond)
 				}
 				if err == nil {
-					s.release(false)
+					s.release()
 				}
 			}
 		}()
