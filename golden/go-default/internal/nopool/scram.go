@@ -40,7 +40,7 @@ var (
 	errAuthentication = errors.New("authentication")
 	// errBlocked: the password was refused too often of late to give it again.
 	errBlocked  = fmt.Errorf("%w failed %d times within %v", errAuthentication, maxFailures, window)
-	errNotSCRAM = fmt.Errorf("%w: the server does not ask for SCRAM, and its certificate is not verified", errAuthentication)
+	errNotSCRAM = fmt.Errorf("%w: the server does not ask for SCRAM, and nothing else is allowed", errAuthentication)
 )
 
 // login proves to the server who we are, in the place of pgx, which derives
