@@ -57,6 +57,7 @@ func (s *Session) open(ctx context.Context, first *statement) (*pgconn.Pipeline,
 		if outOfTime(err) {
 			err = cmp.Or(reason, err) // what a deadline cut short has no better one
 		}
+		s.refusal = err
 		s.holding.Store(false)
 		s.db.count(func(total *Snapshot) { total.OpenErrors++ })
 		s.logError(err)

@@ -40,6 +40,8 @@ type Session struct {
 	rows  *rows      // open rows, nil if none
 	done  bool
 	err   error // the last failure, for the log
+
+	refusal error // why it could not be opened
 }
 
 // Exec runs a statement, or several in one string without arguments, and returns
@@ -248,8 +250,8 @@ func (s *Session) enter() error {
 		err = ErrSessionDone
 	case s.rows != nil:
 		err = ErrSessionBusy
-	case s.conn == nil && s.err != nil: // it could not be opened
-		err = s.err
+	case s.refusal != nil:
+		err = s.refusal
 	default:
 		return nil
 	}
