@@ -47,58 +47,43 @@ const (
 // mutations are in the order of the rules.
 var mutations = []mutation{
 	{name: "connections are kept for the next session", fails: "NP01 NP15", edits: []edit{
-		{closeFile, `	if s.conn != nil {
-		s.lease.hangUp(s.conn)
-	}
-`, `	if s.conn != nil {
-		select {
-		case kept <- s.conn:
-			s.closed(how, started, true)
-			s.db.slots.release()
-			return
-		default:
-			s.lease.hangUp(s.conn)
-		}
+		{closeFile, `	s.lease.hangUp()
+`, `	select {
+	case kept <- s.conn:
+	default:
+		s.lease.hangUp()
 	}
 `},
 		{closeFile, `// release frees`, `var kept = make(chan *pgx.Conn, 4)
 
 // release frees`},
-		{openFile, `	conn, err := s.db.dialer.connect(ctx, s.lease)
-`, `	var conn *pgx.Conn
-	var err error
-	select {
-	case conn = <-kept:
+		{openFile, `	if lease.conn, err = s.db.dialer.connect(ctx, lease); err == nil {
+`, `	select {
+	case lease.conn = <-kept:
 	default:
-		conn, err = s.db.dialer.connect(ctx, s.lease)
+		lease.conn, err = s.db.dialer.connect(ctx, lease)
 	}
+	if err == nil {
 `},
 	}, also: "NP03 NP04 NP05 NP06 NP07 NP08 NP10 NP11 NP12 NP13 NP16 NP17 NP18 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP26 NP27 NP28 NP29 NP31"},
 	{name: "a connection is handed on when somebody waits, as database/sql does", fails: "NP01 NP15", edits: []edit{
-		{closeFile, `	if s.conn != nil {
-		s.lease.hangUp(s.conn)
-	}
-`, `	if _, _, waiting := s.db.slots.usage(); s.conn != nil && waiting > 0 && how != aborted {
+		{closeFile, `	s.lease.hangUp()
+`, `	if _, _, waiting := s.db.slots.usage(); waiting > 0 && how.name != aborted.name {
 		handedOn.Store(s.db, s.conn)
-		s.closed(how, started, true)
-		s.db.slots.release()
-		return
-	}
-	if s.conn != nil {
-		s.lease.hangUp(s.conn)
+	} else {
+		s.lease.hangUp()
 	}
 `},
 		{closeFile, `// release frees`, `var handedOn sync.Map
 
 // release frees`},
-		{openFile, `	conn, err := s.db.dialer.connect(ctx, s.lease)
-`, `	var conn *pgx.Conn
-	var err error
-	if before, ok := handedOn.LoadAndDelete(s.db); ok {
-		conn = before.(*pgx.Conn)
+		{openFile, `	if lease.conn, err = s.db.dialer.connect(ctx, lease); err == nil {
+`, `	if before, ok := handedOn.LoadAndDelete(s.db); ok {
+		lease.conn = before.(*pgx.Conn)
 	} else {
-		conn, err = s.db.dialer.connect(ctx, s.lease)
+		lease.conn, err = s.db.dialer.connect(ctx, lease)
 	}
+	if err == nil {
 `},
 	}, also: "NP17 NP21 NP22 NP04 NP16 NP23"},
 
@@ -269,7 +254,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{session, "	case h.status >= http.StatusBadRequest:\n", "	case h.status >= http.StatusBadRequest && h.status != http.StatusNotFound:\n"},
 	}},
 	{name: "a rollback only closes", fails: "NP06 NP23", edits: []edit{
-		{sessions, `_, err := s.conn.Exec(ctx, "rollback"); err`, `err := ctx.Err(); err`},
+		{sessions, `_, err := s.say(ctx, "rollback"); err`, `err := ctx.Err(); err`},
 	}, also: "NP04"},
 
 	{name: "background work that panics is not rolled back", fails: "NP07", edits: []edit{
@@ -361,7 +346,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{events, `s.db.log.DebugContext(s.ctx, "database session closed"`, `s.db.log.Debug("database session closed"`},
 	}, also: "NP26"},
 	{name: "closes are not counted", fails: "NP11", edits: []edit{
-		{events, "		s.db.count(func(total *Snapshot) { total.Closed++ })\n", ""},
+		{events, "	s.db.count(func(total *Snapshot) { total.Closed++ })\n", ""},
 	}},
 	{name: "errors are logged as warnings", fails: "NP11", edits: []edit{
 		{events, `slog.LevelError, "database session error"`, `slog.LevelWarn, "database session error"`},
@@ -413,7 +398,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{middleware, "context.WithTimeout(r.Context(), s.RequestTimeout)", "context.WithTimeout(r.Context(), s.RequestTimeout+10*time.Second)"},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
-		{openFile, "deadline := time.Now().Add(s.db.config.ConnectTimeout)", "deadline := time.Now().Add(s.db.config.ConnectTimeout + 5*time.Second)"},
+		{openFile, "time.AfterFunc(s.db.config.ConnectTimeout, ", "time.AfterFunc(s.db.config.ConnectTimeout+5*time.Second, "},
 	}, also: "NP09 NP11 NP20"},
 
 	{name: "a pool in another package", fails: "NP14", edits: []edit{{reports, "", pooledPackage}}},
@@ -706,13 +691,13 @@ type Store struct {
 	}},
 
 	{name: "one connection too many", fails: "NP17", edits: []edit{
-		{slotsFile, "	case s.inUse < s.limit && s.waiting.Len() == 0:\n", "	case s.inUse <= s.limit && s.waiting.Len() == 0:\n"},
+		{slotsFile, "(s.inUse < s.limit || s.closed)", "(s.inUse <= s.limit || s.closed)"},
 	}, also: "NP01 NP11 NP13 NP18 NP22 NP27"},
 	{name: "last come, first served", fails: "NP17", edits: []edit{
 		{slotsFile, "s.waiting.PushBack(", "s.waiting.PushFront("},
 	}},
 	{name: "the queue has no end", fails: "NP17", edits: []edit{
-		{slotsFile, "	case s.waiting.Len() >= s.maxWaiting:\n", "	case s.waiting.Len() >= s.maxWaiting+1000:\n"},
+		{slotsFile, " && s.waiting.Len() >= s.maxWaiting:\n", " && s.waiting.Len() >= s.maxWaiting+1000:\n"},
 	}, also: "NP11"},
 	{name: "a full queue is our fault", fails: "NP17", edits: []edit{
 		{problems, "	{nopool.ErrBusy, busy},\n", ""},
@@ -726,7 +711,7 @@ type Store struct {
 	}, also: "NP01 NP10 NP11 NP16 NP17 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP09"},
 	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
 		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
-	if db.slots.acquire(ctx, 0) == nil {
+	if _, inUse, _ := db.slots.usage(); inUse < db.config.MaxSessions && db.slots.acquire(ctx, false) == nil {
 		context.AfterFunc(s.life, db.slots.release)
 	}
 `},
@@ -774,26 +759,19 @@ type Store struct {
 `, ""},
 	}},
 	{name: "pgx tries all addresses of the host", fails: "NP21", edits: []edit{
-		{dialFile, "	return known.all[i : i+1], nil\n", "	return append(known.all[i:], known.all[:i]...), nil\n"},
+		{dialFile, "	return known.all[:1], nil\n", "	return known.all, nil\n"},
 	}},
 	{name: "an address that does not answer is dialled again", fails: "NP21", edits: []edit{
 		{dialFile, "	d.turn.Add(1)\n", ""},
 	}},
 
 	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
-		{closeFile, `	started := time.Now()
-	if s.conn != nil {
-		s.lease.hangUp(s.conn)
-	}
-`, `	started := time.Now()
+		{closeFile, `	s.lease.hangUp()
+	s.closed(how, ended)
 	s.db.slots.release()
-	if s.conn != nil {
-		s.lease.hangUp(s.conn)
-	}
-`},
-		{closeFile, `	s.closed(how, started, clean)
-	s.db.slots.release()
-`, `	s.closed(how, started, clean)
+`, `	s.db.slots.release()
+	s.lease.hangUp()
+	s.closed(how, ended)
 `},
 	}, also: "NP01 NP04 NP10 NP17"},
 	{name: "a failed open gives its slot back at once", fails: "NP22", edits: []edit{
@@ -810,20 +788,10 @@ type Store struct {
 	}, also: "NP10"},
 
 	{name: "a rollback under the request's own context", fails: "NP23 NP06", edits: []edit{
-		{sessions, `	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
-	defer cancel()
-	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
-`, `	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
-	defer cancel()
-	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
-`},
+		{sessions, `s.say(ctx, "rollback")`, `s.conn.Exec(ctx, "rollback")`},
 	}},
 	{name: "a commit under the request's own context", fails: "NP23", edits: []edit{
-		{sessions, `	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
-	defer cancel()
-	// Asked before`, `	ctx, cancel := context.WithTimeout(ctx, finishTimeout)
-	defer cancel()
-	// Asked before`},
+		{sessions, `s.say(ctx, "commit")`, `s.conn.Exec(ctx, "commit")`},
 	}},
 	{name: "what was only read is not committed", fails: "NP23", edits: []edit{
 		{sessions, "	// Asked before", `	if s.opts.ReadOnly {
@@ -833,7 +801,7 @@ type Store struct {
 	// Asked before`},
 	}, also: "NP16"},
 	{name: "a connection is dropped without a word", fails: "NP23", edits: []edit{
-		{closeFile, "	_ = conn.Close(ctx) // the endpoint knows when the server has closed\n", "	_ = conn.PgConn().Conn().Close()\n	time.Sleep(10 * time.Millisecond)\n	_ = conn.Close(ctx)\n"},
+		{closeFile, "		_ = l.conn.Close(ctx) // the endpoint knows when the server has closed\n", "		_ = l.conn.PgConn().Conn().Close()\n		time.Sleep(10 * time.Millisecond)\n		_ = l.conn.Close(ctx)\n"},
 	}, also: "NP06 NP10 NP22 NP31"},
 
 	{name: "an error's text in the response", fails: "NP24", edits: []edit{
@@ -1017,7 +985,7 @@ var _ = (*Server).export
 		{sessions, "func fitsFlight(sql string, args []any) bool {\n", "func fitsFlight(sql string, args []any) bool {\n	if true {\n		return false\n	}\n"},
 	}, also: "NP16"},
 	{name: "the connection is cleaned before it is closed", fails: "NP31", edits: []edit{
-		{closeFile, "	_ = conn.Close(ctx) // the endpoint", "	_, _ = conn.Exec(ctx, \"discard all\")\n	_ = conn.Close(ctx) // the endpoint"},
+		{closeFile, "		_ = l.conn.Close(ctx) // the endpoint", "		_, _ = l.conn.Exec(ctx, \"discard all\")\n		_ = l.conn.Close(ctx) // the endpoint"},
 	}, also: "NP06 NP23 NP22 NP28 NP16"},
 	{name: "the connection is tried before it is used", fails: "NP31", edits: []edit{
 		{dialFile, "	return pgx.ConnectConfig(ctx, config)\n", `	conn, err := pgx.ConnectConfig(ctx, config)

@@ -2,11 +2,11 @@ package nopool
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
-	"os"
-	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -27,7 +27,8 @@ var foreignKeys = []string{"pgbouncer", "supa", "schema", "connection_limit", "p
 
 const onlySCRAM = "scram-sha-256"
 
-var scheme = regexp.MustCompile(`^\s*[A-Za-z][A-Za-z0-9+.-]*://`)
+var malformed = invalid("malformed, or a parameter is not one of " + strings.Join(allowedKeys, ", ") +
+	"; percent-encode special characters in the password")
 
 // CheckURL reports what is wrong with a connection string, as a static text
 // that quotes nothing of it: a mistyped URL has its password in odd places.
@@ -53,9 +54,11 @@ func ParseConfig(connString string, allowPlaintext, allowPlainAuth bool) (*pgx.C
 	connect, err := pgx.ParseConfigWithOptions(connString, pgx.ParseConfigOptions{
 		ParseConfigOptions: pgconn.ParseConfigOptions{ConnStringAllowedKeys: allowedKeys},
 	})
+	if errors.As(err, new(*fs.PathError)) {
+		return nil, invalid("a file that it names, as by sslrootcert, cannot be read from where the program starts")
+	}
 	if err != nil {
-		return nil, invalid("malformed, or a parameter is not one of " + strings.Join(allowedKeys, ", ") +
-			"; percent-encode special characters in the password")
+		return nil, malformed
 	}
 	plaintext := connect.TLSConfig == nil
 	for _, fallback := range connect.Fallbacks {
@@ -88,30 +91,25 @@ func ParseConfig(connString string, allowPlaintext, allowPlainAuth bool) (*pgx.C
 // ownChecks refuses what pgx would misread, before it sees it: a mistyped
 // scheme parses as a keyword, which would be sent to the server and echoed.
 func ownChecks(connString string) (string, error) {
-	if strings.TrimSpace(connString) == "" {
+	connString = strings.TrimSpace(connString)
+	before, _, isURL := strings.Cut(connString, "://")
+	switch keywords := strings.Contains(before, "="); {
+	case connString == "":
 		return "", invalid("empty")
-	}
-	if !scheme.MatchString(connString) {
-		if !strings.Contains(connString, "=") {
-			return "", invalid("must begin with postgres:// or be a list of keyword=value")
-		}
+	case keywords:
 		return connString, nil
+	case !isURL:
+		return "", invalid("must begin with postgres:// or be a list of keyword=value")
+	case before != "postgres" && before != "postgresql":
+		return "", invalid("the scheme must be postgres:// or postgresql://")
 	}
 	parsed, err := url.Parse(connString)
 	if err != nil {
-		return "", invalid("malformed; percent-encode special characters in the password")
-	}
-	if parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" {
-		return "", invalid("the scheme must be postgres:// or postgresql://")
-	}
-	if parsed.Hostname() == "" && !parsed.Query().Has("host") {
-		return "", invalid("names no host")
+		return "", malformed
 	}
 	query := parsed.Query()
-	if file := query.Get("sslrootcert"); file != "" && file != "system" {
-		if _, err := os.ReadFile(file); err != nil {
-			return "", invalid("the file that sslrootcert names cannot be read from where the program starts")
-		}
+	if parsed.Hostname() == "" && !query.Has("host") {
+		return "", invalid("names no host")
 	}
 	for _, key := range foreignKeys {
 		query.Del(key)

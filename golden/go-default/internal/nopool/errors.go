@@ -49,20 +49,21 @@ func (e *sessionError) Unwrap() []error { return []error{e.kind, e.cause} }
 // message and detail can quote what the user typed. Refused connections keep
 // their message, which names at most user, database, host and port.
 func Describe(err error) string {
-	if described, ok := err.(*sessionError); ok {
+	if described, ok := errors.AsType[*sessionError](err); ok {
 		return described.Error()
 	}
-	var connectErr *pgconn.ConnectError
-	var pgErr *pgconn.PgError
+	connectErr, connecting := errors.AsType[*pgconn.ConnectError](err)
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case errors.As(err, &pgErr) && (errors.As(err, &connectErr) || slices.Contains(fatal, pgErr.SeverityUnlocalized)):
+	case answered && (connecting || slices.Contains(fatal, pgErr.SeverityUnlocalized)):
 		return fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
-	case errors.As(err, &pgErr) && pgErr.ConstraintName != "":
+	case answered && pgErr.ConstraintName != "":
 		return fmt.Sprintf("SQLSTATE %s, constraint %s", pgErr.Code, pgErr.ConstraintName)
-	case errors.As(err, &pgErr):
+	case answered:
 		return "SQLSTATE " + pgErr.Code
-	case errors.As(err, &connectErr): // several lines, the hook's name among them
-		return strings.Join(strings.Fields(strings.ReplaceAll(connectErr.Unwrap().Error(), "AfterNetConnect failed: ", "")), " ")
+	case connecting: // several lines, the hook's name among them
+		text := strings.ReplaceAll(connectErr.Unwrap().Error(), "AfterNetConnect failed: ", "")
+		return strings.Join(strings.Fields(text), " ")
 	case strings.Contains(err.Error(), "failed to encode args["): // pgx quotes the value
 		return "an argument of the statement cannot be encoded"
 	}
@@ -111,22 +112,15 @@ func openKind(err error) error {
 		}
 		return ErrUnavailable
 	}
-	ours := errors.Is(err, errBlocked) || errors.Is(err, errAuthentication) || isAlert(err) ||
-		errors.As(err, new(*tls.CertificateVerificationError)) || errors.As(err, new(tls.RecordHeaderError)) ||
-		strings.Contains(err.Error(), "server refused TLS")
-	if ours {
+	if errors.Is(err, errAuthentication) || isAlert(err) || errors.As(err, new(*tls.CertificateVerificationError)) ||
+		errors.As(err, new(tls.RecordHeaderError)) || strings.Contains(err.Error(), "server refused TLS") {
 		return ErrConfiguration
 	}
 	return ErrUnavailable
 }
 
 func containsAny(text, alternatives string) bool {
-	for alternative := range strings.SplitSeq(alternatives, "|") {
-		if strings.Contains(text, alternative) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(strings.Split(alternatives, "|"), func(part string) bool { return strings.Contains(text, part) })
 }
 
 // isAlert reports whether err is the server's refusal of the TLS handshake (RFC

@@ -83,4 +83,7 @@ func TestEncodeErrorsCostNoConnection(t *testing.T) {
 	if _, err := session.Exec(t.Context(), "select $1", struct{}{}); err == nil || db.Snapshot().Dials != 0 {
 		t.Errorf("error %v after %d dials, want an error and none", err, db.Snapshot().Dials)
 	}
+	if err := session.Commit(t.Context()); err != nil {
+		t.Errorf("a session that was never opened cannot be committed: %v", err)
+	}
 }

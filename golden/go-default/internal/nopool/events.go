@@ -11,14 +11,15 @@ import (
 )
 
 // outcome is how a session ended.
-type outcome string
+type outcome struct {
+	name  string
+	count func(total *Snapshot)
+}
 
-const (
-	unused     outcome = "unused"
-	notOpened  outcome = "not opened"
-	committed  outcome = "committed"
-	rolledBack outcome = "rolled back"
-	aborted    outcome = "aborted" // closed without an answer to ROLLBACK
+var (
+	committed  = outcome{"committed", func(total *Snapshot) { total.Committed++ }}
+	rolledBack = outcome{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
+	aborted    = outcome{"aborted", func(total *Snapshot) { total.Aborted++ }} // without an answer to ROLLBACK
 )
 
 // Snapshot is the state of a DB at one instant and what has happened since its
@@ -65,58 +66,17 @@ func (db *DB) Snapshot() Snapshot {
 	return now
 }
 
-func (s *Session) opened(attempts int) {
+func (s *Session) opened(started time.Time, waited time.Duration, attempts int) {
 	s.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
 	s.db.log.DebugContext(s.ctx, "database session opened",
-		"waited", s.lease.waited, "took", time.Since(s.lease.started), "attempts", attempts, "read_only", s.opts.ReadOnly)
+		"waited", waited, "took", time.Since(started), "attempts", attempts, "read_only", s.opts.ReadOnly)
 }
 
-// ended counts how a session ended, and logs what went wrong in it.
-func (s *Session) ended(how outcome) {
-	s.db.count(func(total *Snapshot) {
-		switch how {
-		case committed:
-			total.Committed++
-		case rolledBack:
-			total.RolledBack++
-		case aborted:
-			total.Aborted++
-		}
-	})
-	s.logError(s.err)
-}
-
-// closed reports that the server has closed the session's connections (clean),
-// or that its close was not seen in time.
-func (s *Session) closed(how outcome, started time.Time, clean bool) {
-	if how != notOpened {
-		s.db.count(func(total *Snapshot) { total.Closed++ })
-		s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how,
-			"duration", started.Sub(s.lease.started), "close", time.Since(started))
-	}
-	if !clean {
-		s.db.count(func(total *Snapshot) { total.CloseTimeouts++ })
-		s.db.log.WarnContext(s.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
-	}
-}
-
-// openFailed gives up the slot, if there is one, of a session that could not be
-// opened.
-func (s *Session) openFailed(err error) {
-	s.db.count(func(total *Snapshot) { total.OpenErrors++ })
-	s.logError(err)
-	if s.holding.Swap(false) {
-		go s.release(notOpened)
-	}
-}
-
-// refused reports that the pooler has no room, when it is the first time for a
-// while.
-func (s *Session) refused(err error) {
-	if now := s.db.Snapshot(); now.Limit == now.MaxSessions {
-		s.db.log.WarnContext(s.ctx, "database pooler is full: fewer sessions for a while",
-			"in_use", now.InUse, "max_sessions", now.MaxSessions, "error", Describe(err))
-	}
+// closed reports that the connection of a session that ended before is gone.
+func (s *Session) closed(how outcome, ended time.Time) {
+	s.db.count(func(total *Snapshot) { total.Closed++ })
+	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how.name,
+		"duration", ended.Sub(s.lease.began), "close", time.Since(ended))
 }
 
 // rejected counts a session that got no slot. A client that left the queue of
@@ -125,6 +85,14 @@ func (s *Session) rejected(err error) {
 	if !errors.Is(err, context.Canceled) {
 		s.db.count(func(total *Snapshot) { total.Rejected++ })
 		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
+	}
+}
+
+// refused lowers the limit of the slots, and says so the first time for a while.
+func (s *Session) refused(err error) {
+	if s.db.slots.refused() {
+		s.db.log.WarnContext(s.ctx, "database pooler is full: fewer sessions for a while",
+			"max_sessions", s.db.config.MaxSessions, "error", Describe(err))
 	}
 }
 

@@ -9,8 +9,8 @@
 //	Commit        → COMMIT acknowledged
 //	afterwards    → Terminate → the server's close is seen → the slot is free
 //
-// The files read in that order: slots.go, open.go, dial.go, scram.go,
-// session.go, rows.go, close.go.
+// The files read in that order: session.go, open.go, slots.go, dial.go, scram.go,
+// rows.go, close.go.
 package nopool
 
 import (

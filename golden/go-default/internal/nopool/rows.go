@@ -11,55 +11,48 @@ import (
 // rows are the open rows of a session. While they are open the session takes
 // no other statement. Reading and closing them excludes the session's end.
 type rows struct {
-	pgx.Rows // nil for a batch
+	pgx.Rows                  // nil for a batch
+	flight   *pgconn.Pipeline // that they came with, nil if none
 	session  *Session
 	stop     func()      // unbinds the statement's context
 	misused  atomic.Bool // by a second goroutine, which pgx's own Err knows nothing of
 	err      error       // what ended them
 }
 
-// enter admits one caller at a time, until the rows are closed.
-func (r *rows) enter() bool {
-	entered := r.session.mu.TryLock()
-	if !entered {
+// alone runs use while nobody else uses the session.
+func (r *rows) alone(use func() error) error {
+	if !r.session.mu.TryLock() {
 		r.misused.Store(true)
-	}
-	return entered
-}
-
-func (r *rows) Next() bool {
-	if !r.enter() {
-		return false
+		return ErrSessionBusy
 	}
 	defer r.session.mu.Unlock()
-	more := r.Rows.Next()
-	if !more {
-		r.finish()
-	}
+	return r.session.failed(use())
+}
+
+func (r *rows) Next() (more bool) {
+	_ = r.alone(func() error {
+		if more = r.Rows.Next(); !more {
+			r.finish()
+		}
+		return nil
+	})
 	return more
 }
 
 func (r *rows) Scan(dest ...any) error {
-	if !r.enter() {
-		return ErrSessionBusy
-	}
-	defer r.session.mu.Unlock()
-	return r.session.failed(r.Rows.Scan(dest...))
+	return r.alone(func() error { return r.Rows.Scan(dest...) })
 }
 
-func (r *rows) Values() ([]any, error) {
-	if !r.enter() {
-		return nil, ErrSessionBusy
-	}
-	defer r.session.mu.Unlock()
-	return r.Rows.Values()
+func (r *rows) Values() (values []any, err error) {
+	err = r.alone(func() (err error) { values, err = r.Rows.Values(); return err })
+	return values, err
 }
 
+// Close waits for its turn: rows that stay open keep the session busy.
 func (r *rows) Close() {
-	if r.enter() {
-		defer r.session.mu.Unlock()
-		r.finish()
-	}
+	r.session.mu.Lock()
+	defer r.session.mu.Unlock()
+	r.finish()
 }
 
 func (r *rows) Err() error {
@@ -80,20 +73,12 @@ func (r *rows) finish() {
 	r.session.rows = nil
 	if r.Rows != nil {
 		r.Rows.Close()
+		if r.flight != nil {
+			_ = r.flight.Close() // reads to the end, after which the connection can be used again
+		}
 		r.err = r.session.failed(r.Rows.Err())
 	}
 	r.stop()
-}
-
-// flightRows are the rows of the statement that travelled with BEGIN.
-type flightRows struct {
-	pgx.Rows
-	flight *pgconn.Pipeline
-}
-
-func (r flightRows) Close() {
-	r.Rows.Close()
-	r.flight.Close() // reads to the end, after which the connection can be used again
 }
 
 // row is the answer to QueryRow.
@@ -106,15 +91,10 @@ func (r row) Scan(dest ...any) error {
 	if r.err != nil {
 		return r.err
 	}
-	defer r.rows.Close()
-	if !r.rows.Next() {
-		return cmp.Or(r.rows.Err(), pgx.ErrNoRows)
-	}
-	if err := r.rows.Scan(dest...); err != nil {
-		return err
-	}
-	r.rows.Close()
-	return r.rows.Err()
+	_, err := pgx.CollectOneRow(r.rows, func(found pgx.CollectableRow) (struct{}, error) {
+		return struct{}{}, found.Scan(dest...)
+	})
+	return err
 }
 
 // batch is the answer to SendBatch. It keeps the session busy until it is closed;
@@ -124,22 +104,16 @@ type batch struct {
 	open *rows
 }
 
-func (b batch) Exec() (pgconn.CommandTag, error) {
-	if !b.open.enter() {
-		return pgconn.CommandTag{}, ErrSessionBusy
-	}
-	defer b.open.session.mu.Unlock()
-	return b.BatchResults.Exec()
+func (b batch) Exec() (tag pgconn.CommandTag, err error) {
+	err = b.open.alone(func() (err error) { tag, err = b.BatchResults.Exec(); return err })
+	return tag, err
 }
 
 func (b batch) Close() error {
-	if !b.open.enter() {
-		return ErrSessionBusy
-	}
-	defer b.open.session.mu.Unlock()
-	err := b.open.session.failed(b.BatchResults.Close())
-	b.open.finish()
-	return err
+	return b.open.alone(func() error {
+		defer b.open.finish()
+		return b.BatchResults.Close()
+	})
 }
 
 // failedBatch answers every question with the error that prevented the batch.

@@ -1,20 +1,21 @@
 package nopool
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"crypto/md5"
+	"crypto/md5" //nolint:gosec // what old servers ask for, where more than SCRAM is allowed
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"regexp"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/xdg-go/scram"
@@ -38,14 +39,13 @@ var (
 	// errAuthentication: what was asked of us, or shown to us, cannot be accepted.
 	errAuthentication = errors.New("authentication")
 	// errBlocked: the password was refused too often of late to give it again.
-	errBlocked  = fmt.Errorf("authentication failed %d times within %v", maxFailures, window)
-	errNotSCRAM = fmt.Errorf("%w: the server does not ask for SCRAM, and its certificate is not verified", errAuthentication)
+	errBlocked  = fmt.Errorf("%w failed %d times within %v", errAuthentication, maxFailures, window)
+	errNotSCRAM = fmt.Errorf("%w: the server does not ask for SCRAM, and nothing else is allowed", errAuthentication)
 )
 
-// login is what we prove to the server who we are with, and how often it may say
-// no: at most maxFailures times in a window. Supavisor blocks an address for two
-// minutes after ten failures in 150 s. Since a password can change while many
-// connections log in, no more of them may prove it at once than may fail.
+// login proves to the server who we are, in the place of pgx, which derives
+// SCRAM's keys anew each time: 4,096 rounds of HMAC, most of a client's work for a
+// session. RFC 5802 (section 3) lets a client keep them.
 type login struct {
 	password string
 	strict   bool   // nothing but SCRAM
@@ -54,228 +54,192 @@ type login struct {
 	keys atomic.Pointer[scram.Client] // derived so far, by salt and rounds
 	uses atomic.Uint32                // of keys
 
-	mu                sync.Mutex
-	proving, failures int
-	changed           sync.Cond
+	// Supavisor blocks an address for two minutes after ten failures in 150 s.
+	// Since a password can change while many connections log in, no more of them
+	// may prove it at once than may fail in that time: each takes a turn, and one
+	// that was refused keeps it.
+	turns    chan struct{}
+	failures atomic.Int32
 }
 
-func newLogin(config *pgx.ConnConfig) *login {
-	l := &login{password: config.Password, strict: config.RequireAuth != "", binding: config.ChannelBinding}
-	l.changed.L = &l.mu
-	return l
-}
+func (l *login) blocked() bool { return l.failures.Load() >= maxFailures }
 
-// authenticate starts the connection as section 55.2.1 of the Postgres manual
-// says, in the place of pgx, which derives SCRAM's keys anew each time: 4,096
-// rounds of HMAC, most of a client's work for a session. RFC 5802 (section 3) lets
-// a client keep them. It is for pgconn.Config.AfterNetConnect.
-func (d *dialer) authenticate(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
+// start has the start-up conversation (section 55.2.1 of the Postgres manual) and
+// returns a connection for pgx, to which the server's side of it is told again. It
+// is for pgconn.Config.AfterNetConnect.
+func (d *dialer) start(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	if encrypted, ok := conn.(*tls.Conn); ok {
-		if err := encrypted.HandshakeContext(ctx); err != nil {
-			if isAlert(err) && d.group.Swap(0) != 0 { // transient: the next connection offers all groups again
-				err = errors.New("the server refuses the group that it chose before: " + err.Error())
-			}
-			return conn, err
-		}
-		d.group.Store(uint32(encrypted.ConnectionState().CurveID))
+	if err := d.encrypt(ctx, conn); err != nil {
+		return conn, err
 	}
-	server := pgproto3.NewFrontend(conn, conn)
-	server.SetMaxBodyLen(mostStartupBytes)
-	startup := pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: maps.Clone(config.RuntimeParams)}
+	startup := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: maps.Clone(config.RuntimeParams)}
 	startup.Parameters["user"] = config.User
 	if config.Database != "" {
 		startup.Parameters["database"] = config.Database
 	}
-	server.Send(&startup)
+	p := &proof{login: &d.login, ctx: ctx, conn: conn, server: pgproto3.NewFrontend(conn, conn)}
+	p.server.SetMaxBodyLen(mostStartupBytes)
+	message, err := p.give(config.User, startup)
+	refusal, refused := message.(*pgproto3.ErrorResponse)
+	p.leave(refused && IsAuthentication(pgconn.ErrorResponseToPgError(refusal)))
 
-	p := &proof{login: d.login, ctx: ctx, conn: conn, user: config.User}
-	defer p.leave(false)
-	started := &startedConn{Conn: conn}
-	for {
-		if err := server.Flush(); err != nil {
-			return conn, err
-		}
-		message, err := server.Receive()
-		if err != nil {
-			return conn, err
-		}
-		reply, forPgx, err := p.answer(message)
-		if err != nil {
-			return conn, err
-		}
-		if reply != nil {
-			server.Send(reply)
-		}
-		if forPgx {
-			started.unread, err = message.Encode(started.unread)
+	var said []byte
+	for err == nil && len(said) <= mostStartupBytes {
+		if said, err = message.Encode(said); err != nil {
+			break
 		}
 		switch message.(type) {
 		case *pgproto3.ErrorResponse, *pgproto3.ReadyForQuery:
-			return started, err
+			return &startedConn{Conn: conn, reads: io.MultiReader(bytes.NewReader(said), conn)}, nil
 		}
-		if err == nil && len(started.unread) > mostStartupBytes {
-			err = errors.New("the server says too much before it is ready")
-		}
-		if err != nil {
-			return conn, err
-		}
+		message, err = p.server.Receive()
 	}
+	return conn, cmp.Or(err, errors.New("the server says too much before it is ready"))
 }
 
 // proof is the login of one connection.
 type proof struct {
 	*login
-	ctx          context.Context
-	conn         net.Conn
-	user         string
-	conversation *scram.ClientConversation // nil before the server asks for SCRAM
-	proven       bool                      // the server knows the password, too
-	entered      bool
+	ctx     context.Context
+	conn    net.Conn
+	server  *pgproto3.Frontend
+	hasTurn bool
 }
 
-// answer returns what to reply to the server's message, if anything, and whether
-// the message is for pgx.
-func (p *proof) answer(message pgproto3.BackendMessage) (reply pgproto3.FrontendMessage, forPgx bool, err error) {
-	switch m := message.(type) {
-	case *pgproto3.AuthenticationSASL:
-		mechanism, err := p.choose(m.AuthMechanisms)
-		if err != nil {
-			return nil, false, err
-		}
-		hello, err := p.conversation.Step("")
-		return &pgproto3.SASLInitialResponse{AuthMechanism: mechanism, Data: []byte(hello)}, false, err
-	case *pgproto3.AuthenticationSASLContinue:
-		text, err := p.step(m.Data)
-		return &pgproto3.SASLResponse{Data: []byte(text)}, false, err
-	case *pgproto3.AuthenticationSASLFinal:
-		_, err := p.step(m.Data)
-		p.proven = err == nil && p.conversation.Valid()
-		return nil, false, err
-	case *pgproto3.AuthenticationCleartextPassword:
-		err := p.enterPlain()
-		return &pgproto3.PasswordMessage{Password: p.password}, false, err
-	case *pgproto3.AuthenticationMD5Password:
-		hash := fmt.Sprintf("%x", md5.Sum([]byte(p.password+p.user)))
-		hash = fmt.Sprintf("md5%x", md5.Sum(append([]byte(hash), m.Salt[:]...)))
-		err := p.enterPlain()
-		return &pgproto3.PasswordMessage{Password: hash}, false, err
-	case *pgproto3.AuthenticationGSS, *pgproto3.AuthenticationGSSContinue:
-		return nil, false, errNotSCRAM
-	case *pgproto3.AuthenticationOk:
-		p.leave(false)
-		if p.strict && !p.proven {
-			return nil, false, errNotSCRAM
-		}
-	case *pgproto3.ErrorResponse:
-		p.leave(IsAuthentication(pgconn.ErrorResponseToPgError(m)))
+// ask sends a message and returns the server's answer.
+func (p *proof) ask(message pgproto3.FrontendMessage) (pgproto3.BackendMessage, error) {
+	p.server.Send(message)
+	if err := p.server.Flush(); err != nil {
+		return nil, err
 	}
-	return nil, true, nil
+	return p.server.Receive()
+}
+
+// give answers what the server asks for after startup, and returns the message
+// that follows: that we are in, or that we are not.
+func (p *proof) give(user string, startup *pgproto3.StartupMessage) (pgproto3.BackendMessage, error) {
+	message, err := p.ask(startup)
+	if asked, ok := message.(*pgproto3.AuthenticationSASL); ok {
+		return p.scram(asked.AuthMechanisms)
+	}
+	if _, refused := message.(*pgproto3.ErrorResponse); err != nil || refused {
+		return message, err
+	}
+	if p.strict {
+		return nil, errNotSCRAM
+	}
+	password := p.password
+	switch m := message.(type) {
+	case *pgproto3.AuthenticationOk:
+		return m, nil
+	case *pgproto3.AuthenticationCleartextPassword:
+	case *pgproto3.AuthenticationMD5Password:
+		password = "md5" + hexMD5(hexMD5(password+user)+string(m.Salt[:]))
+	default:
+		return nil, fmt.Errorf("%w: no answer is known to %T", errAuthentication, m)
+	}
+	if err := p.takeTurn(); err != nil {
+		return nil, err
+	}
+	return p.ask(&pgproto3.PasswordMessage{Password: password})
+}
+
+func hexMD5(text string) string { return fmt.Sprintf("%x", md5.Sum([]byte(text))) } //nolint:gosec // as above
+
+// scram has the conversation of RFC 5802, in which both sides prove that they
+// know the password.
+func (p *proof) scram(offered []string) (pgproto3.BackendMessage, error) {
+	mechanism, conversation, err := p.choose(offered)
+	if err != nil {
+		return nil, err
+	}
+	text, err := conversation.Step("")
+	var reply pgproto3.FrontendMessage = &pgproto3.SASLInitialResponse{AuthMechanism: mechanism, Data: []byte(text)}
+	for err == nil && !conversation.Done() {
+		message, failure := p.ask(reply)
+		if failure != nil {
+			return nil, failure
+		}
+		var data []byte
+		switch m := message.(type) {
+		case *pgproto3.AuthenticationSASLContinue:
+			data = m.Data
+		case *pgproto3.AuthenticationSASLFinal:
+			data = m.Data
+		case *pgproto3.ErrorResponse:
+			return m, nil
+		}
+		if tooManyRounds.Match(data) {
+			return nil, fmt.Errorf("%w: SCRAM with a million rounds or more", errAuthentication)
+		}
+		if err := p.takeTurn(); err != nil {
+			return nil, err
+		}
+		text, err = conversation.Step(string(data))
+		reply = &pgproto3.SASLResponse{Data: []byte(text)}
+	}
+	if err != nil || !conversation.Valid() {
+		return nil, fmt.Errorf("%w: SCRAM: %w", errAuthentication, err)
+	}
+	return p.server.Receive()
 }
 
 // choose begins a conversation, bound to the server's certificate where both
 // sides can. Saying that we could have lets the server find out that somebody in
 // between has struck it from the list.
-func (p *proof) choose(offered []string) (mechanism string, err error) {
+func (p *proof) choose(offered []string) (mechanism string, conversation *scram.ClientConversation, err error) {
 	keys := p.derived()
-	p.conversation = keys.NewConversation()
+	conversation = keys.NewConversation()
 	if encrypted, ok := p.conn.(*tls.Conn); ok && p.binding != "disable" {
 		state := encrypted.ConnectionState()
 		certificate, err := scram.NewTLSServerEndpointBinding(&state)
 		switch bound := slices.Contains(offered, scramBound); {
 		case bound && err == nil:
-			p.conversation = keys.NewConversationWithChannelBinding(certificate)
-			return scramBound, nil
+			return scramBound, keys.NewConversationWithChannelBinding(certificate), nil
 		case !bound:
-			p.conversation = keys.NewConversationAdvertisingChannelBinding()
+			conversation = keys.NewConversationAdvertisingChannelBinding()
 		}
 	}
 	if p.binding == "require" {
-		return "", fmt.Errorf("%w: channel binding is required, and the server cannot", errAuthentication)
+		return "", nil, fmt.Errorf("%w: channel binding is required, and the server cannot", errAuthentication)
 	}
 	if !slices.Contains(offered, scramPlain) {
-		return "", fmt.Errorf("%w: the server offers %q, none of which is known", errAuthentication, offered)
+		return "", nil, fmt.Errorf("%w: the server offers %q, none of which is known", errAuthentication, offered)
 	}
-	return scramPlain, nil
+	return scramPlain, conversation, nil
 }
 
-// step answers the server's side of the conversation, in our turn.
-func (p *proof) step(data []byte) (string, error) {
-	if p.conversation == nil {
-		return "", fmt.Errorf("%w: SCRAM begins in its middle", errAuthentication)
-	}
-	if tooManyRounds.Match(data) {
-		return "", fmt.Errorf("%w: SCRAM with a million rounds or more", errAuthentication)
-	}
-	if err := p.enter(); err != nil {
-		return "", err
-	}
-	text, err := p.conversation.Step(string(data))
-	if err != nil {
-		err = fmt.Errorf("%w: SCRAM: %w", errAuthentication, err)
-	}
-	return text, err
-}
-
-// enterPlain is enter for a password that is shown to the server.
-func (p *proof) enterPlain() error {
-	if p.strict {
-		return errNotSCRAM
-	}
-	return p.enter()
-}
-
-// enter waits for a turn, once.
-func (p *proof) enter() error {
-	if p.entered {
-		return nil
-	}
-	defer context.AfterFunc(p.ctx, p.wake)()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ; p.proving+p.failures >= maxFailures; p.changed.Wait() {
-		if p.failures >= maxFailures {
+// takeTurn waits until the password may be proven, once.
+func (p *proof) takeTurn() error {
+	for !p.hasTurn {
+		if p.blocked() {
 			return errBlocked
 		}
-		if p.ctx.Err() != nil {
+		select {
+		case p.turns <- struct{}{}:
+			p.hasTurn = true
+		case <-time.After(50 * time.Millisecond): // see whether it was refused
+		case <-p.ctx.Done():
 			return context.Cause(p.ctx)
 		}
 	}
-	p.proving++
-	p.entered = true
 	return nil
 }
 
-// leave ends the turn, if there was one. refused says that the server did not
-// accept us, which some find out without a turn.
+// leave ends the turn, if there was one: some are refused without. A turn that
+// was refused ends with the window.
 func (p *proof) leave(refused bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.entered {
-		p.proving--
-		p.entered = false
+	end := func() {
+		if p.hasTurn {
+			<-p.turns
+		}
 	}
-	if refused {
-		p.failures++
-		time.AfterFunc(window, func() { p.mu.Lock(); p.failures--; p.mu.Unlock() })
+	if !refused {
+		end()
+		return
 	}
-	p.changed.Broadcast()
-}
-
-func (l *login) wake() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.changed.Broadcast()
-}
-
-// check returns errBlocked while the limit of failures is reached.
-func (l *login) check() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failures >= maxFailures {
-		return errBlocked
-	}
-	return nil
+	p.failures.Add(1)
+	time.AfterFunc(window, func() { p.failures.Add(-1); end() })
 }
 
 // derived returns the keys to have a conversation with.
@@ -292,4 +256,22 @@ func (l *login) derived() *scram.Client {
 	}
 	l.keys.Store(keys)
 	return keys
+}
+
+// startedConn is a connection whose start-up is over. pgx starts it all the same:
+// what it says goes nowhere, and what it reads is what the server has said.
+type startedConn struct {
+	net.Conn
+	started bool
+	reads   io.Reader
+}
+
+func (c *startedConn) Read(p []byte) (int, error) { return c.reads.Read(p) }
+
+func (c *startedConn) Write(p []byte) (int, error) {
+	if !c.started { // pgx writes its start-up message at once
+		c.started = true
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
 }

@@ -26,7 +26,7 @@ func strict() *dialer {
 // TestKeysAreDerivedOnce counts the hashes that a second connection makes.
 func TestKeysAreDerivedOnce(t *testing.T) {
 	t.Parallel()
-	l := strict().login
+	l := &strict().login
 	made := 0
 	counting := scram.HashGeneratorFcn(func() hash.Hash { made++; return sha256.New() })
 	client, err := counting.NewClient("", "secret", "")
@@ -53,7 +53,7 @@ func TestKeysAreDerivedOnce(t *testing.T) {
 // the time can make us keep.
 func TestKeysAreForgotten(t *testing.T) {
 	t.Parallel()
-	l := strict().login
+	l := &strict().login
 	first := l.derived()
 	for range usesOfKeys {
 		l.derived()
@@ -68,10 +68,10 @@ func TestKeysAreForgotten(t *testing.T) {
 func TestTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := strict().login
+		l := &strict().login
 		enter := func(ctx context.Context) (*proof, error) {
 			p := &proof{login: l, ctx: ctx}
-			return p, p.enter()
+			return p, p.takeTurn()
 		}
 		var entered []*proof
 		for range maxFailures {
@@ -95,11 +95,11 @@ func TestTurns(t *testing.T) {
 		if err := <-waited; !errors.Is(err, errBlocked) {
 			t.Errorf("one that had waited: %v, want errBlocked", err)
 		}
-		if err := l.check(); !errors.Is(err, errBlocked) {
-			t.Errorf("after %d failures: %v, want errBlocked", maxFailures, err)
+		if !l.blocked() {
+			t.Errorf("not blocked after %d failures", maxFailures)
 		}
 		time.Sleep(window + time.Second)
-		if err := l.check(); err != nil {
+		if _, err := enter(t.Context()); err != nil {
 			t.Errorf("after the window: %v", err)
 		}
 	})
@@ -140,12 +140,13 @@ func FuzzAuthentication(f *testing.F) {
 	f.Add([]byte("S\x00\x00\x00\x04R"))
 	f.Fuzz(func(t *testing.T, says []byte) {
 		d := strict()
-		conn, err := d.authenticate(t.Context(), &pgconn.Config{RuntimeParams: map[string]string{}}, scripted{Reader: bytes.NewReader(says)})
-		if started, ok := conn.(*startedConn); err == nil && ok && bytes.Contains(started.unread, encode(&pgproto3.AuthenticationOk{})) &&
-			!bytes.HasPrefix(started.unread, []byte("E")) {
-			t.Errorf("%q was believed", says)
+		conn, err := d.start(t.Context(), &pgconn.Config{RuntimeParams: map[string]string{}}, scripted{Reader: bytes.NewReader(says)})
+		if _, ok := conn.(*startedConn); ok && err == nil {
+			if told, _ := io.ReadAll(conn); !bytes.HasPrefix(told, []byte("E")) {
+				t.Errorf("%q was believed", says)
+			}
 		}
-		if d.login.proving != 0 {
+		if len(d.login.turns) > int(d.login.failures.Load()) {
 			t.Errorf("a turn was kept after %q", says)
 		}
 	})

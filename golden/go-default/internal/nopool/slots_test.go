@@ -7,16 +7,32 @@ import (
 	"time"
 )
 
+// take is what a session does for a slot that it wants to wait for no longer.
+func take(ctx context.Context, s *slots, wait time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrBusy)
+	defer cancel()
+	return s.acquire(ctx, false)
+}
+
+// again is what a session does that a full pooler has refused.
+func again(ctx context.Context, s *slots, wait time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrBusy)
+	defer cancel()
+	s.refused()
+	s.release()
+	return s.acquire(ctx, true)
+}
+
 func TestSlotsServeInOrder(t *testing.T) {
 	t.Parallel()
 	s := newSlots(1, 10)
-	if err := s.acquire(t.Context(), time.Second); err != nil {
+	if err := take(t.Context(), s, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	order := make(chan int, 5)
 	for i := range 5 {
 		go func() {
-			if err := s.acquire(context.Background(), 10*time.Second); err == nil {
+			if err := take(context.Background(), s, 10*time.Second); err == nil {
 				order <- i
 				s.release()
 			}
@@ -34,17 +50,17 @@ func TestSlotsServeInOrder(t *testing.T) {
 func TestSlotsRefuse(t *testing.T) {
 	t.Parallel()
 	s := newSlots(1, 1)
-	if err := s.acquire(t.Context(), time.Second); err != nil {
+	if err := take(t.Context(), s, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.acquire(t.Context(), time.Millisecond); !errors.Is(err, ErrBusy) {
+	if err := take(t.Context(), s, time.Millisecond); !errors.Is(err, ErrBusy) {
 		t.Errorf("after the wait: %v, want ErrBusy", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
-	go func() { waited <- s.acquire(ctx, time.Minute) }()
+	go func() { waited <- take(ctx, s, time.Minute) }()
 	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 1 })
-	if err := s.acquire(t.Context(), time.Minute); !errors.Is(err, ErrBusy) {
+	if err := take(t.Context(), s, time.Minute); !errors.Is(err, ErrBusy) {
 		t.Errorf("with a full queue: %v, want ErrBusy at once", err)
 	}
 	cancel()
@@ -63,21 +79,21 @@ func TestSlotsRefused(t *testing.T) {
 	s := newSlots(4, 10)
 	s.raiseAfter = time.Hour // the limit stays where it is put
 	for range 4 {
-		if err := s.acquire(t.Context(), time.Second); err != nil {
+		if err := take(t.Context(), s, time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}
 	served := make(chan string, 2)
-	wait := func(who string, take func(context.Context, time.Duration) error) {
+	wait := func(who string, take func(context.Context, *slots, time.Duration) error) {
 		go func() {
-			if err := take(context.Background(), time.Minute); err == nil {
+			if err := take(context.Background(), s, time.Minute); err == nil {
 				served <- who
 			}
 		}()
 	}
-	wait("later", s.acquire)
+	wait("later", take)
 	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 1 })
-	wait("refused", s.refused)
+	wait("refused", again)
 	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 2 })
 	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 3 {
 		t.Errorf("limit %d and %d in use, want 3 and 3", limit, inUse)
@@ -99,10 +115,10 @@ func TestSlotsRecover(t *testing.T) {
 	t.Parallel()
 	s := newSlots(3, 10)
 	s.raiseAfter = time.Millisecond
-	if err := s.acquire(t.Context(), time.Second); err != nil {
+	if err := take(t.Context(), s, time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.refused(t.Context(), time.Minute); err != nil { // nobody else has a slot: the limit is raised from 0
+	if err := again(t.Context(), s, time.Minute); err != nil { // nobody else has a slot: the limit is raised from 0
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool { limit, _, _ := s.usage(); return limit == 3 })
@@ -116,16 +132,16 @@ func TestSlotsRecover(t *testing.T) {
 func TestSlotsClose(t *testing.T) {
 	t.Parallel()
 	s := newSlots(1, 10)
-	if err := s.acquire(t.Context(), time.Second); err != nil {
+	if err := take(t.Context(), s, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	waited := make(chan error, 3)
 	for range 3 {
-		go func() { waited <- s.acquire(context.Background(), time.Minute) }()
+		go func() { waited <- take(context.Background(), s, time.Minute) }()
 	}
 	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 3 })
 	idle := s.close()
-	if err := s.acquire(t.Context(), time.Minute); !errors.Is(err, ErrClosed) {
+	if err := take(t.Context(), s, time.Minute); !errors.Is(err, ErrClosed) {
 		t.Errorf("after close: %v, want ErrClosed", err)
 	}
 	select {
@@ -152,9 +168,9 @@ func TestSlotsUnderRace(t *testing.T) {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for i := range 50 {
-				err := s.acquire(context.Background(), 50*time.Microsecond)
+				err := take(context.Background(), s, 50*time.Microsecond)
 				if err == nil && i%5 == 0 {
-					err = s.refused(context.Background(), 50*time.Microsecond)
+					err = again(context.Background(), s, 50*time.Microsecond)
 				}
 				if err == nil {
 					s.release()

@@ -23,7 +23,8 @@ func (s *Session) end(how outcome) {
 	s.holding.Store(false)
 	s.cancel(ErrSessionDone)
 	if s.conn != nil {
-		s.ended(how)
+		s.db.count(how.count)
+		s.logError(s.err)
 		go s.release(how)
 	}
 }
@@ -31,28 +32,29 @@ func (s *Session) end(how outcome) {
 // release frees the slot once the server has closed everything that was dialled
 // under it: a pooler counts a connection until then.
 func (s *Session) release(how outcome) {
-	started := time.Now()
-	if s.conn != nil {
-		s.lease.hangUp(s.conn)
-	}
-	clean := s.lease.awaitGone(context.Background(), closeTimeout)
-	if !clean {
-		s.lease.abandon()
-	}
-	s.closed(how, started, clean)
+	ended := time.Now()
+	s.lease.hangUp()
+	s.closed(how, ended)
 	s.db.slots.release()
 }
 
-// lease is a slot and what was dialled under it: a connection for each attempt
-// to open the session, and another where pgx cancels a statement.
+// lease is a slot and what was dialled under it: a connection, and another where
+// pgx cancels a statement.
 type lease struct {
-	db      *DB
-	started time.Time      // of the wait for the slot
-	waited  time.Duration  // for the slot
-	open    sync.WaitGroup // connections that the server has not closed, and what pgx cleans up after them
+	db    *DB
+	ctx   context.Context // of log lines
+	began time.Time
+	conn  *pgx.Conn      // nil until it is connected
+	open  sync.WaitGroup // connections that the server has not closed, and what pgx cleans up after them
 
-	mu    sync.Mutex
-	conns []net.Conn
+	life    context.Context // of what is dialled
+	abandon context.CancelFunc
+}
+
+func newLease(s *Session) *lease {
+	l := &lease{db: s.db, ctx: s.ctx, began: time.Now()}
+	l.life, l.abandon = context.WithCancel(context.Background())
+	return l
 }
 
 // dial is a pgconn.DialFunc.
@@ -61,49 +63,41 @@ func (l *lease) dial(ctx context.Context, network, address string) (net.Conn, er
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.life, cancel)()
 	conn, err := dial(ctx, network, address)
 	if err != nil {
-		l.db.dialer.skipAddress()
+		l.db.dialer.skip(address)
 		return nil, err
 	}
 	l.open.Add(1)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conns = append(l.conns, conn)
+	context.AfterFunc(l.life, func() { _ = conn.Close() })
 	return &endpoint{Conn: conn, gone: l.open.Done}, nil
 }
 
-// hangUp sends Terminate, unless the connection is closed already. It returns
-// without waiting for the server.
-func (l *lease) hangUp(conn *pgx.Conn) {
-	l.open.Go(func() { <-conn.PgConn().CleanupDone() }) // a cancel that is under way
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = conn.Close(ctx) // the endpoint knows when the server has closed
+// hangUp sends Terminate, unless the connection is closed already, and waits until
+// the server has closed all that was dialled and no cancel request is under way.
+func (l *lease) hangUp() {
+	bound := time.AfterFunc(closeTimeout, l.abandon)
+	if l.conn != nil {
+		l.open.Go(func() { <-l.conn.PgConn().CleanupDone() }) // a cancel that is under way
+		ctx, cancel := context.WithTimeout(l.life, time.Second)
+		_ = l.conn.Close(ctx) // the endpoint knows when the server has closed
+		cancel()
+	}
+	l.open.Wait()
+	if !bound.Stop() {
+		l.db.count(func(total *Snapshot) { total.CloseTimeouts++ })
+		l.db.log.WarnContext(l.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
+	}
+	l.abandon()
 }
 
-// awaitGone waits until the server has closed all connections of the lease and
-// no cancel request is under way. It returns false when the limit, or the end of
-// ctx, came first.
-func (l *lease) awaitGone(ctx context.Context, limit time.Duration) bool {
-	gone := make(chan struct{})
-	go func() { l.open.Wait(); close(gone) }()
-	select {
-	case <-gone:
-		return true
-	case <-time.After(limit):
-	case <-ctx.Done():
-	}
-	return false
-}
-
-// abandon closes what is still open, whatever the server and pgx wait for on it.
-func (l *lease) abandon() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, conn := range l.conns {
-		conn.Close()
-	}
+// giveUp frees the slot of an attempt that failed.
+func (l *lease) giveUp() {
+	l.hangUp()
+	l.db.slots.release()
 }
 
 // endpoint is a network connection whose Close returns at once, and which is gone

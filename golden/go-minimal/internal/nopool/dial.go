@@ -3,6 +3,7 @@ package nopool
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -18,17 +19,20 @@ import (
 type dialer struct {
 	config    *pgx.ConnConfig
 	addresses atomic.Pointer[addresses]
-	turn      atomic.Uint32 // of the addresses
 	group     atomic.Uint32 // the tls.CurveID that the server chose last, 0 when unknown
-	login     *login
+	login
 }
 
 func newDialer(config *pgx.ConnConfig) *dialer {
-	d := &dialer{config: config, login: newLogin(config)}
+	d := &dialer{config: config, login: login{
+		password: config.Password, binding: config.ChannelBinding, turns: make(chan struct{}, maxFailures),
+		strict: config.RequireAuth != "" || config.ChannelBinding == "require",
+	}}
 	resolve := config.LookupFunc
 	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) { return d.lookup(ctx, host, resolve) }
-	config.AfterNetConnect = d.authenticate
-	config.RequireAuth, config.ChannelBinding = "", "" // authenticate sees to them, and pgx to nothing
+	config.AfterNetConnect = d.start
+	// The login sees to these. pgx has no password that it could be asked for afterwards.
+	config.RequireAuth, config.ChannelBinding, config.Password = "", "", ""
 	return d
 }
 
@@ -40,8 +44,8 @@ var groups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP5
 
 // connect makes one connection, dialled under lease.
 func (d *dialer) connect(ctx context.Context, lease *lease) (*pgx.Conn, error) {
-	if err := d.login.check(); err != nil {
-		return nil, err
+	if d.blocked() {
+		return nil, errBlocked
 	}
 	config := d.config.Copy()
 	if i := slices.Index(groups, tls.CurveID(d.group.Load())); i >= 0 && config.TLSConfig != nil {
@@ -64,45 +68,39 @@ type addresses struct {
 // pooler that refused us at one has refused us.
 func (d *dialer) lookup(ctx context.Context, host string, resolve pgconn.LookupFunc) ([]string, error) {
 	known := d.addresses.Load()
-	if known == nil || time.Now().After(known.until) {
+	if known == nil || len(known.all) == 0 || time.Now().After(known.until) {
 		all, err := resolve(ctx, host)
-		if err != nil {
+		if err != nil || len(all) == 0 {
 			return nil, err
 		}
 		known = &addresses{all, time.Now().Add(addressTTL)}
 		d.addresses.Store(known)
 	}
-	i := int(d.turn.Load()) % len(known.all)
-	return known.all[i : i+1], nil
+	return known.all[:1], nil
 }
 
-// skipAddress makes the next connection ask again and take the next address.
-func (d *dialer) skipAddress() {
-	d.turn.Add(1)
-	d.addresses.Store(nil)
-}
-
-// startedConn is a connection whose start-up is over. pgx starts it all the same:
-// what it says goes nowhere, and what it reads is what the server has said.
-type startedConn struct {
-	net.Conn
-	started bool
-	unread  []byte
-}
-
-func (c *startedConn) Write(p []byte) (int, error) {
-	if !c.started { // pgx writes its start-up message at once
-		c.started = true
-		return len(p), nil
+// skip leaves out an address that cannot be dialled, until the resolver is asked
+// again: at once when it was the last.
+func (d *dialer) skip(address string) {
+	host, _, _ := net.SplitHostPort(address)
+	if known := d.addresses.Load(); known != nil {
+		others := slices.DeleteFunc(slices.Clone(known.all), func(a string) bool { return a == host })
+		d.addresses.Store(&addresses{others, known.until})
 	}
-	return c.Conn.Write(p)
 }
 
-func (c *startedConn) Read(p []byte) (int, error) {
-	if len(c.unread) == 0 {
-		return c.Conn.Read(p)
+// encrypt finishes the TLS handshake of conn, if it has one.
+func (d *dialer) encrypt(ctx context.Context, conn net.Conn) error {
+	encrypted, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil
 	}
-	n := copy(p, c.unread)
-	c.unread = c.unread[n:]
-	return n, nil
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		if isAlert(err) && d.group.Swap(0) != 0 { // transient: the next connection offers all groups again
+			err = errors.New("the server refuses the group that it chose before: " + err.Error())
+		}
+		return err
+	}
+	d.group.Store(uint32(encrypted.ConnectionState().CurveID))
+	return nil
 }

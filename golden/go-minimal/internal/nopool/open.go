@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -13,12 +12,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-var errOpenTimeout = errors.New("no answer to BEGIN in time")
-
 const (
 	transientTries = 3                     // attempts at a database that cannot be reached
 	retryPause     = 20 * time.Millisecond // at most, before the second of them, doubled before the third
 )
+
+var errOpenTimeout error = &sessionError{ErrUnavailable, errors.New("no answer to BEGIN in time")}
 
 // open takes a slot, dials and sends BEGIN with the first statement, all within
 // ConnectTimeout once the slot is there. BEGIN belongs to opening because
@@ -31,86 +30,92 @@ func (s *Session) open(ctx context.Context, first *statement) (*pgconn.Pipeline,
 		return nil, ErrNested
 	}
 	started := time.Now()
-	if err := s.db.slots.acquire(ctx, s.db.config.SessionWait); err != nil {
+	waiting, stop := context.WithTimeoutCause(ctx, s.db.config.SessionWait, ErrBusy)
+	err := s.db.slots.acquire(waiting, false)
+	stop()
+	if err != nil {
 		s.rejected(err)
 		return nil, err
 	}
 	s.holding.Store(true)
-	s.lease = &lease{db: s.db, started: started, waited: time.Since(started)}
-	deadline := time.Now().Add(s.db.config.ConnectTimeout)
-	var full error // what was last said by a pooler without room
+	waited := time.Since(started)
+	ctx, cancel := context.WithCancelCause(ctx) // ends with its parent, since what is returned uses it
+	defer time.AfterFunc(s.db.config.ConnectTimeout, func() { cancel(errOpenTimeout) }).Stop()
+	var reason error // of the last attempt that failed in time
 	for attempt := 1; ; attempt++ {
-		flight, err := s.attempt(ctx, deadline, first)
+		flight, err := s.attempt(ctx, first)
 		if err == nil {
-			s.opened(attempt)
+			s.opened(started, waited, attempt)
 			return flight, nil
 		}
-		if errors.Is(err, ErrPoolerFull) {
-			full = err
+		if !outOfTime(err) {
+			reason = err
 		}
-		if err = s.beforeRetry(ctx, err, attempt, deadline); err == nil {
-			s.db.count(func(total *Snapshot) { total.OpenRetries++ })
+		if err = s.tryAgain(ctx, err, attempt); err == nil {
 			continue
 		}
-		if full != nil && (errors.Is(err, ErrBusy) || errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) {
-			err = full // what a deadline cut short has no better reason
+		if outOfTime(err) {
+			err = cmp.Or(reason, err) // what a deadline cut short has no better one
 		}
-		s.openFailed(err)
+		s.refusal = err
+		s.holding.Store(false)
+		s.db.count(func(total *Snapshot) { total.OpenErrors++ })
+		s.logError(err)
 		return nil, err
 	}
 }
 
-// beforeRetry waits until another attempt is due after one that failed with err.
-// It returns err when there must be none, and what ended the wait when it failed.
-func (s *Session) beforeRetry(ctx context.Context, err error, attempt int, deadline time.Time) error {
-	full, limit := errors.Is(err, ErrPoolerFull), retryPause<<(attempt-1)
-	if !full && (!errors.Is(err, ErrUnavailable) || attempt >= transientTries || time.Until(deadline) < limit) {
+func outOfTime(err error) bool {
+	return errors.Is(err, errOpenTimeout) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// tryAgain takes another slot for another attempt, after one that failed with
+// err. It returns err when there must be none, or what ended the wait for it.
+func (s *Session) tryAgain(ctx context.Context, err error, attempt int) error {
+	if !errors.Is(err, ErrPoolerFull) {
+		if !errors.Is(err, ErrUnavailable) || attempt >= transientTries {
+			return err
+		}
+		if err := pause(ctx, retryPause<<(attempt-1)); err != nil {
+			return err
+		}
+	}
+	if err := s.db.slots.acquire(ctx, true); err != nil {
 		return err
 	}
-	if !s.lease.awaitGone(ctx, time.Until(deadline)) { // one connection at a time
-		return cmp.Or(context.Cause(ctx), err)
-	}
-	if !full {
-		return pause(ctx, limit)
-	}
-	s.refused(err)
-	s.holding.Store(false)
-	if err := s.db.slots.refused(ctx, time.Until(deadline)); err != nil {
-		return err
-	}
-	s.holding.Store(true)
+	s.db.count(func(total *Snapshot) { total.OpenRetries++ })
 	return nil
 }
 
-// attempt makes one connection and sends BEGIN on it. Its error carries what it
-// means; the caller's own cancellation comes back as it is.
-func (s *Session) attempt(ctx context.Context, deadline time.Time, first *statement) (*pgconn.Pipeline, error) {
+// attempt makes one connection and sends BEGIN on it. When that fails, the slot is
+// free as soon as the connection is gone. The error carries what it means; the
+// caller's own cancellation comes back as it is.
+func (s *Session) attempt(ctx context.Context, first *statement) (flight *pgconn.Pipeline, err error) {
+	lease := newLease(s)
+	defer func() {
+		if errors.Is(err, ErrPoolerFull) {
+			s.refused(err)
+		}
+		if err != nil {
+			go lease.giveUp()
+		}
+	}()
 	if err := s.db.breaker.check(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx) // ends with its parent, since what is returned uses it
-	timer := time.AfterFunc(time.Until(deadline), func() { cancel(errOpenTimeout) })
-	defer timer.Stop()
 	s.db.count(func(total *Snapshot) { total.Dials++ })
-	conn, err := s.db.dialer.connect(ctx, s.lease)
+	if lease.conn, err = s.db.dialer.connect(ctx, lease); err == nil {
+		flight, err = s.takeOff(ctx, lease.conn, first)
+	}
 	if err == nil {
-		var flight *pgconn.Pipeline
-		if flight, err = s.takeOff(ctx, conn, first); err == nil {
-			s.conn = conn
-			s.db.breaker.report(nil)
-			return flight, nil
-		}
-		s.lease.hangUp(conn)
+		s.lease, s.conn = lease, lease.conn
+		s.db.breaker.report(nil)
+		return flight, nil
 	}
-	switch {
-	case ctx.Err() == nil:
-		err = &sessionError{openKind(err), err}
-	case errors.Is(context.Cause(ctx), errOpenTimeout):
-		err = &sessionError{ErrUnavailable, fmt.Errorf("%w (%v)", errOpenTimeout, s.db.config.ConnectTimeout)}
-	default:
-		return nil, context.Cause(ctx)
+	err = cmp.Or(context.Cause(ctx), error(&sessionError{openKind(err), err}))
+	if errors.As(err, new(*sessionError)) { // else nothing is known of the database
+		s.db.breaker.report(err)
 	}
-	s.db.breaker.report(err)
 	return nil, err
 }
 
@@ -162,13 +167,10 @@ const (
 func (b *breaker) check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures < breakerFailures {
-		return nil
-	}
-	if time.Now().Before(b.next) {
+	if b.failures >= breakerFailures && time.Now().Before(b.next) {
 		return b.last
 	}
-	b.next = time.Now().Add(breakerPause) // for all others, whatever becomes of this one
+	b.next = time.Now().Add(breakerPause/2 + rand.N(breakerPause/2))
 	return nil
 }
 
@@ -184,5 +186,4 @@ func (b *breaker) report(err error) {
 	}
 	b.failures++
 	b.last = err
-	b.next = time.Now().Add(breakerPause/2 + rand.N(breakerPause/2))
 }

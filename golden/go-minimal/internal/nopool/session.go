@@ -1,7 +1,6 @@
 package nopool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,35 +32,57 @@ type Session struct {
 	life   context.Context // ends with the session and cancels what is in flight
 	cancel context.CancelCauseFunc
 
-	holding atomic.Bool // a slot, from the first use to the end
+	holding atomic.Bool // a slot, or about to
 
 	mu    sync.Mutex // held during each call, by TryLock: nothing queues for it
 	conn  *pgx.Conn  // nil before the first use
-	lease *lease     // nil before the first use
+	lease *lease     // of conn
 	rows  *rows      // open rows, nil if none
 	done  bool
 	err   error // the last failure, for the log
+
+	refusal error // why it could not be opened
 }
 
 // Exec runs a statement, or several in one string without arguments, and returns
 // the command tag of the last.
 func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
-	if err := s.enter(); err != nil {
+	if !fitsFlight(sql, args) {
+		err = s.use(ctx, func(ctx context.Context) error {
+			tag, err = s.conn.Exec(ctx, sql, args...)
+			return err
+		})
 		return tag, err
+	}
+	rows, err := s.Query(ctx, sql, args...)
+	if err != nil {
+		return tag, err
+	}
+	rows.Close()
+	return rows.CommandTag(), rows.Err()
+}
+
+// CopyFrom streams rows into a table with COPY and returns their number.
+func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
+	err = s.use(ctx, func(ctx context.Context) error {
+		n, err = s.conn.CopyFrom(ctx, table, columns, source)
+		return err
+	})
+	return n, err
+}
+
+// use runs what is done when it returns, on a connection that is open.
+func (s *Session) use(ctx context.Context, run func(ctx context.Context) error) error {
+	if err := s.enter(); err != nil {
+		return err
 	}
 	defer s.mu.Unlock()
 	ctx, stop := s.bind(ctx)
 	defer stop()
-	if s.conn == nil && fitsFlight(sql, args) {
-		var rows pgx.Rows
-		if rows, err = s.query(ctx, sql, args); err == nil {
-			rows.Close()
-			tag, err = rows.CommandTag(), rows.Err()
-		}
-	} else if err = s.begin(ctx); err == nil {
-		tag, err = s.conn.Exec(ctx, sql, args...)
+	if err := s.begin(ctx); err != nil {
+		return s.failed(err)
 	}
-	return tag, s.failed(err)
+	return s.failed(run(ctx))
 }
 
 // Query runs a statement and returns its rows, which must be closed or read to
@@ -73,36 +94,38 @@ func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 	}
 	defer s.mu.Unlock()
 	ctx, stop := s.bind(ctx)
-	inner, err := s.query(ctx, sql, args)
+	r := &rows{session: s, stop: stop}
+	var err error
+	if s.conn == nil && fitsFlight(sql, args) {
+		err = s.first(ctx, r, sql, args)
+	} else if err = s.begin(ctx); err == nil {
+		r.Rows, err = s.conn.Query(ctx, sql, args...)
+	}
 	if err != nil {
 		stop()
 		return nil, s.failed(err)
 	}
-	s.rows = &rows{Rows: inner, session: s, stop: stop}
-	return s.rows, nil
+	s.rows = r
+	return r, nil
 }
 
-func (s *Session) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
-	if s.conn != nil || !fitsFlight(sql, args) {
-		if err := s.begin(ctx); err != nil {
-			return nil, err
-		}
-		return s.conn.Query(ctx, sql, args...)
-	}
+// first opens the session with the statement whose rows are r.
+func (s *Session) first(ctx context.Context, r *rows, sql string, args []any) error {
 	first := &statement{sql: sql}
 	if err := first.Build(pgtype.NewMap(), nil, args); err != nil {
-		return nil, err // before anything is dialled
+		return err // before anything is dialled
 	}
 	flight, err := s.open(ctx, first)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	result, err := flight.GetResults()
 	if err != nil {
-		flight.Close() // the session stays open
-		return nil, err
+		_ = flight.Close() // the session stays open
+		return err
 	}
-	return flightRows{pgx.RowsFromResultReader(s.conn.TypeMap(), result.(*pgconn.ResultReader)), flight}, nil
+	r.Rows, r.flight = pgx.RowsFromResultReader(s.conn.TypeMap(), result.(*pgconn.ResultReader)), flight
+	return nil
 }
 
 // QueryRow runs a statement of one row. Errors come from Scan, pgx.ErrNoRows
@@ -127,20 +150,6 @@ func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults 
 	return batch{s.conn.SendBatch(ctx, b), s.rows}
 }
 
-// CopyFrom streams rows into a table with COPY and returns their number.
-func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
-	if err := s.enter(); err != nil {
-		return 0, err
-	}
-	defer s.mu.Unlock()
-	ctx, stop := s.bind(ctx)
-	defer stop()
-	if err = s.begin(ctx); err == nil {
-		n, err = s.conn.CopyFrom(ctx, table, columns, source)
-	}
-	return n, s.failed(err)
-}
-
 // begin opens a session whose first use cannot travel with BEGIN.
 func (s *Session) begin(ctx context.Context) error {
 	if s.conn != nil {
@@ -158,43 +167,40 @@ func (s *Session) begin(ctx context.Context) error {
 // can tell; with any other error nothing was persisted, unless a statement of the
 // caller ended the transaction, which is ErrNoTransaction. It runs to its end even
 // when ctx is cancelled. A session that is in use stays open: roll it back.
-func (s *Session) Commit(ctx context.Context) error {
+func (s *Session) Commit(ctx context.Context) (err error) {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
-	if s.conn == nil {
-		s.end(unused)
-		return nil
+	how := committed
+	if s.conn != nil {
+		how, err = s.commit(ctx)
 	}
-	if !s.conn.IsClosed() && s.conn.PgConn().TxStatus() == 'I' { // a COMMIT now would be acknowledged and mean nothing
-		s.failed(ErrNoTransaction)
-		s.end(rolledBack)
-		return ErrNoTransaction
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
-	defer cancel()
-	// Asked before, since pgx calls a connection that is lost after COMMIT was
-	// sent "closed" and "safe to retry" too.
-	unsent, how := s.conn.IsClosed(), aborted
-	tag, err := s.conn.Exec(ctx, "commit")
-	switch {
-	case err == nil && tag.String() == "COMMIT":
-		s.end(committed)
-		return nil
-	case err == nil:
-		err, how = ErrRolledBack, rolledBack
-	case !connectionLost(err): // the server refused and rolled back
-		how = rolledBack
-	case unsent || s.opts.ReadOnly:
-		err = &sessionError{ErrUnavailable, err}
-	default:
-		err = &sessionError{ErrOutcomeUnknown, err}
-		s.db.count(func(total *Snapshot) { total.CommitUnknown++ })
-	}
-	s.failed(err)
+	_ = s.failed(err)
 	s.end(how)
 	return err
+}
+
+func (s *Session) commit(ctx context.Context) (outcome, error) {
+	// Asked before, since pgx calls a connection that is lost after COMMIT was
+	// sent "closed" and "safe to retry" too.
+	unsent := s.conn.IsClosed()
+	if !unsent && s.conn.PgConn().TxStatus() == 'I' { // a COMMIT now would be acknowledged and mean nothing
+		return rolledBack, ErrNoTransaction
+	}
+	tag, err := s.say(ctx, "commit")
+	switch {
+	case err == nil && tag.String() == "COMMIT":
+		return committed, nil
+	case err == nil:
+		return rolledBack, ErrRolledBack
+	case !connectionLost(err): // the server refused and rolled back
+		return rolledBack, err
+	case unsent || s.opts.ReadOnly:
+		return aborted, &sessionError{ErrUnavailable, err}
+	}
+	s.db.count(func(total *Snapshot) { total.CommitUnknown++ })
+	return aborted, &sessionError{ErrOutcomeUnknown, err}
 }
 
 // Rollback ends the session with nothing persisted; after the session's end it
@@ -212,20 +218,25 @@ func (s *Session) Rollback(ctx context.Context) error {
 	case s.done:
 		return nil
 	case s.conn == nil:
-		s.end(unused)
+		s.end(rolledBack)
 		return nil
 	case s.rows != nil: // reading them to their end could take for ever
 		s.cancel(ErrSessionDone)
 		s.rows.finish()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
-	defer cancel()
-	if _, err := s.conn.Exec(ctx, "rollback"); err != nil {
+	if _, err := s.say(ctx, "rollback"); err != nil {
 		s.end(aborted)
 		return fmt.Errorf("roll back: %w", err)
 	}
 	s.end(rolledBack)
 	return nil
+}
+
+// say sends COMMIT or ROLLBACK, even when the caller has gone away.
+func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	return s.conn.Exec(ctx, last)
 }
 
 // enter admits one caller at a time, to a session that has not ended.
@@ -239,8 +250,8 @@ func (s *Session) enter() error {
 		err = ErrSessionDone
 	case s.rows != nil:
 		err = ErrSessionBusy
-	case s.lease != nil && s.conn == nil: // opening has failed, and its slot is gone
-		err = cmp.Or(s.err, ErrSessionDone)
+	case s.refusal != nil:
+		err = s.refusal
 	default:
 		return nil
 	}

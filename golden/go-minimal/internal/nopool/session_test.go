@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
+	"example.org/team/tiny-shop/internal/localpg/standin"
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
@@ -206,6 +207,32 @@ func TestTwoGoroutines(t *testing.T) {
 	others.Range(func(err, _ any) bool { t.Error(err); return true })
 	if _, any := busy.Load(nopool.ErrSessionBusy.Error()); !any {
 		t.Error("no call was refused")
+	}
+	must(t, session.Rollback(t.Context()))
+}
+
+// TestCloseIsNotRefused closes rows while another goroutine asks for the session
+// all the time: rows that stay open would keep it busy to its end.
+func TestCloseIsNotRefused(t *testing.T) {
+	t.Parallel()
+	session := on(t, standin.Start(t, standin.Options{}).URL(), nil).Session(t.Context(), nopool.TxOptions{})
+	must(t, selectOne(t.Context(), session))
+	var asking sync.WaitGroup
+	var enough atomic.Bool
+	asking.Go(func() {
+		for !enough.Load() {
+			_ = selectOne(t.Context(), session)
+		}
+	})
+	for range 2000 {
+		if rows, err := session.Query(t.Context(), "select 1"); err == nil {
+			rows.Close()
+		}
+	}
+	enough.Store(true)
+	asking.Wait()
+	if err := selectOne(t.Context(), session); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 	must(t, session.Rollback(t.Context()))
 }
