@@ -762,7 +762,7 @@ type Store struct {
 		{dialFile, "	return known.all[:1], nil\n", "	return known.all, nil\n"},
 	}},
 	{name: "an address that does not answer is dialled again", fails: "NP21", edits: []edit{
-		{dialFile, "	d.turn.Add(1)\n", ""},
+		{dialFile, "	d.addresses.Store(&addresses{others, known.until})\n", "	_ = others\n"},
 	}},
 
 	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
@@ -775,7 +775,7 @@ type Store struct {
 `},
 	}, also: "NP01 NP04 NP10 NP17"},
 	{name: "a failed open gives its slot back at once", fails: "NP22", edits: []edit{
-		{events, "		go s.release(notOpened)\n", "		s.db.slots.release()\n		go s.lease.abandon()\n"},
+		{closeFile, "	l.hangUp()\n	l.db.slots.release()\n", "	l.db.slots.release()\n	l.hangUp()\n"},
 	}},
 	{name: "nobody waits for the server's close", fails: "NP22", edits: []edit{
 		{closeFile, "	_, _ = io.Copy(io.Discard, e.Conn)\n", "	_, _ = io.CopyN(io.Discard, e.Conn, 0)\n"},
