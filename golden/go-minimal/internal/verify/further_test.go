@@ -20,6 +20,7 @@ var furtherParts = []part{
 	{"NP19", "a COMMIT that fails, Postgres", failedCommit},
 	{"NP19", "a COMMIT that is lost", lostCommit},
 	{"NP28", "the commit point of a stream", streaming},
+	{"NP28", "a failure after it", failsLater},
 }
 
 // whatIsSent wants one flight of BEGIN, timeouts and statement, no prepared
@@ -188,20 +189,6 @@ func streaming(t *T) {
 			t.Errorf("%s: statements %q", name, last)
 		}
 	}
-	// Nor must what fails later: the client sees that the response is cut short.
-	for name, fail := range map[string]func() error{
-		"error": func() error { return errors.New("too late") }, "panic": func() error { panic("too late") },
-	} {
-		b.handle("GET /late-"+name, func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
-			if err := http.NewResponseController(w).Flush(); err != nil {
-				return err
-			}
-			return fail()
-		})
-		if a := b.do(context.Background(), "GET", "/late-"+name); a.status != 200 || a.err == nil {
-			t.Errorf("%s after the commit point: the response looks complete: %d %s", name, a.status, a.body)
-		}
-	}
 	// A commit that fails at that point must not look like a success.
 	broken := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
 		if strings.EqualFold(sql, "commit") {
@@ -217,4 +204,23 @@ func streaming(t *T) {
 		return http.NewResponseController(w).Flush()
 	})
 	b.want(http.StatusServiceUnavailable, "POST", "/")
+}
+
+// failsLater wants what fails after the commit point not to look like a success:
+// the client sees that the response is cut short.
+func failsLater(t *T) {
+	b := on(t, standin.Start(t, standin.Options{}).URL())
+	for name, fail := range map[string]func() error{
+		"error": func() error { return errors.New("too late") }, "panic": func() error { panic("too late") },
+	} {
+		b.handle("GET /late-"+name, func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				return err
+			}
+			return fail()
+		})
+		if a := b.do(context.Background(), "GET", "/late-"+name); a.status != 200 || a.err == nil {
+			t.Errorf("%s after the commit point: the response looks complete: %d %s", name, a.status, a.body)
+		}
+	}
 }

@@ -31,6 +31,7 @@ var pressureParts = []part{
 	{"NP21", "one address of many", oneAddress},
 	{"NP21", "the next address after one that does not answer", nextAddress},
 	{"NP22", "the slot waits for the server's close", slotHeld},
+	{"NP22", "so does that of a session whose BEGIN is refused", slotHeldForRefusal},
 	{"NP22", "a cancel under way keeps the slot", slotHeldForCancel},
 	{"NP23", "COMMIT or ROLLBACK before the close", kindEnds},
 	{"NP23", "a client that leaves during COMMIT", leavesDuringCommit},
