@@ -144,13 +144,17 @@ func writeFiles(ctx context.Context, root folder, dir string, tree Tree) error {
 	if err := root.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("create folder: %w", err)
 	}
+	made := dir
 	for _, file := range tree {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		name := path.Join(dir, file.Path)
-		if err := root.MkdirAll(path.Dir(name), 0o777); err != nil {
-			return fmt.Errorf("create folder: %w", err)
+		if parent := path.Dir(name); parent != made { // most files lie beside the one before
+			if err := root.MkdirAll(parent, 0o777); err != nil {
+				return fmt.Errorf("create folder: %w", err)
+			}
+			made = parent
 		}
 		if err := root.WriteFile(name, file.Data, file.Mode); err != nil {
 			return fmt.Errorf("write file: %w", err)
