@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -83,87 +79,6 @@ else it is the default. The project records its answers in ` + generator.Answers
 	}
 	flags = registerOptions(cmd, stacks)
 	return cmd
-}
-
-// nonEmpty refuses these flags where they are given without a value, as by a
-// script whose variable is unset: what would be taken instead is not what it meant.
-func nonEmpty(cmd *cobra.Command, flags ...string) error {
-	for _, name := range flags {
-		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
-			return &usageError{fmt.Errorf("--%s \"\": empty", name)}
-		}
-	}
-	return nil
-}
-
-// readAnswers reads the answers file, if there is one, and finds the stack that
-// the command line or else the file names.
-func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, path, stackName string) (generator.Answers, *generator.Stack, error) {
-	answers := generator.Answers{}
-	fileStack := ""
-	if path != "" {
-		data, err := readFile(ctx, in, path)
-		if err == nil {
-			answers, fileStack, err = generator.ReadAnswers(data)
-		}
-		if errors.Is(err, errInterrupted) {
-			return nil, nil, err
-		}
-		if err != nil {
-			err = &usageError{fmt.Errorf("read answers %q: %w", path, err)}
-			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; nullpool list shows what else can be answered`}}
-		}
-	}
-	for _, name := range []string{stackName, fileStack, defaultStack} {
-		if name == "" {
-			continue
-		}
-		i := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == name })
-		if i < 0 {
-			return nil, nil, &usageError{fmt.Errorf("stack %q: no such stack", name)}
-		}
-		return answers, stacks[i], nil
-	}
-	panic("unreachable: the default stack has a name")
-}
-
-// mostAnswers bounds what is read as answers, in bytes.
-const mostAnswers = 1 << 20
-
-// readFile reads a file, or standard input for "-". Either may be a pipe that says
-// nothing for long, and must not keep an interruption waiting.
-func readFile(ctx context.Context, in io.Reader, path string) ([]byte, error) {
-	type reading struct {
-		data []byte
-		err  error
-	}
-	readings := make(chan reading, 1)
-	go func() {
-		data, err := readAll(in, path)
-		readings <- reading{data, err}
-	}()
-	select {
-	case r := <-readings:
-		return r.data, r.err
-	case <-ctx.Done():
-		return nil, errInterrupted
-	}
-}
-
-func readAll(in io.Reader, path string) ([]byte, error) {
-	if path != "-" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = file.Close() }() // it was only read
-		in = file
-	}
-	data, err := io.ReadAll(io.LimitReader(in, mostAnswers+1))
-	if err == nil && len(data) > mostAnswers {
-		err = fmt.Errorf("larger than %d bytes", mostAnswers)
-	}
-	return data, err
 }
 
 // runNew completes the answers, generates, and writes or shows the project.
@@ -267,85 +182,4 @@ func (opts *newOptions) interrupted(err error) error {
 		stopped.command = opts.commandLine(opts.given)
 	}
 	return stopped
-}
-
-// complete asks what is open. Where nobody can be asked, an open question is an
-// error, unless --yes leaves it to the defaults.
-func complete(ctx context.Context, opts *newOptions) error {
-	if opts.yes {
-		return nil
-	}
-	var open []generator.Option
-	for _, option := range opts.stack.Options {
-		if _, ok := opts.given[option.Name]; !ok && option.IsQuestion() {
-			open = append(open, option)
-		}
-	}
-	if len(open) == 0 {
-		return nil
-	}
-	wrong := errors.Join(opts.stack.Check(opts.given), opts.stack.CheckRelations(opts.given))
-	if opts.app.prompter == nil || opts.app.json { // a document is for a program
-		return errors.Join(wrong, missing(opts, open))
-	}
-	if wrong == nil {
-		wrong = opts.checkTarget(opts.given)
-	}
-	if wrong != nil {
-		return wrong // before the first question, not after the last
-	}
-	for _, option := range open {
-		if err := opts.ask(ctx, option, option.Defaults(opts.given.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ask asks for one option and keeps the answer. An answer that does not go with
-// those given before is refused at the question.
-func (opts *newOptions) ask(ctx context.Context, option generator.Option, defaults []string) error {
-	values, err := opts.app.prompter.Ask(ctx, question{
-		Option:   option,
-		Defaults: defaults,
-		Check: func(values []string) error {
-			if err := opts.stack.Check(generator.Answers{option.Name: {Values: values}}); err != nil {
-				return offer(err)
-			}
-			so := maps.Clone(opts.given)
-			so[option.Name] = generator.Answer{Values: values}
-			if err := opts.stack.CheckRelations(so); err != nil || option.Name != generator.NameOption {
-				return err
-			}
-			return opts.checkTarget(so)
-		},
-	})
-	if err != nil {
-		return err
-	}
-	opts.given[option.Name] = generator.Answer{Values: values, Origin: generator.FromPrompt}
-	opts.asked = true
-	return nil
-}
-
-// offer adds to an error what can be answered instead, where that is known.
-func offer(err error) error {
-	if answer, ok := errors.AsType[*generator.AnswerError](err); ok && answer.Better != "" {
-		return fmt.Errorf("%w; try %s", err, answer.Better)
-	}
-	return err
-}
-
-// missing returns the error that lists the open questions and a command that
-// answers them.
-func missing(opts *newOptions, open []generator.Option) error {
-	flags := make([]string, len(open))
-	answers := maps.Clone(opts.given)
-	for i, option := range open {
-		flags[i] = flagName(option)
-		if option.Example != "" {
-			answers[option.Name] = generator.Answer{Values: []string{option.Example}}
-		}
-	}
-	return &missingError{flags: flags, command: opts.commandLine(answers.WithDefaults(opts.stack))}
 }

@@ -147,3 +147,77 @@ func TestNewWithAnotherStack(t *testing.T) {
 		t.Errorf("a flag of another stack: exit status %d, stderr %s", status, errs)
 	}
 }
+
+// A checking prompter gives each of its answers to the question's check, and takes
+// the first that passes.
+type checking struct {
+	answers map[string][]string
+	refused []string
+}
+
+func (c *checking) Ask(_ context.Context, q question) ([]string, error) {
+	for _, answer := range c.answers[q.Name] {
+		values := strings.Split(answer, ",")
+		err := q.Check(values)
+		if err == nil {
+			return values, nil
+		}
+		c.refused = append(c.refused, q.Name+" "+answer+": "+err.Error())
+	}
+	return q.Defaults, nil
+}
+
+// Choices that do not go together are refused at the later question; those given
+// by flags before the first.
+func TestNewExplainsConflictsAtTheQuestion(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"go/stack.json": {Data: []byte(`{
+		"title": "A dinner", "next": [], "options": [
+			{"name": "name", "format": "project-name"},
+			{"name": "main", "choices": [{"name": "fish"}, {"name": "roast", "conflicts": ["side/ice-cream"]}]},
+			{"name": "side", "many": true, "choices": [{"name": "ice-cream"}, {"name": "gravy", "requires": ["main/roast"]}]}
+		]}`)}}
+	for _, choice := range []string{"main/fish", "main/roast", "side/ice-cream", "side/gravy"} {
+		files["go/options/"+choice+"/"+strings.ReplaceAll(choice, "/", "-")+".txt"] = &fstest.MapFile{Data: []byte("it\n")}
+	}
+	files["go/base/plate.txt"] = &fstest.MapFile{Data: []byte("a plate\n")}
+	tests := map[string]struct {
+		flags   []string
+		answers map[string][]string
+		refused []string
+		error   string
+	}{
+		"conflict": {
+			answers: map[string][]string{"main": {"roast"}, "side": {"ice-cream", "gravy"}},
+			refused: []string{`side ice-cream: main "roast": does not go with --side ice-cream`},
+		},
+		"needs": {
+			answers: map[string][]string{"main": {"fish"}, "side": {"gravy", "ice-cream"}},
+			refused: []string{`side gravy: side "gravy": needs --main roast`},
+		},
+		"needed by a flag": {
+			flags:   []string{"--side", "gravy"},
+			answers: map[string][]string{"main": {"fish", "roast"}},
+			refused: []string{`main fish: side "gravy": needs --main roast`},
+		},
+		"flags": {
+			flags: []string{"--main", "roast", "--side", "ice-cream"},
+			error: "nullpool: error: main \"roast\": does not go with --side ice-cream\n",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			person := &checking{answers: test.answers}
+			a, _, errs := newTestApp(person)
+			a.templates = files
+			status := a.run(t.Context(), append([]string{"new", "supper", "--plan", "--dir", t.TempDir()}, test.flags...))
+			if want := test.error != ""; (status == exitUsage) != want || want && errs.String() != test.error {
+				t.Errorf("exit status %d: %s", status, errs)
+			}
+			if diff := cmp.Diff(test.refused, person.refused); diff != "" {
+				t.Errorf("refused (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -114,6 +114,16 @@ func TestPromptPlain(t *testing.T) {
 	}
 }
 
+// A terminal that cannot move its cursor is asked with numbered lines by itself.
+func TestPromptDumbTerminal(t *testing.T) {
+	t.Parallel()
+	s := newSession(t, "new")
+	s.command.Env = append(s.command.Env, "TERM=dumb")
+	s.start()
+	s.keys("Answer: ", "\x03")
+	s.exit(exitInterrupted)
+}
+
 func TestPromptPlainEnds(t *testing.T) {
 	t.Parallel()
 	steps := []struct{ question, answer string }{
@@ -263,7 +273,7 @@ func TestProgress(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s.command.Env = append(os.Environ(), "PATH="+bin+":/usr/bin:/bin")
+	s.command.Env = append(s.command.Env, "PATH="+bin+":/usr/bin:/bin")
 	s.start()
 	s.expect("go build ./... … 1s\r" + strings.Repeat(" ", progressWidth) + "\rdid build\r\n")
 	s.expect("did test")

@@ -47,6 +47,17 @@ func TestReadmeOptions(t *testing.T) {
 	}
 }
 
+// The tables have every flag of new.
+func TestReadmeFlags(t *testing.T) {
+	t.Parallel()
+	text := readme(t)
+	for _, match := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+) `).FindAllStringSubmatch(output(t, nil, "new", "--help"), -1) {
+		if match[1] != "help" && !regexp.MustCompile("--"+match[1]+"\\b[^-]").MatchString(text) {
+			t.Errorf("--%s is not in the README", match[1])
+		}
+	}
+}
+
 // The transcript shows what one sees, up to where times and ids come in.
 func TestReadmeTranscript(t *testing.T) {
 	text := readme(t)

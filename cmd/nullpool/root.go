@@ -42,6 +42,9 @@ func run(args []string, in, out, errs *os.File) int {
 	if isTerminal(in) && isTerminal(errs) { // stdout is for the result alone
 		a.prompter = &surveyPrompter{in: in, out: errs}
 		a.plain = &plainPrompter{in: in, out: errs}
+		if os.Getenv("TERM") == "dumb" { // it does not answer where its cursor is, and survey would wait forever
+			a.prompter = a.plain
+		}
 	}
 	return a.run(ctx, args)
 }

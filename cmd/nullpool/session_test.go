@@ -42,6 +42,7 @@ func newSession(t *testing.T, args ...string) *session {
 	}
 	s := &session{t: t, dir: t.TempDir(), command: exec.CommandContext(t.Context(), program, args...)}
 	s.command.Dir = s.dir
+	s.command.Env = append(os.Environ(), "TERM=xterm") // where the tests run, it may be dumb
 	return s
 }
 

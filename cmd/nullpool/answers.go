@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nullpool/nullpool/generator"
+)
+
+// nonEmpty refuses these flags where they are given without a value, as by a
+// script whose variable is unset: what would be taken instead is not what it meant.
+func nonEmpty(cmd *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return &usageError{fmt.Errorf("--%s \"\": empty", name)}
+		}
+	}
+	return nil
+}
+
+// readAnswers reads the answers file, if there is one, and finds the stack that
+// the command line or else the file names.
+func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, path, stackName string) (generator.Answers, *generator.Stack, error) {
+	answers := generator.Answers{}
+	fileStack := ""
+	if path != "" {
+		data, err := readFile(ctx, in, path)
+		if err == nil {
+			answers, fileStack, err = generator.ReadAnswers(data)
+		}
+		if errors.Is(err, errInterrupted) {
+			return nil, nil, err
+		}
+		if err != nil {
+			err = &usageError{fmt.Errorf("read answers %q: %w", path, err)}
+			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; nullpool list shows what else can be answered`}}
+		}
+	}
+	for _, name := range []string{stackName, fileStack, defaultStack} {
+		if name == "" {
+			continue
+		}
+		i := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == name })
+		if i < 0 {
+			return nil, nil, &usageError{fmt.Errorf("stack %q: no such stack", name)}
+		}
+		return answers, stacks[i], nil
+	}
+	panic("unreachable: the default stack has a name")
+}
+
+// mostAnswers bounds what is read as answers, in bytes.
+const mostAnswers = 1 << 20
+
+// readFile reads a file, or standard input for "-". Either may be a pipe that says
+// nothing for long, and must not keep an interruption waiting.
+func readFile(ctx context.Context, in io.Reader, path string) ([]byte, error) {
+	type reading struct {
+		data []byte
+		err  error
+	}
+	readings := make(chan reading, 1)
+	go func() {
+		data, err := readAll(in, path)
+		readings <- reading{data, err}
+	}()
+	select {
+	case r := <-readings:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, errInterrupted
+	}
+}
+
+func readAll(in io.Reader, path string) ([]byte, error) {
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }() // it was only read
+		in = file
+	}
+	data, err := io.ReadAll(io.LimitReader(in, mostAnswers+1))
+	if err == nil && len(data) > mostAnswers {
+		err = fmt.Errorf("larger than %d bytes", mostAnswers)
+	}
+	return data, err
+}

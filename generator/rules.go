@@ -1,0 +1,161 @@
+package generator
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// An AnswerError is an answer that a plan cannot be made from.
+type AnswerError struct {
+	Option string // the option's name, or the unknown name that was answered
+	Value  string // the answer, or "" when it is missing
+	Reason string
+	Better string // another value to try, or ""
+	Among  []string
+}
+
+func (e *AnswerError) Error() string {
+	if e.Value == "" {
+		return fmt.Sprintf("%s: %s", e.Option, e.Reason)
+	}
+	return fmt.Sprintf("%s %q: %s", e.Option, e.Value, e.Reason)
+}
+
+// Check returns what is wrong with each of the answers by itself, as joined
+// errors of type *AnswerError, or nil. Options without an answer are left out.
+func (s *Stack) Check(answers Answers) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		if _, ok := s.Option(name); !ok {
+			errs = append(errs, &AnswerError{Option: name, Reason: "no such option", Better: nearest(name, s.optionNames()), Among: s.optionNames()})
+		}
+	}
+	for _, option := range s.Options {
+		answer, ok := answers[option.Name]
+		if !ok {
+			continue
+		}
+		err := option.Check(answer.Values)
+		switch { // one reason is enough
+		case err != nil:
+		case option.Name == NameOption:
+			err = s.checkNameIsFree(answers.Name())
+		case option.Format == goModule:
+			err = s.checkModuleIsFree(option, answers)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stack) optionNames() []string {
+	names := make([]string, len(s.Options))
+	for i, option := range s.Options {
+		names[i] = option.Name
+	}
+	return names
+}
+
+// Check returns what is wrong with values as an answer to the option, as joined
+// errors of type *AnswerError, or nil.
+func (o Option) Check(values []string) error {
+	if !o.Many && len(values) != 1 {
+		return &AnswerError{Option: o.Name, Value: strings.Join(values, ","), Reason: "want one answer"}
+	}
+	var errs []error
+	for i, value := range values {
+		if o.IsText() {
+			if better, err := formats[o.Format](value); err != nil {
+				errs = append(errs, &AnswerError{Option: o.Name, Value: value, Reason: err.Error(), Better: better})
+			}
+		} else if _, ok := o.choice(value); !ok {
+			errs = append(errs, &AnswerError{Option: o.Name, Value: value, Reason: "no such choice", Better: nearest(value, o.ChoiceNames()), Among: o.ChoiceNames()})
+		} else if slices.Contains(values[:i], value) {
+			errs = append(errs, &AnswerError{Option: o.Name, Value: value, Reason: "given twice"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckRelations returns which of the answers, all or some of the stack's options,
+// do not go together, as joined errors of type *AnswerError, or nil. An answer that
+// needs one to another option is held against that option's answer, if there is one.
+func (s *Stack) CheckRelations(answers Answers) error {
+	partial := &Plan{Stack: s, Answers: answers}
+	active := partial.active()
+	var errs []error
+	for _, name := range active {
+		option, value, _ := strings.Cut(name, "/")
+		refuse := func(reason, other string) {
+			errs = append(errs, &AnswerError{Option: option, Value: value, Reason: reason + flagForm(other)})
+		}
+		for _, other := range partial.choice(name).Conflicts {
+			if slices.Contains(active, other) {
+				refuse("does not go with ", other)
+			}
+		}
+		for _, other := range partial.choice(name).Requires {
+			needed, _, _ := strings.Cut(other, "/")
+			if _, answered := answers[needed]; answered && !slices.Contains(active, other) {
+				refuse("needs ", other)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func flagForm(choice string) string { return "--" + strings.Replace(choice, "/", " ", 1) }
+
+// checkNameIsFree refuses a name that a folder or file at the project's top has
+// in any combination: the command that go build leaves there would be in its
+// way.
+func (s *Stack) checkNameIsFree(name string) error {
+	for _, pattern := range []string{"base/*", "locks/*/*", "options/*/*/*"} {
+		paths, err := fs.Glob(s.files, pattern)
+		if err != nil {
+			return err
+		}
+		for _, taken := range paths {
+			taken = strings.TrimSuffix(taken[strings.LastIndex(taken, "/")+1:], templateSuffix)
+			if strings.EqualFold(taken, name) {
+				return &AnswerError{
+					Option: NameOption, Value: name, Better: name + "-service",
+					Reason: "a file or folder of the project has this name",
+				}
+			}
+		}
+	}
+	return nil
+}
+
+var requirement = regexp.MustCompile(`(?m)^(?:require )?\s*(\S+) v\S+`)
+
+// checkModuleIsFree refuses the path of a module that the project requires in
+// any combination.
+func (s *Stack) checkModuleIsFree(option Option, answers Answers) error {
+	files, err := fs.Glob(s.files, "locks/*/go.mod"+templateSuffix)
+	if err != nil {
+		return err
+	}
+	path := answers.text(option.Name)
+	for _, file := range files {
+		data, err := fs.ReadFile(s.files, file)
+		if err != nil {
+			return err
+		}
+		for _, match := range requirement.FindAllSubmatch(data, -1) {
+			if string(match[1]) == path {
+				return &AnswerError{
+					Option: option.Name, Value: path, Better: "example.com/" + kebab(answers.Name()),
+					Reason: "the project itself requires this module",
+				}
+			}
+		}
+	}
+	return nil
+}
