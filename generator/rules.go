@@ -12,11 +12,11 @@ import (
 
 // An AnswerError is an answer that a plan cannot be made from.
 type AnswerError struct {
-	Option string // the option's name, or the unknown name that was answered
-	Value  string // the answer, or "" when it is missing
-	Reason string
-	Better string // another value to try, or ""
-	Among  []string
+	Option string   // the option's name, or the unknown name that was answered
+	Value  string   // the answer, or "" when it is missing
+	Reason string   // what is wrong with it, in lower case
+	Better string   // another value to try, or ""
+	Among  []string // all values or names to choose from, or nil where any text may do
 }
 
 func (e *AnswerError) Error() string {
