@@ -106,7 +106,24 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 			command.Args, command.RunE = noSuchCommand, cmd.RunE
 		}
 	}
+	refuseUnknownTopics(cmd)
 	return cmd
+}
+
+// refuseUnknownTopics makes help on an unknown command an error, which cobra takes
+// for help on everything.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	command, _, err := root.Find([]string{"help"})
+	must(err)
+	help := command.Run
+	command.RunE = func(cmd *cobra.Command, topic []string) error {
+		if _, rest, err := root.Find(topic); err != nil || len(rest) > 0 {
+			return &usageError{noSuchCommand(root, topic)}
+		}
+		help(cmd, topic)
+		return nil
+	}
 }
 
 // noSuchCommand refuses arguments where only a command can follow, and names the
