@@ -49,7 +49,13 @@ func run(args []string, in, out, errs *os.File) int {
 	return a.run(ctx, args)
 }
 
-func (a *app) run(ctx context.Context, args []string) int {
+func (a *app) run(ctx context.Context, args []string) (status int) {
+	defer func() {
+		if crash := recover(); crash != nil { // left alone, it would exit with 2, for wrong usage
+			status = a.report(fmt.Errorf("a bug in nullpool: %v", crash))
+			_, _ = a.err.Write(debug.Stack())
+		}
+	}()
 	stacks, err := generator.Load(a.templates)
 	if err != nil {
 		return a.report(err)
