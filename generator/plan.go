@@ -31,7 +31,7 @@ func NewPlan(s *Stack, given Answers, version string) (*Plan, error) {
 	errs := []error{s.Check(given)} // a default is wrong only where the name is
 	for _, option := range s.Options {
 		if _, ok := p.Answers[option.Name]; !ok {
-			errs = append(errs, &AnswerError{Option: option.Name, Reason: "missing", Better: option.Example})
+			errs = append(errs, &AnswerError{Option: option.Name, Reason: "missing", Better: option.Example, unquoted: true})
 		}
 	}
 	errs = append(errs, s.CheckRelations(p.Answers))

@@ -12,15 +12,17 @@ import (
 
 // An AnswerError is an answer that a plan cannot be made from.
 type AnswerError struct {
-	Option string // the option's name, or the unknown name that was answered
-	Value  string // the answer, or "" when it is missing
-	Reason string
-	Better string // another value to try, or ""
-	Among  []string
+	Option string   // the option's name, or the unknown name that was answered
+	Value  string   // the answer, or "" where there is none or it is of no matter
+	Reason string   // what is wrong with it, in lower case
+	Better string   // another value to try, or ""
+	Among  []string // all values or names to choose from, or nil where any text may do
+
+	unquoted bool // it is not the value that is wrong
 }
 
 func (e *AnswerError) Error() string {
-	if e.Value == "" {
+	if e.unquoted {
 		return fmt.Sprintf("%s: %s", e.Option, e.Reason)
 	}
 	return fmt.Sprintf("%s %q: %s", e.Option, e.Value, e.Reason)
@@ -32,7 +34,7 @@ func (s *Stack) Check(answers Answers) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(answers)) {
 		if _, ok := s.Option(name); !ok {
-			errs = append(errs, &AnswerError{Option: name, Reason: "no such option", Better: nearest(name, s.optionNames()), Among: s.optionNames()})
+			errs = append(errs, &AnswerError{Option: name, Reason: "no such option", Better: nearest(name, s.optionNames()), Among: s.optionNames(), unquoted: true})
 		}
 	}
 	for _, option := range s.Options {

@@ -24,11 +24,11 @@ const (
 
 // A Stack is a kind of project, as its stack.json declares it.
 type Stack struct {
-	Name    string   `json:"name"`
-	Title   string   `json:"title"`
-	Next    []string `json:"next"`   // commands to try first in a new project; NAME stands for its name
-	Verify  []string `json:"verify"` // commands that build the project and run its tests
-	Options []Option `json:"options"`
+	Name    string   `json:"name"`    // that of its folder
+	Title   string   `json:"title"`   // what it is, for people
+	Next    []string `json:"next"`    // commands to try first in a new project; NAME stands for its name
+	Verify  []string `json:"verify"`  // commands that build the project and run its tests
+	Options []Option `json:"options"` // in the order in which they are asked
 
 	files fs.FS // the stack's folder
 }
@@ -36,21 +36,21 @@ type Stack struct {
 // An Option is a question. It takes text when it has no choices, any number of
 // its choices when Many is set, and exactly one of them otherwise.
 type Option struct {
-	Name    string   `json:"name"`
-	Prompt  string   `json:"prompt"`
-	Help    string   `json:"help"`
+	Name    string   `json:"name"`              // its flag and its key in an answers file
+	Prompt  string   `json:"prompt"`            // the question, without a question mark
+	Help    string   `json:"help"`              // what it decides, for a line of its own
 	Format  string   `json:"format,omitempty"`  // rule for text, a key of formats
 	Default string   `json:"default,omitempty"` // for text; NAME stands for the project's name
 	Example string   `json:"example,omitempty"` // for text that has no default
-	Many    bool     `json:"many,omitempty"`
+	Many    bool     `json:"many,omitempty"`    // any number of choices, none included
 	Without string   `json:"without,omitempty"` // the flag that takes choices away, for Many
-	Choices []Choice `json:"choices,omitempty"`
+	Choices []Choice `json:"choices,omitempty"` // none for text
 }
 
 // A Choice is one answer to an option and owns a folder of templates.
 type Choice struct {
-	Name      string   `json:"name"`
-	Help      string   `json:"help"`
+	Name      string   `json:"name"`                // as it is answered
+	Help      string   `json:"help"`                // what it brings
 	Default   bool     `json:"default,omitempty"`   // for Many; otherwise the first choice is the default
 	Locks     bool     `json:"locks,omitempty"`     // it changes what the project depends on
 	Requires  []string `json:"requires,omitempty"`  // "option/choice"

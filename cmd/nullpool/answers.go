@@ -48,7 +48,8 @@ func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, p
 		}
 		i := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == name })
 		if i < 0 {
-			return nil, nil, &usageError{fmt.Errorf("stack %q: no such stack", name)}
+			err := &usageError{fmt.Errorf("stack %q: no such stack", name)}
+			return nil, nil, &hintedError{err, []string{"nullpool list shows all stacks"}}
 		}
 		return answers, stacks[i], nil
 	}

@@ -77,7 +77,7 @@ func offer(err error) error {
 }
 
 // missing returns the error that lists the open questions and a command that
-// answers them.
+// answers them, and better answers those that are wrong.
 func missing(opts *newOptions, open []generator.Option) error {
 	flags := make([]string, len(open))
 	answers := maps.Clone(opts.given)
@@ -85,6 +85,14 @@ func missing(opts *newOptions, open []generator.Option) error {
 		flags[i] = flagName(option)
 		if option.Example != "" {
 			answers[option.Name] = generator.Answer{Values: []string{option.Example}}
+		}
+	}
+	for name, answer := range opts.given {
+		err := opts.stack.Check(generator.Answers{name: answer})
+		if wrong, ok := errors.AsType[*generator.AnswerError](err); ok && wrong.Better != "" {
+			answers[name] = generator.Answer{Values: []string{wrong.Better}}
+		} else if ok {
+			delete(answers, name) // for the default
 		}
 	}
 	return &missingError{flags: flags, command: opts.commandLine(answers.WithDefaults(opts.stack))}

@@ -53,7 +53,7 @@ var contract = []struct {
 	{"refused", "Any other existing target is refused (exit 3).", []string{"../../generator/TestWriteRefuses", "TestPromptTargetInTheWay"}},
 	{
 		"nothing-left", "Ctrl-C, a full disk, a read-only folder leave nothing behind.",
-		[]string{"TestPromptInterrupted", "TestWriteInterrupted", "../../generator/TestWriteToFullDisk"},
+		[]string{"TestPromptInterrupted", "TestWriteInterrupted", "TestWriteTerminated", "../../generator/TestWriteToFullDisk"},
 	},
 	{"no-delete", "Nothing is ever deleted that the run did not make.", []string{"../../generator/TestWriteFaults"}},
 	{"alone", "No network, no subprocess (except what a flag asks for: --git, --verify).", nil},

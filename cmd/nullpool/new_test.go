@@ -116,6 +116,21 @@ func TestNewPromptFails(t *testing.T) {
 	}
 }
 
+// A crashing prompter is a bug.
+type crashing struct{}
+
+func (crashing) Ask(context.Context, question) ([]string, error) { panic("no such thing") }
+
+// A bug is a failure, not the user's command line, and says where it is.
+func TestNewCrashes(t *testing.T) {
+	t.Parallel()
+	a, _, errs := newTestApp(crashing{})
+	status := a.run(t.Context(), []string{"new"})
+	if status != exitFailed || !strings.HasPrefix(errs.String(), "nullpool: error: a bug in nullpool: no such thing\n") || !strings.Contains(errs.String(), "new_test.go") {
+		t.Errorf("exit status %d: %s", status, errs)
+	}
+}
+
 // A second stack brings its flags, and --stack to choose it, without a line of
 // Go.
 func TestNewWithAnotherStack(t *testing.T) {

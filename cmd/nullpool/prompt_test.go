@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -292,19 +290,4 @@ func TestPromptTerminated(t *testing.T) {
 	s.expect("nullpool: error: interrupted; nothing was written")
 	s.exit(exitInterrupted)
 	s.mustBeEmpty()
-}
-
-// An interrupted context stops the write as well, with the same exit status.
-func TestWriteInterrupted(t *testing.T) {
-	t.Parallel()
-	a, _, errs := newTestApp(nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	dir := filepath.Join(t.TempDir(), "demo")
-	if status := a.run(ctx, []string{"new", "demo", "--yes", "--dir", dir}); status != exitInterrupted {
-		t.Errorf("exit status %d: %s", status, errs)
-	}
-	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("left behind: %v", err)
-	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,15 @@ func TestPublishedModule(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(command.Dir, "demo", "go.sum")); err != nil {
 		t.Error(err)
+	}
+
+	// go run makes 1 of every exit status; the document keeps it.
+	again := exec.CommandContext(t.Context(), "go", append(command.Args[1:], "--json")...)
+	again.Dir, again.Env = command.Dir, command.Env
+	out, err := again.Output()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok || exit.ExitCode() != exitFailed || !strings.Contains(string(out), `"exit_code": 3`) {
+		t.Errorf("into the same folder: %v\n%s", err, out)
 	}
 }
 

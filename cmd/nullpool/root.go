@@ -49,7 +49,13 @@ func run(args []string, in, out, errs *os.File) int {
 	return a.run(ctx, args)
 }
 
-func (a *app) run(ctx context.Context, args []string) int {
+func (a *app) run(ctx context.Context, args []string) (status int) {
+	defer func() {
+		if crash := recover(); crash != nil { // left alone, it would exit with 2, for wrong usage
+			status = a.report(fmt.Errorf("a bug in nullpool: %v", crash))
+			_, _ = a.err.Write(debug.Stack())
+		}
+	}()
 	stacks, err := generator.Load(a.templates)
 	if err != nil {
 		return a.report(err)
@@ -106,7 +112,24 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 			command.Args, command.RunE = noSuchCommand, cmd.RunE
 		}
 	}
+	refuseUnknownTopics(cmd)
 	return cmd
+}
+
+// refuseUnknownTopics makes help on an unknown command an error, which cobra takes
+// for help on everything.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	command, _, err := root.Find([]string{"help"})
+	must(err)
+	help := command.Run
+	command.RunE = func(cmd *cobra.Command, topic []string) error {
+		if _, rest, err := root.Find(topic); err != nil || len(rest) > 0 {
+			return &usageError{noSuchCommand(root, topic)}
+		}
+		help(cmd, topic)
+		return nil
+	}
 }
 
 // noSuchCommand refuses arguments where only a command can follow, and names the
