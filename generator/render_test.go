@@ -25,7 +25,7 @@ func TestGenerateRefuses(t *testing.T) {
 		"no value":             {"base/a.txt", "<no value>\n", "a template's field without a value"},
 		"carriage return":      {"base/a.txt", "x\r\n", "a carriage return"},
 		"no last newline":      {"base/a.txt", "x", "no newline at the end"},
-		"Go syntax":            {"base/a.go.tmpl", "package {\n", `check "a.go" of layer "base": a.go:1:9`},
+		"Go syntax":            {"base/a.go.tmpl", "package {\n", `check "a.go" of layer "base": 1:9`},
 		"JSON syntax":          {"base/a.json", "{,}\n", "invalid character"},
 		"YAML syntax":          {"base/a.yml", "a: [\n", "yaml: "},
 		"YAML key twice":       {"base/a.yaml", "a: 1\na: 2\n", `mapping key "a" already defined`},
