@@ -16,7 +16,7 @@ const (
 	slotsFile      = "slots.tmpl"
 )
 
-// templateText finds our own template text; other tools write {{, too.
+// templateText finds template text of ours. Not every {{ is: other tools use it, too.
 var templateText = regexp.MustCompile(`\{\{-? *(\.[A-Z]|if |slot |define )`)
 
 // Generate renders the plan's layers, formats what they give, checks it, and

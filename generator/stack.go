@@ -171,7 +171,8 @@ func (o Option) choice(name string) (Choice, bool) {
 // IsText reports whether the option is answered with text instead of choices.
 func (o Option) IsText() bool { return len(o.Choices) == 0 }
 
-// IsQuestion reports whether there is anything to decide: one of one is not.
+// IsQuestion reports whether there is anything to decide, which there is not where
+// one of a single choice must be taken.
 func (o Option) IsQuestion() bool { return o.IsText() || o.Many || len(o.Choices) > 1 }
 
 // ChoiceNames returns the names of the option's choices in declared order.

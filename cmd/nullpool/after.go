@@ -16,7 +16,7 @@ import (
 
 // commit makes the project's first commit, in a repository that it makes unless
 // the folder has one. A machine without git, or a git without an identity, is no
-// reason to have no project: what is missing is said, as text.
+// reason to have no project: commit returns what could not be done, or "".
 func commit(ctx context.Context, dir, version string) (missing string) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return "there is no git on this machine: nothing was committed"
