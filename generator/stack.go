@@ -27,7 +27,7 @@ type Stack struct {
 	Name    string   `json:"name"`    // that of its folder
 	Title   string   `json:"title"`   // what it is, for people
 	Next    []string `json:"next"`    // commands to try first in a new project; NAME stands for its name
-	Verify  []string `json:"verify"`  // commands that build the project and run its tests
+	Verify  []string `json:"verify"`  // commands that build the project, run its tests and show their report
 	Options []Option `json:"options"` // in the order in which they are asked
 
 	files fs.FS // the stack's folder

@@ -54,7 +54,8 @@ func ownRepository(environment []string) []string {
 // patience is how long a command may take to end after an interruption.
 const patience = 10 * time.Second
 
-// verify builds the project and runs its tests, whose output is for people.
+// verify builds the project, runs its tests and shows their report. What these
+// commands print is for people, and goes to stderr.
 func (a *app) verify(ctx context.Context, plan *generator.Plan, dir string) error {
 	for _, args := range plan.Verify() {
 		line := strings.Join(args, " ")

@@ -58,7 +58,7 @@ else it is the default. The project records its answers in ` + generator.Answers
 	cmd.Flags().BoolVar(&opts.plan, "plan", false, "show what would be written, and write nothing")
 	cmd.Flags().BoolVar(&opts.diff, "diff", false, "with --plan: show how the project would differ from what is in its folder")
 	cmd.Flags().BoolVar(&opts.git, "git", false, "make a git repository and the first commit")
-	cmd.Flags().BoolVar(&opts.verify, "verify", false, "build the project and run its tests")
+	cmd.Flags().BoolVar(&opts.verify, "verify", false, "build the project, run its tests and show their report")
 	cmd.Flags().StringVar(&a.prompts, "prompts", promptsFull, "how to ask: "+promptsFull+", or "+promptsPlain+" (numbered lines)")
 	completeNew(cmd)
 	if len(stacks) > 1 {
