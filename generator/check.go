@@ -65,9 +65,10 @@ func (f *File) check() error {
 	return errors.Join(errs...)
 }
 
-// formatGo formats, and sorts and groups imports as goimports does. That formats
-// twice over, and is left out where it would change nothing. FormatOnly, because
-// looking for imports would search the module cache of whoever runs this.
+// formatGo formats a file, and sorts and groups its imports as goimports does.
+// goimports formats once more, so it is left out where it would change nothing.
+// FormatOnly, because looking for imports would search the module cache of whoever
+// runs this.
 func formatGo(f *File) error {
 	data, err := format.Source(f.Data)
 	if err == nil && !importsSettled(data) {

@@ -103,8 +103,8 @@ func TestMutationsApply(t *testing.T) {
 }
 
 // TestMutations wants every mutation to fail the checks of the rules it breaks,
-// and no static check of another. It takes eight minutes on two cores, so it runs
-// where MUTATIONS asks for it: with "ci" a tenth of them, others each day, run the
+// and no static check of another. It takes about ten minutes on two cores, so it
+// runs where MUTATIONS asks for it: with "ci" a tenth of them, others each day, run the
 // whole report, where no rule may fail that the mutation does not name; any other
 // text runs those whose name has it, after "all" with the whole report.
 func TestMutations(t *testing.T) {

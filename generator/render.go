@@ -16,11 +16,12 @@ const (
 	slotsFile      = "slots.tmpl"
 )
 
-// templateText finds our own template text; other tools write {{, too.
+// templateText finds template text of ours. Not every {{ is: other tools use it, too.
 var templateText = regexp.MustCompile(`\{\{-? *(\.[A-Z]|if |slot |define )`)
 
 // Generate renders the plan's layers, formats what they give, checks it, and
-// returns the whole project. Nothing is written.
+// returns the whole project. Nothing is written. An error is a mistake in the
+// templates: the answers were checked with the plan.
 func Generate(p *Plan) (Tree, error) {
 	tree, err := render(p)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 // An AnswerError is an answer that a plan cannot be made from.
 type AnswerError struct {
 	Option string   // the option's name, or the unknown name that was answered
-	Value  string   // the answer, or "" where there is none or it is of no matter
+	Value  string   // the answer, or "" where it is not the value that is wrong
 	Reason string   // what is wrong with it, in lower case
 	Better string   // another value to try, or ""
 	Among  []string // all values or names to choose from, or nil where any text may do
 
-	unquoted bool // it is not the value that is wrong
+	unquoted bool // the message leaves Value out
 }
 
 func (e *AnswerError) Error() string {
@@ -84,9 +84,9 @@ func (o Option) Check(values []string) error {
 	return errors.Join(errs...)
 }
 
-// CheckRelations returns which of the answers, all or some of the stack's options,
-// do not go together, as joined errors of type *AnswerError, or nil. An answer that
-// needs one to another option is held against that option's answer, if there is one.
+// CheckRelations returns which of the answers do not go together, as joined errors
+// of type *AnswerError, or nil. The answers may be to some of the options only: what
+// a choice requires of an option without an answer is not an error yet.
 func (s *Stack) CheckRelations(answers Answers) error {
 	partial := &Plan{Stack: s, Answers: answers}
 	active := partial.active()

@@ -27,7 +27,7 @@ type Stack struct {
 	Name    string   `json:"name"`    // that of its folder
 	Title   string   `json:"title"`   // what it is, for people
 	Next    []string `json:"next"`    // commands to try first in a new project; NAME stands for its name
-	Verify  []string `json:"verify"`  // commands that build the project and run its tests
+	Verify  []string `json:"verify"`  // commands that build the project, run its tests and show their report
 	Options []Option `json:"options"` // in the order in which they are asked
 
 	files fs.FS // the stack's folder
@@ -171,7 +171,8 @@ func (o Option) choice(name string) (Choice, bool) {
 // IsText reports whether the option is answered with text instead of choices.
 func (o Option) IsText() bool { return len(o.Choices) == 0 }
 
-// IsQuestion reports whether there is anything to decide: one of one is not.
+// IsQuestion reports whether there is anything to decide, which there is not where
+// one of a single choice must be taken.
 func (o Option) IsQuestion() bool { return o.IsText() || o.Many || len(o.Choices) > 1 }
 
 // ChoiceNames returns the names of the option's choices in declared order.

@@ -134,8 +134,8 @@ func findAnchor(dir string) (anchor, below string, err error) {
 	return anchor, below, err
 }
 
-// isAbsent reports whether err says that nothing is there, as it also does of what
-// would be below a file.
+// isAbsent reports whether err says that nothing is there. ENOTDIR says so, too: of
+// a path that leads through a file.
 func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }

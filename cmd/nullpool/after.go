@@ -16,7 +16,7 @@ import (
 
 // commit makes the project's first commit, in a repository that it makes unless
 // the folder has one. A machine without git, or a git without an identity, is no
-// reason to have no project: what is missing is said, as text.
+// reason to have no project: commit returns what could not be done, or "".
 func commit(ctx context.Context, dir, version string) (missing string) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return "there is no git on this machine: nothing was committed"
@@ -54,7 +54,8 @@ func ownRepository(environment []string) []string {
 // patience is how long a command may take to end after an interruption.
 const patience = 10 * time.Second
 
-// verify builds the project and runs its tests, whose output is for people.
+// verify builds the project, runs its tests and shows their report. What these
+// commands print is for people, and goes to stderr.
 func (a *app) verify(ctx context.Context, plan *generator.Plan, dir string) error {
 	for _, args := range plan.Verify() {
 		line := strings.Join(args, " ")

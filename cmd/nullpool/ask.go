@@ -9,9 +9,9 @@ import (
 	"github.com/nullpool/nullpool/generator"
 )
 
-// complete asks what is open. Where nobody can be asked, an open question is an
-// error, unless --yes leaves it to the defaults.
-func complete(ctx context.Context, opts *newOptions) error {
+// askOpen asks every question that is open. Where nobody can be asked, an open
+// question is an error, unless --yes leaves it to the defaults.
+func (opts *newOptions) askOpen(ctx context.Context) error {
 	if opts.yes {
 		return nil
 	}

@@ -15,23 +15,24 @@ const defaultStack = "go"
 
 // newOptions is what the command line of new says.
 type newOptions struct {
-	app   *app
-	stack *generator.Stack
-	given generator.Answers // from flags and the answers file, later from prompts
-	dir   string
-	yes   bool
-	plan  bool
-	diff  bool // with plan: against what is in dir
+	app         *app
+	answersPath string
+	stackName   string // "" where none is given
+	stack       *generator.Stack
+	given       generator.Answers // from flags and the answers file, later from prompts
+	asked       bool              // a person has answered something
 
+	dir    string
+	yes    bool
+	plan   bool
+	diff   bool // with plan: against what is in dir
 	git    bool
 	verify bool
-	asked  bool // a person has answered something
 }
 
 func newNewCmd(a *app, stacks []*generator.Stack, runF func(context.Context, *newOptions) error) *cobra.Command {
 	opts := &newOptions{app: a}
 	var flags []optionFlag
-	var answersPath, stackName string
 	cmd := &cobra.Command{
 		Use:   "new [NAME]",
 		Short: "Render a new project",
@@ -45,48 +46,53 @@ else it is the default. The project records its answers in ` + generator.Answers
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := a.choosePrompts()
-			if err == nil {
-				err = nonEmpty(cmd, "dir", "answers")
-			}
-			if err != nil {
-				return err
-			}
-			opts.given, opts.stack, err = readAnswers(cmd.Context(), a.in, stacks, answersPath, stackName)
-			if err != nil {
-				return err
-			}
-			if len(args) == 1 {
-				opts.given[generator.NameOption] = generator.Answer{Values: args, Origin: generator.FromFlag}
-			}
-			if err := applyFlags(cmd, flags, opts.stack, opts.given); err != nil {
+			if err := opts.read(cmd, args, stacks, flags); err != nil {
 				return err
 			}
 			return runF(cmd.Context(), opts)
 		},
 	}
 	cmd.Flags().StringVar(&opts.dir, "dir", "", "the folder to write to (default ./NAME)")
-	cmd.Flags().StringVar(&answersPath, "answers", "", "a JSON or YAML file with answers, as in "+generator.AnswersPath+"; - is standard input")
+	cmd.Flags().StringVar(&opts.answersPath, "answers", "", "a JSON or YAML file with answers, as in "+generator.AnswersPath+"; - is standard input")
 	cmd.Flags().BoolVarP(&opts.yes, "yes", "y", false, "take defaults instead of asking")
 	cmd.Flags().BoolVar(&opts.plan, "plan", false, "show what would be written, and write nothing")
 	cmd.Flags().BoolVar(&opts.diff, "diff", false, "with --plan: show how the project would differ from what is in its folder")
 	cmd.Flags().BoolVar(&opts.git, "git", false, "make a git repository and the first commit")
-	cmd.Flags().BoolVar(&opts.verify, "verify", false, "build the project and run its tests")
+	cmd.Flags().BoolVar(&opts.verify, "verify", false, "build the project, run its tests and show their report")
 	cmd.Flags().StringVar(&a.prompts, "prompts", promptsFull, "how to ask: "+promptsFull+", or "+promptsPlain+" (numbered lines)")
 	completeNew(cmd)
 	if len(stacks) > 1 {
-		cmd.Flags().StringVar(&stackName, "stack", "", "the kind of project (default "+defaultStack+")")
+		cmd.Flags().StringVar(&opts.stackName, "stack", "", "the kind of project (default "+defaultStack+")")
 	}
 	flags = registerOptions(cmd, stacks)
 	return cmd
 }
 
-// runNew completes the answers, generates, and writes or shows the project.
+// read takes the stack and the answers from the answers file, the argument and the
+// flags.
+func (opts *newOptions) read(cmd *cobra.Command, args []string, stacks []*generator.Stack, flags []optionFlag) error {
+	err := opts.app.choosePrompts()
+	if err == nil {
+		err = nonEmpty(cmd, "dir", "answers")
+	}
+	if err == nil {
+		opts.given, opts.stack, err = readAnswers(cmd.Context(), opts.app.in, stacks, opts.answersPath, opts.stackName)
+	}
+	if err != nil {
+		return err
+	}
+	if len(args) == 1 {
+		opts.given[generator.NameOption] = generator.Answer{Values: args, Origin: generator.FromFlag}
+	}
+	return applyFlags(cmd, flags, opts.stack, opts.given)
+}
+
+// runNew asks for what is missing, generates, and writes or shows the project.
 func runNew(ctx context.Context, opts *newOptions) error {
 	if opts.diff && !opts.plan {
 		return &usageError{errors.New("--diff: only with --plan, which writes nothing")}
 	}
-	if err := complete(ctx, opts); err != nil {
+	if err := opts.askOpen(ctx); err != nil {
 		return opts.interrupted(err)
 	}
 	plan, tree, err := opts.generate()

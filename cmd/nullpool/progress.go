@@ -62,7 +62,8 @@ func (p *progress) clear() {
 // progressWidth is what a line of progress takes at most, in columns.
 const progressWidth = 79
 
-// Write writes lines to where the line of progress is, and that line below them.
+// Write writes lines in the place of the line of progress, which appears again
+// below them when it is renewed.
 func (p *progress) Write(data []byte) (int, error) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()

@@ -22,11 +22,10 @@ type prompter interface {
 	Ask(ctx context.Context, q question) ([]string, error)
 }
 
-// A question is an option to be asked, with what goes without saying in the
-// light of earlier answers.
+// A question is an option to be asked.
 type question struct {
 	generator.Option
-	Defaults []string
+	Defaults []string                    // in the light of earlier answers
 	Check    func(values []string) error // nil accepts all
 }
 
@@ -81,7 +80,7 @@ func (p *surveyPrompter) ask(q question) (values []string, err error) {
 		list := &survey.MultiSelect{
 			Message: message, Options: q.ChoiceNames(), Description: q.describe, Default: q.Defaults,
 		}
-		// Without these two keys, what is said of keys fits into 80 columns.
+		// Without these two keys, survey's line about its keys fits into 80 columns.
 		err = survey.AskOne(list, &values, streams, survey.WithValidator(q.chosen),
 			survey.WithRemoveSelectAll(), survey.WithRemoveSelectNone())
 	default:
@@ -94,8 +93,8 @@ func (p *surveyPrompter) ask(q question) (values []string, err error) {
 	return values, err
 }
 
-// describe returns what is said beside a choice. The default is marked, but for
-// those of many: they are ticked.
+// describe returns what is said beside a choice. The default is marked, except
+// where there are many: those are ticked.
 func (q question) describe(name string, index int) string {
 	help := q.Choices[index].Help
 	if !q.Many && q.Help != "" && slices.Contains(q.Defaults, name) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,18 +93,7 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 	}
 	cmd.SetOut(a.out)
 	cmd.SetErr(a.err)
-	help := cmd.HelpFunc()
-	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		if !a.json {
-			help(cmd, args)
-			return
-		}
-		text := strings.TrimSpace(cmd.Long)
-		if text == "" {
-			text = cmd.Short
-		}
-		_ = a.document(helpDocument{Kind: "help", Text: text + "\n\n" + cmd.UsageString()})
-	})
+	cmd.SetHelpFunc(a.helpWith(cmd.HelpFunc()))
 	cmd.PersistentFlags().BoolVar(&a.json, "json", false, "make stdout one JSON document, errors included")
 	cmd.AddCommand(newNewCmd(a, stacks, runNew), newListCmd(a, stacks), newVersionCmd(a))
 	cmd.InitDefaultCompletionCmd()
@@ -114,6 +104,18 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 	}
 	refuseUnknownTopics(cmd)
 	return cmd
+}
+
+// helpWith returns help, except that with --json the help is a document.
+func (a *app) helpWith(help func(*cobra.Command, []string)) func(*cobra.Command, []string) {
+	return func(cmd *cobra.Command, args []string) {
+		if !a.json {
+			help(cmd, args)
+			return
+		}
+		text := cmp.Or(strings.TrimSpace(cmd.Long), cmd.Short)
+		_ = a.document(helpDocument{Kind: "help", Text: text + "\n\n" + cmd.UsageString()})
+	}
 }
 
 // refuseUnknownTopics makes help on an unknown command an error, which cobra takes

@@ -42,7 +42,8 @@ const (
 // errUsage is an error of the command line.
 var errUsage = errors.New("unknown or incomplete command")
 
-// problems is a list of errors, one a line. All other errors are printed as one.
+// problems is a list of errors, printed one a line. Any other error is printed as
+// one line.
 type problems struct{ error }
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }

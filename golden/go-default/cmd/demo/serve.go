@@ -28,8 +28,8 @@ func (a app) serve(ctx context.Context) error {
 	return s.run(ctx)
 }
 
-// service is the running process: a database that is opened for each request,
-// and an HTTP server.
+// service is the running process: an HTTP server, and the database to which each
+// of its requests opens a connection.
 type service struct {
 	config config.Config
 	log    *slog.Logger
@@ -107,8 +107,8 @@ func (s *service) logBudget() {
 		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve)
 }
 
-// checkDatabase runs a query in a session like any other. It tries again for a
-// while, unless the database refuses us for a reason that will not pass.
+// checkDatabase runs a query in a session like any other. It tries again until
+// StartupTimeout, unless the database refuses us for a reason that will not pass.
 func (s *service) checkDatabase(ctx context.Context) error {
 	quiet, err := nopool.Open(s.config.DB) // without a logger: what fails is reported once, below
 	if err != nil {

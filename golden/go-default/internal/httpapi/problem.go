@@ -34,8 +34,7 @@ func newError(status int, code, detail string) *Error {
 	return &Error{Status: status, Code: code, Detail: detail}
 }
 
-// Answers that have several causes. internalError is that to everything that has
-// no other.
+// Answers that several causes share. internalError is for all that has no other.
 var (
 	internalError = newError(http.StatusInternalServerError, "internal_error", "Internal error")
 	busy          = newError(http.StatusServiceUnavailable, "busy", "The service is busy")

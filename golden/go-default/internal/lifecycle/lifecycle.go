@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// grace is what a Stop gets to return in once its context has ended. One that
-// does not is left behind: no part can keep the process from ending.
+// grace is how long a Stop may still take once its context has ended. One that
+// takes longer is left behind: no part can keep the process from ending.
 const grace = 7 * time.Second
 
 // Hook is one part of a process. Start must not keep its context. A nil function

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// account returns whom children run as, or -1 for ourselves. Postgres and PgBouncer refuse to run as root.
+// account returns the user and group that children run as, -1 for our own. Postgres and PgBouncer refuse to run as root.
 func account() (uid, gid int, err error) {
 	if os.Getuid() != 0 {
 		return -1, -1, nil
@@ -44,7 +44,7 @@ func WriteFile(path string, data []byte) error {
 	return errors.Join(os.WriteFile(path, data, 0o600), own(path))
 }
 
-// Process is a child that ends when this program does: on Linux even when this program is killed.
+// Process is a child of this program, to be ended with Stop or Kill. On Linux it also ends when this program is killed.
 type Process struct {
 	cmd  *exec.Cmd
 	log  string
@@ -66,7 +66,7 @@ func StartProcess(log, name string, args ...string) (*Process, error) {
 	p := &Process{cmd: exec.Command(name, args...), log: log, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Env = append(os.Environ(), "LC_ALL=C")
-	p.cmd.Dir = os.TempDir() // the account may not be allowed where we are
+	p.cmd.Dir = os.TempDir() // the account may have no access to our own
 	p.cmd.SysProcAttr = childAttributes(uid, gid)
 	started := make(chan error)
 	go func() {

@@ -30,7 +30,7 @@ type Options struct {
 	Durable bool   // survive a crash of the machine, at the price of slow commits
 }
 
-// Server is a running Postgres, reachable at 127.0.0.1 alone. Its process ends with this program.
+// Server is a running Postgres, reachable at 127.0.0.1 alone.
 type Server struct {
 	*Process
 	// Options are complete: Start(ctx, s.Options) after Stop or Kill starts the same server on the same port.
@@ -68,8 +68,8 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	return s, nil
 }
 
-// prepare makes sure of a cluster, and removes what the last server left there: its log, and the pid file of a crash.
-// Postgres removes the latter too, but not when another program has got that pid since.
+// prepare makes a cluster if there is none, and removes what the last server left there: its log, and the pid file of a
+// crash. Postgres removes the latter too, but not when another program has got that pid since.
 func (s *Server) prepare(ctx context.Context) error {
 	password, err := os.ReadFile(s.file("password")) // the last thing that initialize makes
 	if errors.Is(err, os.ErrNotExist) {
@@ -144,7 +144,7 @@ func (s *Server) launch(ctx context.Context) error {
 	return err
 }
 
-// await makes the role app if it is new, trying until the server lets it.
+// await makes the role app unless there is one, trying until the server has started or ended.
 func (s *Server) await(ctx context.Context) error {
 	for {
 		err := s.execute(ctx, "create role app login password '"+s.password+"'", "42710")
@@ -182,7 +182,7 @@ func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	return s.execute(ctx, "create database "+pgx.Identifier{name}.Sanitize()+" owner app template template0", "42P04")
 }
 
-// execute runs one statement as the superuser. The given SQLSTATE says that there is nothing left to do.
+// execute runs one statement as the superuser. An error with the SQLSTATE done counts as success.
 func (s *Server) execute(ctx context.Context, sql, done string) error {
 	conn, err := pgx.Connect(ctx, s.AdminURL("postgres"))
 	if err != nil {

@@ -31,15 +31,15 @@ func newDialer(config *pgx.ConnConfig) *dialer {
 	resolve := config.LookupFunc
 	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) { return d.lookup(ctx, host, resolve) }
 	config.AfterNetConnect = d.start
-	// The login sees to these. pgx has no password that it could be asked for afterwards.
+	// The login enforces these. Without a password pgx cannot give one away later.
 	config.RequireAuth, config.ChannelBinding, config.Password = "", "", ""
 	return d
 }
 
-// groups are those for the key exchange that are not post-quantum, as Go prefers
-// them. Go sends a key share for its first choice alone: Postgres up to 17 answers
-// each ClientHello with a HelloRetryRequest, one more round trip, unless the groups
-// before the one that it takes are left out.
+// groups are TLS's key exchanges that are not post-quantum, in the order in which
+// Go prefers them. Go sends a key share for its first choice alone, and Postgres up
+// to 17 takes another, for which it asks at the price of one more round trip. So
+// the groups before the one that the server took last are left out.
 var groups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
 // connect makes one connection, dialled under lease.
@@ -64,8 +64,8 @@ type addresses struct {
 	until time.Time
 }
 
-// lookup returns a single address: pgx would try all of the host's in turn, and a
-// pooler that refused us at one has refused us.
+// lookup returns a single address of the host: pgx would try them all in turn, and
+// a pooler that refused us at one would be asked again at the next.
 func (d *dialer) lookup(ctx context.Context, host string, resolve pgconn.LookupFunc) ([]string, error) {
 	known := d.addresses.Load()
 	if known == nil || len(known.all) == 0 || time.Now().After(known.until) {
@@ -79,8 +79,8 @@ func (d *dialer) lookup(ctx context.Context, host string, resolve pgconn.LookupF
 	return known.all[:1], nil
 }
 
-// skip leaves out an address that cannot be dialled, until the resolver is asked
-// again: at once when it was the last.
+// skip leaves out an address that cannot be dialled until the resolver is asked
+// again, which is at the next dial when no other address is left.
 func (d *dialer) skip(address string) {
 	host, _, _ := net.SplitHostPort(address)
 	if known := d.addresses.Load(); known != nil {

@@ -27,7 +27,7 @@ var (
 	ErrRolledBack = errors.New("transaction was rolled back: an earlier statement had failed")
 	// ErrNoTransaction: a statement of the caller, such as commit or rollback, had ended the transaction.
 	ErrNoTransaction = errors.New("the session's transaction was ended by one of its statements")
-	// ErrNested: a session was asked for where its caller holds one, and could wait for ever for a second connection.
+	// ErrNested: the caller already holds a session, and could wait for ever for a second connection.
 	ErrNested = errors.New("a database session is open already: use it, or end it first")
 	// ErrSessionDone: the session was used after its end.
 	ErrSessionDone = errors.New("database session has ended")

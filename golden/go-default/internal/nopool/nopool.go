@@ -9,8 +9,10 @@
 //	Commit        → COMMIT acknowledged
 //	afterwards    → Terminate → the server's close is seen → the slot is free
 //
-// The files read in that order: session.go, open.go, slots.go, dial.go, scram.go,
-// rows.go, close.go.
+// Read this file first, then session.go and rows.go (what a caller uses), open.go
+// and slots.go (how a session gets its connection), close.go (what holds that
+// connection, and how it ends), dial.go and scram.go (how it is made). errors.go,
+// events.go and connstring.go can be read on their own.
 package nopool
 
 import (
@@ -26,8 +28,8 @@ import (
 )
 
 // Config says where the database is and how much of it may be used. Durations
-// must be positive, and the server counts in milliseconds; a LockTimeout or
-// IdleInTransactionTimeout of less than one is none.
+// must be positive. The server counts its timeouts in whole milliseconds, and a
+// LockTimeout or IdleInTransactionTimeout below one millisecond sets no limit.
 type Config struct {
 	URL         string // postgres:// URL or keyword/value string, as libpq reads them
 	AppName     string // application_name, shown in pg_stat_activity
@@ -46,7 +48,7 @@ type Config struct {
 
 	Logger     *slog.Logger      // session events; nil discards them
 	DialFunc   pgconn.DialFunc   // nil dials with net.Dialer
-	LookupFunc pgconn.LookupFunc // of the host's addresses, of which one is dialled; nil asks net.Resolver
+	LookupFunc pgconn.LookupFunc // resolves the host, of whose addresses one is dialled; nil asks net.Resolver
 }
 
 // String keeps the URL, which holds a password, out of what is printed.
@@ -67,12 +69,12 @@ type DB struct {
 	breaker breaker
 	totals  totals
 
-	life  context.Context // ends when Close gives up waiting
+	life  context.Context // ends when Close gives up waiting, and every session's life with it
 	abort context.CancelCauseFunc
 }
 
 // Open checks cfg and returns a DB. It does not touch the network: the first
-// session does. The error is a static text that never quotes the URL.
+// session does. Its error is an ErrConfiguration whose text never quotes the URL.
 func Open(cfg Config) (*DB, error) {
 	connect, err := ParseConfig(cfg.URL, cfg.AllowPlaintext, cfg.AllowPlainAuth)
 	if err != nil {
@@ -116,8 +118,8 @@ type Setting struct{ Name, Value string }
 
 // Session returns a session that opens its connection at its first use, so one
 // that is never used costs nothing. The caller must end it with Commit or
-// Rollback. ctx is what the session's log lines are attributed to, and if it
-// holds a session (WithSession) that is open, the new one fails with ErrNested.
+// Rollback. ctx does not bound the session: it goes with its log lines, and when
+// it carries an open session (WithSession), the first use fails with ErrNested.
 func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 	s := &Session{db: db, opts: opts, ctx: ctx}
 	s.life, s.cancel = context.WithCancelCause(db.life)
@@ -160,16 +162,17 @@ func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx cont
 type sessionKey struct{}
 
 // WithSession returns a context for work on behalf of s: a second session of the
-// same DB that is asked for with it fails with ErrNested while s holds a
-// connection. Under load it could wait for ever for one, if all were held by
-// callers who wait like it.
+// same DB that is made with it fails with ErrNested while s holds a connection.
+// Otherwise callers that each hold one connection and wait for a second could
+// wait for each other for ever.
 func WithSession(ctx context.Context, s *Session) context.Context {
 	return context.WithValue(ctx, sessionKey{}, s)
 }
 
-// Close refuses new sessions, waits until those that exist have ended and the
-// server has closed their connections, and when ctx ends first cancels the
-// rest. It returns nil when no connection is left, else ctx's error.
+// Close refuses new sessions and waits until those that exist have ended and the
+// server has closed their connections. When ctx ends first, it cancels the rest
+// and waits at most 10 s more. It returns nil when no connection is left, else an
+// error that wraps ctx's.
 func (db *DB) Close(ctx context.Context) error {
 	idle := db.slots.close()
 	select {

@@ -19,12 +19,12 @@ const (
 
 var errOpenTimeout error = &sessionError{ErrUnavailable, errors.New("no answer to BEGIN in time")}
 
-// open takes a slot, dials and sends BEGIN with the first statement, all within
-// ConnectTimeout once the slot is there. BEGIN belongs to opening because
-// PgBouncer admits a client first and says that it is full at its first
-// statement. A full pooler is retried until the deadline, a database out of reach
-// a few times, and a refusal never. The answer to the statement is the next in
-// the pipeline that open returns.
+// open takes a slot, dials and sends BEGIN with the first statement, if there is
+// one; ConnectTimeout bounds all that follows the wait for the slot. BEGIN belongs
+// to opening because PgBouncer admits a client first and says only at its first
+// statement that it is full. A full pooler is retried until the deadline, a
+// database out of reach a few times, and a refusal never. In the pipeline that
+// open returns, the answer to the first statement comes next.
 func (s *Session) open(ctx context.Context, first *statement) (*pgconn.Pipeline, error) {
 	if outer, ok := s.ctx.Value(sessionKey{}).(*Session); ok && outer.db == s.db && outer.holding.Load() {
 		return nil, ErrNested
@@ -39,9 +39,9 @@ func (s *Session) open(ctx context.Context, first *statement) (*pgconn.Pipeline,
 	}
 	s.holding.Store(true)
 	waited := time.Since(started)
-	ctx, cancel := context.WithCancelCause(ctx) // ends with its parent, since what is returned uses it
+	ctx, cancel := context.WithCancelCause(ctx) // not ended here: the flight that is returned lives in it
 	defer time.AfterFunc(s.db.config.ConnectTimeout, func() { cancel(errOpenTimeout) }).Stop()
-	var reason error // of the last attempt that failed in time
+	var reason error // the last failure that was not a timeout
 	for attempt := 1; ; attempt++ {
 		flight, err := s.attempt(ctx, first)
 		if err == nil {
@@ -55,7 +55,7 @@ func (s *Session) open(ctx context.Context, first *statement) (*pgconn.Pipeline,
 			continue
 		}
 		if outOfTime(err) {
-			err = cmp.Or(reason, err) // what a deadline cut short has no better one
+			err = cmp.Or(reason, err) // which says more than the timeout that ended the retries
 		}
 		s.refusal = err
 		s.holding.Store(false)
@@ -70,7 +70,9 @@ func outOfTime(err error) bool {
 }
 
 // tryAgain takes another slot for another attempt, after one that failed with
-// err. It returns err when there must be none, or what ended the wait for it.
+// err. A full pooler needs no pause: its refusal has lowered the limit, so a slot
+// is there when a connection has ended or the limit is raised. It returns err when
+// there must be no other attempt, or what ended the wait for it.
 func (s *Session) tryAgain(ctx context.Context, err error, attempt int) error {
 	if !errors.Is(err, ErrPoolerFull) {
 		if !errors.Is(err, ErrUnavailable) || attempt >= transientTries {
@@ -87,9 +89,10 @@ func (s *Session) tryAgain(ctx context.Context, err error, attempt int) error {
 	return nil
 }
 
-// attempt makes one connection and sends BEGIN on it. When that fails, the slot is
-// free as soon as the connection is gone. The error carries what it means; the
-// caller's own cancellation comes back as it is.
+// attempt makes one connection in the slot that is held, and sends BEGIN on it.
+// When that fails, the slot is freed in the background, as soon as the connection
+// is gone. The error carries what it means (errors.go); the caller's own
+// cancellation comes back as it is.
 func (s *Session) attempt(ctx context.Context, first *statement) (flight *pgconn.Pipeline, err error) {
 	lease := newLease(s)
 	defer func() {
@@ -149,8 +152,7 @@ func (s *Session) takeOff(ctx context.Context, conn *pgx.Conn, first *statement)
 }
 
 // breaker spaces out the attempts at a database that has refused several times
-// running: sessions fail at once with what the last attempt was told, and one at
-// a time finds out whether it still holds.
+// running: in between, sessions fail at once with what the last attempt was told.
 type breaker struct {
 	mu       sync.Mutex
 	failures int

@@ -18,7 +18,7 @@ import (
 // raised by one, to see whether there is room again.
 type slots struct {
 	maxWaiting int
-	raiseAfter time.Duration // at most; at least half of it
+	raiseAfter time.Duration // the longest pause between two raises of the limit; the shortest is half of it
 
 	mu         sync.Mutex
 	max, limit int // limit <= max
@@ -34,7 +34,8 @@ func newSlots(maxInUse, maxWaiting int) *slots {
 
 // acquire takes a slot, waiting for it until ctx ends. It returns ErrBusy when
 // the queue is full, ErrClosed after close, or ctx's cause. A session that comes
-// again, since its attempt with another slot failed, goes ahead of all who wait.
+// again, because its attempt with another slot failed, goes ahead of all who wait
+// and is never refused for a full queue.
 func (s *slots) acquire(ctx context.Context, again bool) error {
 	granted := make(chan error, 1)
 	place, err := s.queue(granted, again)
@@ -49,7 +50,7 @@ func (s *slots) acquire(ctx context.Context, again bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case err := <-granted: // at the same moment: a slot is handed on
+	case err := <-granted: // at the same moment: the slot goes to the next
 		if err == nil {
 			s.inUse--
 			s.settle()
@@ -85,8 +86,8 @@ func (s *slots) release() {
 	s.settle()
 }
 
-// refused says that the pooler had no room for the holder of a slot, which is yet
-// to be released, and returns whether it is the first time for a while.
+// refused lowers the limit, since the pooler had no room for the holder of a slot,
+// who has yet to release it. It returns whether this is the first time for a while.
 func (s *slots) refused() (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,6 +99,8 @@ func (s *slots) refused() (first bool) {
 	return first
 }
 
+// raiseLater raises the limit by one after a pause, again and again until it is
+// back at its maximum.
 func (s *slots) raiseLater() {
 	time.AfterFunc(s.raiseAfter/2+rand.N(s.raiseAfter/2), func() {
 		s.mu.Lock()

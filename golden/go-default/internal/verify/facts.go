@@ -21,10 +21,10 @@ import (
 type live struct {
 	cfg   config.Config
 	db    *nopool.DB
-	facts map[string]string // what the query of that name returns
+	facts map[string]string // what the query facts returns, "" for NULL
 
 	mu    sync.Mutex
-	ports []string // that were dialled from
+	ports []string // local ones, of every connection so far
 }
 
 func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
@@ -36,7 +36,7 @@ func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
 		if err != nil {
 			return nil, err
 		}
-		port := "" // of a Unix socket, which leads to the server itself
+		port := "" // for a Unix socket, as inet_client_port has it
 		if tcp, ok := conn.LocalAddr().(*net.TCPAddr); ok {
 			port = strconv.Itoa(tcp.Port)
 		}
@@ -56,8 +56,8 @@ func (l *live) dialled() []string {
 	return slices.Clone(l.ports)
 }
 
-// direct reports whether the server saw us come from where we did: then no pooler
-// is in between.
+// direct reports whether the port that the server sees is one of ours: then no
+// pooler is in between.
 func (l *live) direct() bool { return slices.Contains(l.dialled(), l.facts["port"]) }
 
 // facts are what a session sees, as an object in JSON. All values are text: every
@@ -83,7 +83,7 @@ func (l *live) look(ctx context.Context) error {
 	if err := l.readAs(ctx, nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}, facts, &seen); err != nil {
 		return err
 	}
-	return json.Unmarshal([]byte(seen), &l.facts) // null becomes ""
+	return json.Unmarshal([]byte(seen), &l.facts)
 }
 
 var readOnly = nopool.TxOptions{ReadOnly: true}

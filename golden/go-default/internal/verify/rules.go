@@ -18,7 +18,7 @@ type Rule struct {
 	Do    string `json:"do"`    // one sentence: what to do when it fails
 }
 
-// The six areas of the score, an area of which is passed when all its rules are, and what lies beyond it.
+// The six areas of the score, and what lies beyond it. An area has passed when all its rules have.
 const (
 	poolType      = "pool type"
 	migrations    = "migrations"

@@ -14,7 +14,7 @@ import (
 const (
 	readyFor     = 3 * time.Second  // how long an answer is kept
 	readyTimeout = time.Second      // of the check itself
-	busyFor      = 30 * time.Second // how long full slots alone mean ready
+	busyFor      = 30 * time.Second // how long after the last session opened a wait still means ready
 )
 
 // health answers that the process lives. It never asks the database: a restart
@@ -54,9 +54,9 @@ func (c *readiness) check(db *nopool.DB) error {
 	return c.err
 }
 
-// reachable runs a query in a session of its own. A busy service is ready: its
-// full slots are proof enough that the database answers, as long as one of them
-// was taken of late, and so is a pooler that makes us wait.
+// reachable returns nil when a query in a session of its own succeeds. It is not
+// tried where all slots are in use and one was taken of late: that is proof enough
+// that the database answers. So is a queue or a pooler that makes us wait.
 func reachable(db *nopool.DB) error {
 	now := db.Snapshot()
 	if now.InUse >= now.Limit && time.Since(now.LastOpened) < busyFor {

@@ -38,8 +38,8 @@ func (s *Session) release(how outcome) {
 	s.db.slots.release()
 }
 
-// lease is a slot and what was dialled under it: a connection, and another where
-// pgx cancels a statement.
+// lease is a slot and what was dialled under it: a session's connection, and the
+// one that pgx makes to cancel a statement.
 type lease struct {
 	db    *DB
 	ctx   context.Context // of log lines
@@ -47,7 +47,7 @@ type lease struct {
 	conn  *pgx.Conn      // nil until it is connected
 	open  sync.WaitGroup // connections that the server has not closed, and what pgx cleans up after them
 
-	life    context.Context // of what is dialled
+	life    context.Context // ends with abandon, which closes what is still open
 	abandon context.CancelFunc
 }
 
@@ -57,7 +57,8 @@ func newLease(s *Session) *lease {
 	return l
 }
 
-// dial is a pgconn.DialFunc.
+// dial is a pgconn.DialFunc. The lease counts what it returns as open until the
+// server has closed it.
 func (l *lease) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dial := l.db.config.DialFunc
 	if dial == nil {

@@ -37,7 +37,7 @@ type Snapshot struct {
 	Aborted    uint64 // closed without COMMIT or ROLLBACK, after a cancel or a lost connection
 
 	Dials         uint64 // connections attempted
-	OpenRetries   uint64 // attempts after the first, within an open
+	OpenRetries   uint64 // attempts after a session's first
 	OpenErrors    uint64 // sessions that could not be opened
 	Rejected      uint64 // sessions that got no slot
 	CommitUnknown uint64 // COMMITs whose answer was lost

@@ -8,14 +8,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// rows are the open rows of a session. While they are open the session takes
-// no other statement. Reading and closing them excludes the session's end.
+// rows are the open rows of a session. While they are open the session takes no
+// other statement. Reading and closing them takes the session's lock, so that the
+// session cannot end in the middle.
 type rows struct {
 	pgx.Rows                  // nil for a batch
-	flight   *pgconn.Pipeline // that they came with, nil if none
+	flight   *pgconn.Pipeline // the one with BEGIN, for the session's first statement; else nil
 	session  *Session
 	stop     func()      // unbinds the statement's context
-	misused  atomic.Bool // by a second goroutine, which pgx's own Err knows nothing of
+	misused  atomic.Bool // a second goroutine used the session, which pgx's own Err does not know
 	err      error       // what ended them
 }
 

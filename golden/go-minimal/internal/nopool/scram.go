@@ -51,22 +51,22 @@ type login struct {
 	strict   bool   // nothing but SCRAM
 	binding  string // to the server's certificate, as libpq's channel_binding: prefer, require or disable
 
-	keys atomic.Pointer[scram.Client] // derived so far, by salt and rounds
+	keys atomic.Pointer[scram.Client] // keeps what it has derived, by salt and rounds
 	uses atomic.Uint32                // of keys
 
-	// Supavisor blocks an address for two minutes after ten failures in 150 s.
-	// Since a password can change while many connections log in, no more of them
-	// may prove it at once than may fail in that time: each takes a turn, and one
-	// that was refused keeps it.
+	// Supavisor blocks an address for two minutes after ten failures in 150 s, and
+	// a password can change while many connections log in. So each takes one of
+	// maxFailures turns to prove it, and one that was refused keeps its turn until
+	// the window is over: no more than that many can ever fail within it.
 	turns    chan struct{}
 	failures atomic.Int32
 }
 
 func (l *login) blocked() bool { return l.failures.Load() >= maxFailures }
 
-// start has the start-up conversation (section 55.2.1 of the Postgres manual) and
-// returns a connection for pgx, to which the server's side of it is told again. It
-// is for pgconn.Config.AfterNetConnect.
+// start is a pgconn.Config.AfterNetConnect. It has the start-up conversation
+// (section 55.2.1 of the Postgres manual) in the place of pgx, and returns a
+// connection from which pgx reads the server's side of it once more.
 func (d *dialer) start(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if err := d.encrypt(ctx, conn); err != nil {
@@ -115,8 +115,8 @@ func (p *proof) ask(message pgproto3.FrontendMessage) (pgproto3.BackendMessage, 
 	return p.server.Receive()
 }
 
-// give answers what the server asks for after startup, and returns the message
-// that follows: that we are in, or that we are not.
+// give sends startup and whatever the server then asks for, and returns the
+// server's verdict: an ErrorResponse, or the message that lets us in.
 func (p *proof) give(user string, startup *pgproto3.StartupMessage) (pgproto3.BackendMessage, error) {
 	message, err := p.ask(startup)
 	if asked, ok := message.(*pgproto3.AuthenticationSASL); ok {
@@ -185,8 +185,8 @@ func (p *proof) scram(offered []string) (pgproto3.BackendMessage, error) {
 }
 
 // choose begins a conversation, bound to the server's certificate where both
-// sides can. Saying that we could have lets the server find out that somebody in
-// between has struck it from the list.
+// sides can. Where only the server cannot, it says that we could, so that a server
+// that can finds out that somebody in between took it off the list.
 func (p *proof) choose(offered []string) (mechanism string, conversation *scram.ClientConversation, err error) {
 	keys := p.derived()
 	conversation = keys.NewConversation()
@@ -226,8 +226,8 @@ func (p *proof) takeTurn() error {
 	return nil
 }
 
-// leave ends the turn, if there was one: some are refused without. A turn that
-// was refused ends with the window.
+// leave ends the turn, if there was one: some are refused before they prove
+// anything. The turn of one that was refused ends with the window.
 func (p *proof) leave(refused bool) {
 	end := func() {
 		if p.hasTurn {
@@ -258,8 +258,8 @@ func (l *login) derived() *scram.Client {
 	return keys
 }
 
-// startedConn is a connection whose start-up is over. pgx starts it all the same:
-// what it says goes nowhere, and what it reads is what the server has said.
+// startedConn is a connection whose start-up is over. pgx does its own all the
+// same: its start-up message goes nowhere, and it reads what the server has said.
 type startedConn struct {
 	net.Conn
 	started bool

@@ -27,12 +27,12 @@ const finishTimeout = 5 * time.Second
 type Session struct {
 	db   *DB
 	opts TxOptions
-	ctx  context.Context // of log lines only
+	ctx  context.Context // for log lines, and to find a session around this one
 
-	life   context.Context // ends with the session and cancels what is in flight
+	life   context.Context // ends with the session, which cancels what is in flight
 	cancel context.CancelCauseFunc
 
-	holding atomic.Bool // a slot, or about to
+	holding atomic.Bool // it has a slot, or waits for the next one between two attempts
 
 	mu    sync.Mutex // held during each call, by TryLock: nothing queues for it
 	conn  *pgx.Conn  // nil before the first use
@@ -41,7 +41,7 @@ type Session struct {
 	done  bool
 	err   error // the last failure, for the log
 
-	refusal error // why it could not be opened
+	refusal error // why it could not be opened, which every later use is told
 }
 
 // Exec runs a statement, or several in one string without arguments, and returns
@@ -71,7 +71,8 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 	return n, err
 }
 
-// use runs what is done when it returns, on a connection that is open.
+// use opens the session if need be and runs what is complete when run returns, as
+// opposed to a query whose rows stay open.
 func (s *Session) use(ctx context.Context, run func(ctx context.Context) error) error {
 	if err := s.enter(); err != nil {
 		return err
@@ -128,14 +129,15 @@ func (s *Session) first(ctx context.Context, r *rows, sql string, args []any) er
 	return nil
 }
 
-// QueryRow runs a statement of one row. Errors come from Scan, pgx.ErrNoRows
-// when there is no row.
+// QueryRow runs a statement and returns its first row. All errors come from Scan:
+// pgx.ErrNoRows when there is no row.
 func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	rows, err := s.Query(ctx, sql, args...)
 	return row{rows, err}
 }
 
-// SendBatch runs the statements of b in one round trip.
+// SendBatch runs the statements of b in one round trip. The session is busy until
+// the results are closed; errors come from them.
 func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	if err := s.enter(); err != nil {
 		return failedBatch{err}
@@ -282,15 +284,15 @@ func (s *Session) failed(err error) error {
 	return err
 }
 
-// statement is one whose arguments are in their wire format.
+// statement is SQL with its arguments in their wire format.
 type statement struct {
 	sql string
 	pgx.ExtendedQueryBuilder
 }
 
-// fitsFlight reports whether a statement can travel with BEGIN: several
-// commands in one string need the simple protocol, and options of pgx among the
-// arguments need its ordinary path.
+// fitsFlight reports whether a statement can travel with BEGIN. What may be several
+// commands in one string cannot, since it needs the simple protocol; nor can one
+// whose arguments begin with an option of pgx, which needs pgx's own path.
 func fitsFlight(sql string, args []any) bool {
 	if len(args) == 0 {
 		return !strings.Contains(strings.TrimRight(sql, "; \t\r\n"), ";")

@@ -31,12 +31,12 @@ var notLive = map[string]string{
 	"NP19": wouldWrite, "NP29": wouldWrite,
 }
 
-// liveCheck looks at one rule. It returns what it saw, and why the rule does not
-// hold there, or a warning.
+// liveCheck looks at one rule. It returns what it saw, and an error that says why
+// the rule does not hold, or is a warning.
 type liveCheck func(context.Context, *live) (string, error)
 
-// liveChecks run in this order: what all the others left behind is looked at
-// last.
+// liveChecks run in this order, closed last: it looks at what the others left
+// behind.
 var liveChecks = []struct {
 	rule string
 	run  liveCheck
@@ -107,7 +107,7 @@ func (l *live) check(ctx context.Context, r *Report, rule string, run liveCheck)
 }
 
 // answers wants the database to answer at all. It tells the version, and whether
-// a pooler is between here and there: Supavisor gives itself a name at the server.
+// a pooler is in between. Supavisor is known by its application_name.
 func answers(ctx context.Context, l *live) (string, error) {
 	if err := l.look(ctx); err != nil {
 		return "", err
@@ -143,8 +143,8 @@ func distinct(ctx context.Context, l *live) (string, error) {
 	return fmt.Sprintf("%d sessions, %d dials", c.Opened, dials), nil
 }
 
-// encrypted looks at what the engine insists on, and at the server's own view
-// where the server is what answers.
+// encrypted looks at what the engine insists on and, where no pooler is in
+// between, at what the server says of the connection.
 func encrypted(ctx context.Context, l *live) (string, error) {
 	c := l.cfg.DB
 	parsed, err := nopool.ParseConfig(c.URL, c.AllowPlaintext, c.AllowPlainAuth)
@@ -240,7 +240,7 @@ func budgeted(_ context.Context, l *live) (string, error) {
 }
 
 // migrated compares the migrations in this program with those that the database
-// has, and wants them to have somewhere to go.
+// has. It fails where migrate would run through a pooler in transaction mode.
 func migrated(ctx context.Context, l *live) (string, error) {
 	if l.cfg.MigrationURL == l.cfg.DB.URL && !l.cfg.MigrationAllowPooler {
 		if err := l.inSessionMode(ctx); err != nil {

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// Status says what became of a rule's check.
+// Status says how a rule's check ended.
 type Status string
 
-// The ends of a check. A warning counts as passed, unless the report is strict. A
-// check that could not run is never counted as passed.
+// A warning counts as passed, unless Strict was called. A check that could not run
+// never does.
 const (
 	StatusPassed Status = "passed"
 	StatusWarned Status = "warned"
