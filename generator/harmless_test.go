@@ -237,7 +237,7 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 		return a
 	}}
 `},
-		{middleware, `s.Logger.InfoContext(r.Context(), "request", "method"`, `s.Logger.InfoContext(r.Context(), "answered", "method"`},
+		{middleware, `level, "request", "method"`, `level, "answered", "method"`},
 	}},
 	{name: "a goroutine that reads the counters", edits: []edit{
 		{serve, "	s.logBudget()\n", `	s.logBudget()
