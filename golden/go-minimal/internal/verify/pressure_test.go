@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,46 +173,50 @@ var fulls = []*pgproto3.ErrorResponse{
 // everyFull wants each of them to be tried again until it passes, and to end
 // as a 503 when it does not.
 func everyFull(t *T) {
-	beginFull := standin.Fatal("08P01", "query_wait_timeout")
-	for _, full := range append([]*pgproto3.ErrorResponse{beginFull}, fulls...) {
-		var left atomic.Int32
-		refuse := func() *pgproto3.ErrorResponse {
-			if left.Add(-1) >= 0 {
-				return full
+	forms := append(slices.Clone(fulls), standin.Fatal("08P01", "query_wait_timeout"))
+	together(len(forms), func(i int) { fullUntilItPasses(t, forms[i], i == len(fulls)) })
+}
+
+// fullUntilItPasses has one form of full, said to the connection or, by PgBouncer,
+// to its first statement.
+func fullUntilItPasses(t *T, full *pgproto3.ErrorResponse, atBegin bool) {
+	var left atomic.Int32
+	refuse := func() *pgproto3.ErrorResponse {
+		if left.Add(-1) >= 0 {
+			return full
+		}
+		return nil
+	}
+	pooler := standin.Start(t, standin.Options{
+		OnStartup: func(int) *pgproto3.ErrorResponse {
+			if atBegin {
+				return nil
 			}
-			return nil
-		}
-		pooler := standin.Start(t, standin.Options{
-			OnStartup: func(int) *pgproto3.ErrorResponse {
-				if full == beginFull {
-					return nil
-				}
-				return refuse()
-			},
-			OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
-				if full == beginFull && strings.HasPrefix(strings.ToLower(sql), "begin") {
-					r.Error = refuse()
-				}
-				return r
-			},
-		})
-		b := on(t, pooler.URL(), func(o *benchOptions) { o.ConnectTimeout = 3 * time.Second })
-		left.Store(3)
-		if err := b.run("select 1"); err != nil || b.db.Snapshot().OpenRetries != 3 {
-			t.Errorf("%s: %d retries, %v", full.Message, b.db.Snapshot().OpenRetries, err)
-		}
-		left.Store(1 << 30)
-		b = on(t, pooler.URL(), func(o *benchOptions) { o.ConnectTimeout = 500 * time.Millisecond })
-		b.handle("GET /", func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
-			_, err := s.Exec(r.Context(), "select 1")
-			if !errors.Is(err, nopool.ErrPoolerFull) {
-				t.Errorf("%s: want ErrPoolerFull, got %v", full.Message, err)
+			return refuse()
+		},
+		OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+			if atBegin && strings.HasPrefix(strings.ToLower(sql), "begin") {
+				r.Error = refuse()
 			}
-			return err
-		})
-		if a := b.want(http.StatusServiceUnavailable, "GET", "/"); a.header.Get("Retry-After") == "" {
-			t.Errorf("%s: a 503 without Retry-After", full.Message)
+			return r
+		},
+	})
+	b := on(t, pooler.URL(), func(o *benchOptions) { o.ConnectTimeout = 3 * time.Second })
+	left.Store(3)
+	if err := b.run("select 1"); err != nil || b.db.Snapshot().OpenRetries != 3 {
+		t.Errorf("%s: %d retries, %v", full.Message, b.db.Snapshot().OpenRetries, err)
+	}
+	left.Store(1 << 30)
+	b = on(t, pooler.URL(), func(o *benchOptions) { o.ConnectTimeout = 500 * time.Millisecond })
+	b.handle("GET /", func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		_, err := s.Exec(r.Context(), "select 1")
+		if !errors.Is(err, nopool.ErrPoolerFull) {
+			t.Errorf("%s: want ErrPoolerFull, got %v", full.Message, err)
 		}
+		return err
+	})
+	if a := b.want(http.StatusServiceUnavailable, "GET", "/"); a.header.Get("Retry-After") == "" {
+		t.Errorf("%s: a 503 without Retry-After", full.Message)
 	}
 }
 
