@@ -795,8 +795,7 @@ type Store struct {
 	}},
 	{name: "what was only read is not committed", fails: "NP23", edits: []edit{
 		{sessions, "	// Asked before", `	if s.opts.ReadOnly {
-		s.end(committed)
-		return nil
+		return committed, nil
 	}
 	// Asked before`},
 	}, also: "NP16"},
@@ -935,9 +934,7 @@ var _ = (*Server).export
 		{session, `	if err := h.finish(); err != nil {
 		return nil, nil, err
 	}
-	h.sent = true
-`, `	h.sent = true
-`},
+	conn, buffered`, `	conn, buffered`},
 	}},
 	{name: "a failure after the commit point looks like the end", fails: "NP28", edits: []edit{
 		{session, "			panic(http.ErrAbortHandler) // the client must see that the response is cut short\n", "			return\n"},

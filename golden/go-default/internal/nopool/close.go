@@ -2,6 +2,7 @@ package nopool
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -47,6 +48,8 @@ type lease struct {
 	conn  *pgx.Conn      // nil until it is connected
 	open  sync.WaitGroup // connections that the server has not closed, and what pgx cleans up after them
 
+	elsewhere atomic.Bool // the address cannot be dialled, and there is another
+
 	life    context.Context // ends with abandon, which closes what is still open
 	abandon context.CancelFunc
 }
@@ -69,7 +72,9 @@ func (l *lease) dial(ctx context.Context, network, address string) (net.Conn, er
 	defer context.AfterFunc(l.life, cancel)()
 	conn, err := dial(ctx, network, address)
 	if err != nil {
-		l.db.dialer.skip(address)
+		if !errors.Is(context.Cause(ctx), context.Canceled) { // which says nothing of the address
+			l.elsewhere.Store(l.db.dialer.skip(address))
+		}
 		return nil, err
 	}
 	l.open.Add(1)

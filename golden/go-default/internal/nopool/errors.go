@@ -134,7 +134,8 @@ func isAlert(err error) bool {
 // pooler's block that follows too many of them.
 func IsAuthentication(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|ECIRCUITBREAKER"))
+	return ok && !strings.Contains(pgErr.Message, "server login has been failing") && // PgBouncer's own, at the server
+		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|ECIRCUITBREAKER"))
 }
 
 // connectionLost reports whether err leaves open what became of the statement,

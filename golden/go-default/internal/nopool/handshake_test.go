@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.com/demo/internal/localpg"
 	"example.com/demo/internal/localpg/pgtest"
@@ -81,7 +82,7 @@ func TestGroupIsLearnt(t *testing.T) {
 }
 
 // TestGroupIsForgotten lets a server choose a group and then take another alone,
-// as when its settings change: no session may fail.
+// as when its settings change: no session may fail, those that come at once included.
 func TestGroupIsForgotten(t *testing.T) {
 	t.Parallel()
 	before := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP384}})
@@ -98,9 +99,130 @@ func TestGroupIsForgotten(t *testing.T) {
 	})
 	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
 	changed.Store(true)
-	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
-	if n := db.Snapshot().OpenRetries; n != 1 {
-		t.Errorf("%d retries, want 1", n)
+	manySessions(t, db, 4)
+	if n := db.Snapshot().OpenRetries; n < 1 || n > 4 {
+		t.Errorf("%d retries, want one for each session at most", n)
+	}
+}
+
+// manySessions runs n sessions at once and wants all to succeed.
+func manySessions(t *testing.T, db *nopool.DB, n int) {
+	t.Helper()
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// answering runs a server that speaks as it is told, for each connection.
+func answering(t *testing.T, speak func(net.Conn)) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer conn.Close(); speak(conn) }()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// TestSilentHandshake wants ConnectTimeout to bound the TLS handshake with a server
+// that says nothing, not even when we close.
+func TestSilentHandshake(t *testing.T) {
+	t.Parallel()
+	address := answering(t, func(conn net.Conn) {
+		_, _ = io.ReadFull(conn, make([]byte, 8))
+		_, _ = conn.Write([]byte("S"))
+		<-t.Context().Done()
+	})
+	var all sync.WaitGroup
+	for range 10 { // it is a matter of luck
+		all.Go(func() {
+			db := on(t, "postgres://app:secret@"+address+"/app?sslmode=require", func(c *nopool.Config) { c.ConnectTimeout = 100 * time.Millisecond })
+			ended := make(chan error, 1)
+			go func() { ended <- db.Run(context.Background(), nopool.TxOptions{}, selectOne) }()
+			select {
+			case err := <-ended:
+				if !errors.Is(err, nopool.ErrUnavailable) {
+					t.Errorf("%v, want ErrUnavailable", err)
+				}
+			case <-time.After(4 * time.Second):
+				t.Error("the handshake outlived its deadline")
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestRefusedAtOnce lets a server say that it is ready and, in the same write, that
+// it is full: neither the words nor a part of them may be lost.
+func TestRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	var says []byte
+	for _, message := range []pgproto3.BackendMessage{
+		&pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'}, standin.Fatal("53300", "sorry, too many clients already"),
+	} {
+		says, _ = message.Encode(says)
+	}
+	for _, first := range []int{len(says), len(says) - 10} {
+		address := answering(t, func(conn net.Conn) {
+			_, _ = pgproto3.NewBackend(conn, conn).ReceiveStartupMessage()
+			_, _ = conn.Write(says[:first])
+			time.Sleep(10 * time.Millisecond)
+			_, _ = conn.Write(says[first:])
+		})
+		db := on(t, "postgres://app@"+address+"/app?sslmode=disable", func(c *nopool.Config) { c.ConnectTimeout = time.Second })
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrPoolerFull) {
+			t.Errorf("%d of %d bytes at first: %v, want ErrPoolerFull", first, len(says), err)
+		}
+	}
+}
+
+// TestWrongPasswordBySCRAM refuses passwords as RFC 5802 says, which some poolers do
+// instead of sending an error: they count as failures like any others.
+func TestWrongPasswordBySCRAM(t *testing.T) {
+	t.Parallel()
+	var proofs atomic.Int32
+	address := answering(t, func(conn net.Conn) {
+		server := pgproto3.NewBackend(conn, conn)
+		say := func(kind uint32, message pgproto3.BackendMessage) pgproto3.FrontendMessage {
+			server.Send(message)
+			_, _ = server.SetAuthType(kind), server.Flush()
+			answer, _ := server.Receive()
+			return answer
+		}
+		_, _ = server.ReceiveStartupMessage()
+		first, ok := say(pgproto3.AuthTypeSASL, &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}).(*pgproto3.SASLInitialResponse)
+		if !ok {
+			return
+		}
+		_, nonce, _ := strings.Cut(string(first.Data), "r=")
+		challenge := &pgproto3.AuthenticationSASLContinue{Data: []byte("r=" + nonce + "x,s=c2FsdA==,i=4096")}
+		if _, ok := say(pgproto3.AuthTypeSASLContinue, challenge).(*pgproto3.SASLResponse); ok {
+			proofs.Add(1)
+			say(pgproto3.AuthTypeSASLFinal, &pgproto3.AuthenticationSASLFinal{Data: []byte("e=invalid-proof")})
+		}
+	})
+	db := on(t, "postgres://app:wrong@"+address+"/app?sslmode=disable", nil)
+	for i := range 5 {
+		err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+		if !errors.Is(err, nopool.ErrConfiguration) || i == 0 && !nopool.IsAuthentication(err) {
+			t.Errorf("%v, want ErrConfiguration that says it is about authentication", err)
+		}
+	}
+	if n := proofs.Load(); n != 3 {
+		t.Errorf("%d passwords were given, want 3", n)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 // session cannot end in the middle.
 type rows struct {
 	pgx.Rows                  // nil for a batch
+	batch    pgx.BatchResults // nil for rows
 	flight   *pgconn.Pipeline // the one with BEGIN, for the session's first statement; else nil
 	session  *Session
 	stop     func()      // unbinds the statement's context
@@ -72,7 +73,9 @@ func (r *rows) finish() {
 		return
 	}
 	r.session.rows = nil
-	if r.Rows != nil {
+	if r.batch != nil {
+		r.err = r.session.failed(r.batch.Close())
+	} else {
 		r.Rows.Close()
 		if r.flight != nil {
 			_ = r.flight.Close() // reads to the end, after which the connection can be used again
@@ -111,10 +114,8 @@ func (b batch) Exec() (tag pgconn.CommandTag, err error) {
 }
 
 func (b batch) Close() error {
-	return b.open.alone(func() error {
-		defer b.open.finish()
-		return b.BatchResults.Close()
-	})
+	b.open.Close()
+	return b.open.err
 }
 
 // failedBatch answers every question with the error that prevented the batch.

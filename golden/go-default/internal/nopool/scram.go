@@ -69,7 +69,7 @@ func (l *login) blocked() bool { return l.failures.Load() >= maxFailures }
 // connection from which pgx reads the server's side of it once more.
 func (d *dialer) start(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := d.encrypt(ctx, conn); err != nil {
+	if err := d.encrypt(ctx, config, conn); err != nil {
 		return conn, err
 	}
 	startup := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: maps.Clone(config.RuntimeParams)}
@@ -84,12 +84,16 @@ func (d *dialer) start(ctx context.Context, config *pgconn.Config, conn net.Conn
 	p.leave(refused && IsAuthentication(pgconn.ErrorResponseToPgError(refusal)))
 
 	var said []byte
+	ready := false
 	for err == nil && len(said) <= mostStartupBytes {
 		if said, err = message.Encode(said); err != nil {
 			break
 		}
-		switch message.(type) {
-		case *pgproto3.ErrorResponse, *pgproto3.ReadyForQuery:
+		_, refused = message.(*pgproto3.ErrorResponse)
+		if _, ok := message.(*pgproto3.ReadyForQuery); ok {
+			ready = true
+		}
+		if refused || ready && p.server.ReadBufferLen() == 0 { // else more came with it, which pgx must not miss
 			return &startedConn{Conn: conn, reads: io.MultiReader(bytes.NewReader(said), conn)}, nil
 		}
 		message, err = p.server.Receive()
@@ -165,7 +169,11 @@ func (p *proof) scram(offered []string) (pgproto3.BackendMessage, error) {
 		case *pgproto3.AuthenticationSASLContinue:
 			data = m.Data
 		case *pgproto3.AuthenticationSASLFinal:
-			data = m.Data
+			if data = m.Data; bytes.HasPrefix(data, []byte("e=")) { // how RFC 5802 refuses a password
+				refusal := &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28P01"}
+				refusal.Message = "password authentication failed: " + string(data)
+				return refusal, nil
+			}
 		case *pgproto3.ErrorResponse:
 			return m, nil
 		}

@@ -148,8 +148,8 @@ func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults 
 		stop()
 		return failedBatch{s.failed(err)}
 	}
-	s.rows = &rows{session: s, stop: stop}
-	return batch{s.conn.SendBatch(ctx, b), s.rows}
+	s.rows = &rows{session: s, stop: stop, batch: s.conn.SendBatch(ctx, b)}
+	return batch{s.rows.batch, s.rows}
 }
 
 // begin opens a session whose first use cannot travel with BEGIN.
@@ -272,7 +272,7 @@ func (s *Session) bind(ctx context.Context) (context.Context, func()) {
 // connection that was lost, which pgx reports in many ways, is ErrUnavailable,
 // unless err says itself why the connection is closed.
 func (s *Session) failed(err error) error {
-	if err == nil || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
+	if err == nil || s.done || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
 		return err
 	}
 	hasMeaning := errors.As(err, new(*pgconn.PgError)) || errors.As(err, new(*sessionError)) ||

@@ -110,6 +110,28 @@ func TestSlotsRefused(t *testing.T) {
 	}
 }
 
+// TestSlotsRefusedTogether wants no more than one place of those who are there for
+// many that are refused before the first of them has released its slot.
+func TestSlotsRefusedTogether(t *testing.T) {
+	t.Parallel()
+	s := newSlots(10, 10)
+	s.raiseAfter = time.Hour
+	for range 10 {
+		if err := take(t.Context(), s, time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 7 {
+		s.refused()
+	}
+	for range 7 {
+		s.release()
+	}
+	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 3 {
+		t.Errorf("limit %d and %d in use, want 3 and 3", limit, inUse)
+	}
+}
+
 // TestSlotsRecover raises the limit again, by one at a time.
 func TestSlotsRecover(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 
 	"example.org/team/tiny-shop/internal/nopool"
 )
@@ -33,7 +34,7 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 			tx = options[0]
 		}
 		if s.Settings != nil {
-			tx.Settings = append(s.Settings(r), tx.Settings...)
+			tx.Settings = slices.Concat(s.Settings(r), tx.Settings) // never appended to what the owner may share
 		}
 		ctx := r.Context()
 		session := s.DB.Session(ctx, tx)
@@ -166,8 +167,9 @@ func (h *heldResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err := h.finish(); err != nil {
 		return nil, nil, err
 	}
-	h.sent = true
-	return http.NewResponseController(h.ResponseWriter).Hijack()
+	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.sent = h.sent || err == nil // over HTTP/2 the handler can still answer that it cannot
+	return conn, buffered, err
 }
 
 // Unwrap lets http.ResponseController reach deadlines and full duplex.

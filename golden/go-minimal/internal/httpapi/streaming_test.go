@@ -56,6 +56,25 @@ func TestStreaming(t *testing.T) {
 	}
 }
 
+// TestNoHijack wants the handler's own answer where the connection cannot be taken
+// over, as with HTTP/2 and with this recorder.
+func TestNoHijack(t *testing.T) {
+	t.Parallel()
+	server, _ := newServer(t, standin.Start(t, standin.Options{}).URL())
+	recorder := httptest.NewRecorder()
+	server.Wrap(server.InSession(func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+		if _, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			t.Error("a recorder was taken over")
+		}
+		w.WriteHeader(http.StatusNotImplemented)
+		fmt.Fprintln(w, "use HTTP/1.1")
+		return nil
+	})).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/", nil))
+	if recorder.Code != http.StatusNotImplemented {
+		t.Errorf("answered with %d, want 501", recorder.Code)
+	}
+}
+
 // TestStreamLeft wants a client that leaves a stream to be no error of ours.
 func TestStreamLeft(t *testing.T) {
 	t.Parallel()

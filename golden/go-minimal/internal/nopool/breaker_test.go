@@ -1,7 +1,9 @@
 package nopool_test
 
 import (
+	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,6 +81,43 @@ func TestLostConnection(t *testing.T) {
 			if err := s.Commit(t.Context()); !errors.Is(err, nopool.ErrUnavailable) {
 				t.Errorf("first use %t, %q: commit says %v, want ErrUnavailable", first, sql, err)
 			}
+		}
+	}
+}
+
+// TestDeadAddress gives the host two addresses, the first of which nobody listens
+// at: many sessions that find out together must not be taken for a database that
+// is down.
+func TestDeadAddress(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{})
+	db := on(t, strings.Replace(pooler.URL(), "127.0.0.1", "localhost", 1), func(c *nopool.Config) {
+		c.MaxSessions = 20
+		c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1", "127.0.0.1"}, nil }
+		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if strings.HasPrefix(address, "192.0.2.1") {
+				time.Sleep(20 * time.Millisecond) // for all to be there
+				return nil, errors.New("connection refused")
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	manySessions(t, db, 20)
+}
+
+// TestPanickingDialer wants the slot back of a session that never came to be.
+func TestPanickingDialer(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *nopool.Config) {
+		c.DialFunc = func(context.Context, string, string) (net.Conn, error) { panic("the owner's dialer") }
+	})
+	func() {
+		defer func() { _ = recover() }()
+		_ = db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+	}()
+	for started := time.Now(); db.Snapshot().InUse > 0; time.Sleep(time.Millisecond) {
+		if time.Since(started) > 10*time.Second {
+			t.Fatal("the slot was kept")
 		}
 	}
 }

@@ -73,6 +73,9 @@ func (d *dialer) lookup(ctx context.Context, host string, resolve pgconn.LookupF
 		if err != nil || len(all) == 0 {
 			return nil, err
 		}
+		if known != nil && len(known.all) > 0 && slices.Contains(all, known.all[0]) {
+			all = append(known.all[:1:1], all...) // those before it may have been skipped, which took longer than the TTL
+		}
 		known = &addresses{all, time.Now().Add(addressTTL)}
 		d.addresses.Store(known)
 	}
@@ -80,23 +83,29 @@ func (d *dialer) lookup(ctx context.Context, host string, resolve pgconn.LookupF
 }
 
 // skip leaves out an address that cannot be dialled until the resolver is asked
-// again, which is at the next dial when no other address is left.
-func (d *dialer) skip(address string) {
+// again, which is at the next dial when no other address is left. It reports whether
+// there are others.
+func (d *dialer) skip(address string) bool {
 	host, _, _ := net.SplitHostPort(address)
-	if known := d.addresses.Load(); known != nil {
-		others := slices.DeleteFunc(slices.Clone(known.all), func(a string) bool { return a == host })
-		d.addresses.Store(&addresses{others, known.until})
+	known := d.addresses.Load()
+	if known == nil {
+		return false
 	}
+	others := slices.DeleteFunc(slices.Clone(known.all), func(a string) bool { return a == host })
+	d.addresses.Store(&addresses{others, known.until})
+	return len(others) > 0
 }
 
-// encrypt finishes the TLS handshake of conn, if it has one.
-func (d *dialer) encrypt(ctx context.Context, conn net.Conn) error {
+// encrypt finishes the TLS handshake of conn, if it has one. The deadline of conn
+// bounds it: a context would close conn, and an endpoint reads on after that.
+func (d *dialer) encrypt(ctx context.Context, config *pgconn.Config, conn net.Conn) error {
 	encrypted, ok := conn.(*tls.Conn)
 	if !ok {
 		return nil
 	}
-	if err := encrypted.HandshakeContext(ctx); err != nil {
-		if isAlert(err) && d.group.Swap(0) != 0 { // transient: the next connection offers all groups again
+	if err := encrypted.HandshakeContext(context.WithoutCancel(ctx)); err != nil {
+		if isAlert(err) && config.TLSConfig.CurvePreferences != nil { // transient: the next connection offers all groups again
+			d.group.Store(0)
 			err = errors.New("the server refuses the group that it chose before: " + err.Error())
 		}
 		return err

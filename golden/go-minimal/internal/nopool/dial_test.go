@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,6 +36,12 @@ func TestAddressIsSkipped(t *testing.T) {
 	lookup("192.0.2.1")
 	if asked != 2 {
 		t.Errorf("the resolver was asked %d times, want 2", asked)
+	}
+	// A silent address takes longer than the others are kept: they come first from then on.
+	for range 2 {
+		d.addresses.Load().until = time.Now()
+		d.skip("192.0.2.1:5432")
+		lookup("2001:db8::1")
 	}
 }
 

@@ -47,6 +47,11 @@ func TestOpenKind(t *testing.T) {
 			t.Errorf("%s %s: %v, want %v", test.code, test.message, got, test.want)
 		}
 	}
+	// The pooler's password at the server is not ours, and is not held against us.
+	failing := &pgconn.PgError{Code: "08P01", Message: "server login has been failing, cached error: password authentication failed (server_login_retry)"}
+	if IsAuthentication(failing) {
+		t.Errorf("%v is taken for a refused password", failing)
+	}
 }
 
 // TestDescribeLeaksNothing wants no value of a user in what is logged at any level.

@@ -99,7 +99,7 @@ func (s *Session) attempt(ctx context.Context, first *statement) (flight *pgconn
 		if errors.Is(err, ErrPoolerFull) {
 			s.refused(err)
 		}
-		if err != nil {
+		if flight == nil { // failed, or panicking
 			go lease.giveUp()
 		}
 	}()
@@ -116,7 +116,7 @@ func (s *Session) attempt(ctx context.Context, first *statement) (flight *pgconn
 		return flight, nil
 	}
 	err = cmp.Or(context.Cause(ctx), error(&sessionError{openKind(err), err}))
-	if errors.As(err, new(*sessionError)) { // else nothing is known of the database
+	if errors.As(err, new(*sessionError)) && !lease.elsewhere.Load() { // else nothing is known of the database
 		s.db.breaker.report(err)
 	}
 	return nil, err

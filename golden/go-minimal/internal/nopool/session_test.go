@@ -224,10 +224,13 @@ func TestCloseIsNotRefused(t *testing.T) {
 			_ = selectOne(t.Context(), session)
 		}
 	})
+	one := &pgx.Batch{}
+	one.Queue("select 1")
 	for range 2000 {
 		if rows, err := session.Query(t.Context(), "select 1"); err == nil {
 			rows.Close()
 		}
+		_ = session.SendBatch(t.Context(), one).Close()
 	}
 	enough.Store(true)
 	asking.Wait()
@@ -235,6 +238,33 @@ func TestCloseIsNotRefused(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	must(t, session.Rollback(t.Context()))
+}
+
+// TestBatchAfterItsSession uses a batch while its session ends and afterwards: under
+// the race detector, nobody else may touch the connection then.
+func TestBatchAfterItsSession(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), nil)
+	for range 50 {
+		session := db.Session(t.Context(), nopool.TxOptions{})
+		several := &pgx.Batch{}
+		for range 20 {
+			several.Queue("select 1")
+		}
+		results := session.SendBatch(t.Context(), several)
+		var using sync.WaitGroup
+		using.Go(func() {
+			for range 20 {
+				_, _ = results.Exec()
+			}
+			_ = results.Close()
+		})
+		_ = session.Rollback(t.Context())
+		using.Wait()
+		if _, err := results.Exec(); err == nil {
+			t.Fatal("a statement of the batch succeeded after the end of its session")
+		}
+	}
 }
 
 // TestRollbackCancels wants Rollback to end a session that another goroutine

@@ -92,7 +92,7 @@ func (s *slots) refused() (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first = s.limit == s.max
-	s.limit = min(s.limit, s.inUse-1)
+	s.limit = min(s.limit, s.inUse) - 1 // many may be refused before one of them releases its slot
 	if first {
 		s.raiseLater()
 	}
