@@ -379,7 +379,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "no lock timeout", fails: "NP13", edits: []edit{
-		{sessions, `		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
+		{openFile, `		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
 `, ""},
 	}},
 	{name: "the timeouts are start-up parameters", fails: "NP13", edits: []edit{
@@ -678,12 +678,12 @@ type Store struct {
 		{session, "r.Method == http.MethodGet || r.Method == http.MethodHead}", "r.Method == http.MethodGet}"},
 	}},
 	{name: "the isolation level is lost", fails: "NP16", edits: []edit{
-		{sessions, `		sql += " isolation level " + string(o.Isolation)
+		{openFile, `		sql += " isolation level " + string(o.Isolation)
 `, `		_ = o.Isolation
 `},
 	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
-		{sessions, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
+		{openFile, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
 	}},
 	{name: "statements are prepared", fails: "NP16", edits: []edit{
 		{connstring, "connect.DefaultQueryExecMode = pgx.QueryExecModeExec", "connect.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},
@@ -979,7 +979,7 @@ var _ = (*Server).export
 	}},
 
 	{name: "BEGIN travels alone", fails: "NP31", edits: []edit{
-		{sessions, "func fitsFlight(sql string, args []any) bool {\n", "func fitsFlight(sql string, args []any) bool {\n	if true {\n		return false\n	}\n"},
+		{openFile, "func fitsFlight(sql string, args []any) bool {\n", "func fitsFlight(sql string, args []any) bool {\n	if true {\n		return false\n	}\n"},
 	}, also: "NP16"},
 	{name: "the connection is cleaned before it is closed", fails: "NP31", edits: []edit{
 		{closeFile, "		_ = l.conn.Close(ctx) // the endpoint", "		_, _ = l.conn.Exec(ctx, \"discard all\")\n		_ = l.conn.Close(ctx) // the endpoint"},

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -149,6 +151,57 @@ func (s *Session) takeOff(ctx context.Context, conn *pgx.Conn, first *statement)
 		return nil, err
 	}
 	return flight, nil
+}
+
+// statement is SQL with its arguments in their wire format.
+type statement struct {
+	sql string
+	pgx.ExtendedQueryBuilder
+}
+
+// fitsFlight reports whether a statement can travel with BEGIN. What may be several
+// commands in one string cannot, since it needs the simple protocol; nor can one
+// whose arguments begin with an option of pgx, which needs pgx's own path.
+func fitsFlight(sql string, args []any) bool {
+	if len(args) == 0 {
+		return !strings.Contains(strings.TrimRight(sql, "; \t\r\n"), ";")
+	}
+	switch args[0].(type) {
+	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
+		return false
+	}
+	return true
+}
+
+// begin returns the statement that begins the transaction.
+func (o TxOptions) begin() string {
+	sql := "begin"
+	if o.Isolation != "" {
+		sql += " isolation level " + string(o.Isolation)
+	}
+	if o.ReadOnly {
+		sql += " read only"
+	}
+	return sql
+}
+
+// settings returns the statement that sets the timeouts and the caller's own
+// settings for the transaction, and its parameters. Timeouts cannot be start-up
+// parameters: PgBouncer refuses those and Supavisor drops them. All end with the
+// transaction, so the next client of the pooler's connection does not inherit them.
+func (s *Session) settings() (sql string, values [][]byte) {
+	milliseconds := func(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+	all := append([]Setting{
+		{"statement_timeout", milliseconds(s.db.config.StatementTimeout)},
+		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
+		{"idle_in_transaction_session_timeout", milliseconds(s.db.config.IdleInTransactionTimeout)},
+	}, s.opts.Settings...)
+	calls := make([]string, len(all))
+	for i, setting := range all {
+		values = append(values, []byte(setting.Name), []byte(setting.Value))
+		calls[i] = fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2)
+	}
+	return "select " + strings.Join(calls, ", "), values
 }
 
 // breaker spaces out the attempts at a database that has refused several times
