@@ -935,9 +935,7 @@ var _ = (*Server).export
 		{session, `	if err := h.finish(); err != nil {
 		return nil, nil, err
 	}
-	h.sent = true
-`, `	h.sent = true
-`},
+	conn,`, `	conn,`},
 	}},
 	{name: "a failure after the commit point looks like the end", fails: "NP28", edits: []edit{
 		{session, "			panic(http.ErrAbortHandler) // the client must see that the response is cut short\n", "			return\n"},
