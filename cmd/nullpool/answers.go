@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,18 +43,13 @@ func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, p
 			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; nullpool list shows what else can be answered`}}
 		}
 	}
-	for _, name := range []string{stackName, fileStack, defaultStack} {
-		if name == "" {
-			continue
-		}
-		i := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == name })
-		if i < 0 {
-			err := &usageError{fmt.Errorf("stack %q: no such stack", name)}
-			return nil, nil, &hintedError{err, []string{"nullpool list shows all stacks"}}
-		}
-		return answers, stacks[i], nil
+	name := cmp.Or(stackName, fileStack, defaultStack)
+	i := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == name })
+	if i < 0 {
+		err := &usageError{fmt.Errorf("stack %q: no such stack", name)}
+		return nil, nil, &hintedError{err, []string{"nullpool list shows all stacks"}}
 	}
-	panic("unreachable: the default stack has a name")
+	return answers, stacks[i], nil
 }
 
 // mostAnswers bounds what is read as answers, in bytes.
