@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"example.com/demo/internal/config"
-	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/connect"
 )
 
 const usage = `usage: demo [command]
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return exitUsage
 	}
 	report(stderr, err)
-	if nopool.IsAuthentication(err) {
+	if connect.IsAuthentication(err) {
 		// Restarted over and over, the process would have its address blocked:
 		// Supavisor allows ten refused passwords in 150 s.
 		select {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/demo/internal/connect"
 	"example.com/demo/internal/localpg/pgtest"
 	"example.com/demo/internal/migrate"
 	"example.com/demo/internal/notes"
@@ -20,10 +21,11 @@ import (
 func TestNotes(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	err := migrate.Run(t.Context(), migrate.Options{
-		URL: url, FS: migrations.FS, Out: t.Output(),
-		ConnectTimeout: 1e10, AllowPlaintext: true, AllowPlainAuth: true,
-	}, "up")
+	connector, err := connect.Parse(url, connect.Options{AllowPlaintext: true, AllowPlainAuth: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = migrate.Run(t.Context(), migrate.Options{Connector: connector, FS: migrations.FS, Out: t.Output(), ConnectTimeout: 1e10}, "up")
 	if err != nil {
 		t.Fatal(err)
 	}

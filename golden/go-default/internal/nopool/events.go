@@ -27,8 +27,6 @@ var (
 // endpoint.
 type Snapshot struct {
 	MaxSessions, InUse, Waiting int
-	// Limit is MaxSessions, or less for a while after the pooler refused a connection.
-	Limit int
 
 	Opened     uint64 // sessions whose BEGIN was acknowledged
 	Closed     uint64 // of those, the ones whose connection is gone
@@ -61,8 +59,7 @@ func (db *DB) count(update func(total *Snapshot)) {
 func (db *DB) Snapshot() Snapshot {
 	var now Snapshot
 	db.count(func(total *Snapshot) { now = *total })
-	now.MaxSessions = db.config.MaxSessions
-	now.Limit, now.InUse, now.Waiting = db.slots.usage()
+	now.MaxSessions, now.InUse, now.Waiting = db.config.MaxSessions, int(db.slots.inUse.Load()), int(db.slots.waiting.Load())
 	return now
 }
 
@@ -76,7 +73,7 @@ func (s *Session) opened(started time.Time, waited time.Duration, attempts int) 
 func (s *Session) closed(how outcome, ended time.Time) {
 	s.db.count(func(total *Snapshot) { total.Closed++ })
 	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how.name,
-		"duration", ended.Sub(s.lease.began), "close", time.Since(ended))
+		"duration", ended.Sub(s.conn.began), "close", time.Since(ended))
 }
 
 // rejected counts a session that got no slot. A client that left the queue of
@@ -85,14 +82,6 @@ func (s *Session) rejected(err error) {
 	if !errors.Is(err, context.Canceled) {
 		s.db.count(func(total *Snapshot) { total.Rejected++ })
 		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
-	}
-}
-
-// refused lowers the limit of the slots, and says so the first time for a while.
-func (s *Session) refused(err error) {
-	if s.db.slots.refused() {
-		s.db.log.WarnContext(s.ctx, "database pooler is full: fewer sessions for a while",
-			"max_sessions", s.db.config.MaxSessions, "error", Describe(err))
 	}
 }
 
