@@ -32,7 +32,7 @@ func TestAddresses(t *testing.T) {
 					<-ctx.Done() // silent
 					return nil, ctx.Err()
 				}
-				return nil, nil
+				return &net.TCPConn{}, nil
 			},
 		})
 		want := func(wanted ...string) {

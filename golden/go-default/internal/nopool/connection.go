@@ -1,6 +1,7 @@
 package nopool
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -29,13 +30,9 @@ type connection struct {
 
 	open   sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
 	ending sync.Once
-	gone   chan struct{} // closed when nothing is open any more
 }
 
-func newConnection(s *Session) *connection {
-	return &connection{db: s.db, ctx: s.ctx, began: time.Now(), gone: make(chan struct{})}
-}
-
+// connect dials and logs in. The connection has a flight, which BEGIN can board.
 func (c *connection) connect(ctx context.Context) (err error) {
 	config, err := c.db.config.Connector.Config()
 	if err != nil {
@@ -55,31 +52,27 @@ func (c *connection) connect(ctx context.Context) (err error) {
 		if after != nil {
 			conn, err = after(ctx, config, conn)
 		}
-		c.flight = newFlight(conn)
+		c.flight = &flight{Conn: conn, reads: bufio.NewReader(conn), over: make(chan struct{})}
 		return c.flight, err
 	}
 	c.pgx, err = pgx.ConnectConfig(ctx, config)
 	return err
 }
 
-// hangUp sends Terminate, unless the connection is closed already, and returns a
-// channel that is closed when the server has closed all that was dialled and no
-// cancel request is under way. A pooler counts a connection until then, so nobody
-// may dial in its place; and no response may wait for it.
-func (c *connection) hangUp() <-chan struct{} {
+// hangUp sends Terminate, unless the connection is closed already, and returns when
+// the server has closed all that was dialled and no cancel request is under way. A
+// pooler counts a connection until then, so nobody may dial in its place; and no
+// response may wait for it.
+func (c *connection) hangUp() {
 	c.ending.Do(func() {
-		go func() {
-			if c.pgx != nil {
-				c.open.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way, which pgx gives 15 s
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				_ = c.pgx.Close(ctx) // the endpoint knows when the server has closed
-				cancel()
-			}
-			c.open.Wait()
-			close(c.gone)
-		}()
+		if c.pgx != nil {
+			c.open.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way, which pgx gives 15 s
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			_ = c.pgx.Close(ctx) // the endpoint knows when the server has closed
+			cancel()
+		}
+		c.open.Wait()
 	})
-	return c.gone
 }
 
 // endpoint is a network connection whose Close returns at once, and which is gone

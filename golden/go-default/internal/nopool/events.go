@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,29 +43,23 @@ type Snapshot struct {
 	LastOpened time.Time // zero before the first session
 }
 
-type totals struct {
-	mu sync.Mutex
-	Snapshot
-}
-
 func (db *DB) count(update func(total *Snapshot)) {
-	db.totals.mu.Lock()
-	defer db.totals.mu.Unlock()
+	db.totals.Lock()
+	defer db.totals.Unlock()
 	update(&db.totals.Snapshot)
 }
 
 // Snapshot returns the DB's state and totals.
-func (db *DB) Snapshot() Snapshot {
-	var now Snapshot
+func (db *DB) Snapshot() (now Snapshot) {
 	db.count(func(total *Snapshot) { now = *total })
 	now.MaxSessions, now.InUse, now.Waiting = db.config.MaxSessions, int(db.slots.inUse.Load()), int(db.slots.waiting.Load())
 	return now
 }
 
-func (s *Session) opened(started time.Time, waited time.Duration, attempts int) {
+func (s *Session) opened(started, served time.Time, attempts int) {
 	s.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
 	s.db.log.DebugContext(s.ctx, "database session opened",
-		"waited", waited, "took", time.Since(started), "attempts", attempts, "read_only", s.opts.ReadOnly)
+		"waited", served.Sub(started), "took", time.Since(started), "attempts", attempts, "read_only", s.opts.ReadOnly)
 }
 
 // closed reports that the connection of a session that ended before is gone.
@@ -74,15 +67,6 @@ func (s *Session) closed(how outcome, ended time.Time) {
 	s.db.count(func(total *Snapshot) { total.Closed++ })
 	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how.name,
 		"duration", ended.Sub(s.conn.began), "close", time.Since(ended))
-}
-
-// rejected counts a session that got no slot. A client that left the queue of
-// its own accord was not refused anything.
-func (s *Session) rejected(err error) {
-	if !errors.Is(err, context.Canceled) {
-		s.db.count(func(total *Snapshot) { total.Rejected++ })
-		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
-	}
 }
 
 // logError logs what may be logged at any level; the server's own words, which

@@ -1,7 +1,6 @@
 package nopool
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -10,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,14 +29,11 @@ type flight struct {
 	began func() // is called when BEGIN is acknowledged
 
 	sent    atomic.Bool
-	reading sync.Mutex
+	reading sync.Mutex // of what follows
 	reads   io.Reader
-	over    chan struct{} // closed when the answer is there
+	read    bool          // the answer to BEGIN
+	over    chan struct{} // closed when it has been read
 	err     error         // why it is no acknowledgement
-}
-
-func newFlight(conn net.Conn) *flight {
-	return &flight{Conn: conn, reads: bufio.NewReader(conn), over: make(chan struct{})}
 }
 
 func (f *flight) Write(p []byte) (int, error) {
@@ -74,14 +71,10 @@ func (f *flight) answer(ctx context.Context) error {
 // await reads the answer to BEGIN, once, if BEGIN has been sent. The caller holds
 // the lock.
 func (f *flight) await() {
-	select {
-	case <-f.over:
-		return
-	default:
-	}
-	if !f.sent.Load() {
+	if f.read || !f.sent.Load() {
 		return
 	}
+	f.read = true
 	defer close(f.over)
 	var forPgx []byte
 	for kind := byte(0); kind != 'Z'; { // ReadyForQuery
@@ -111,16 +104,15 @@ func (f *flight) await() {
 // readMessage reads one message of the protocol (section 55.7 of the Postgres
 // manual), and not a byte more.
 func readMessage(r io.Reader) ([]byte, error) {
-	message := make([]byte, 5)
-	if _, err := io.ReadFull(r, message); err != nil {
-		return nil, err
+	var head [5]byte
+	_, err := io.ReadFull(r, head[:])
+	length := binary.BigEndian.Uint32(head[1:])
+	if err != nil || length < 4 || length > 1<<16 {
+		return nil, cmp.Or(err, errors.New("malformed answer to BEGIN"))
 	}
-	length := binary.BigEndian.Uint32(message[1:])
-	if length < 4 || length > 1<<16 {
-		return nil, errors.New("malformed answer to BEGIN")
-	}
-	message = append(message, make([]byte, length-4)...)
-	_, err := io.ReadFull(r, message[5:])
+	message := make([]byte, 1+length)
+	copy(message, head[:])
+	_, err = io.ReadFull(r, message[len(head):])
 	return message, err
 }
 
@@ -136,11 +128,10 @@ func (s *Session) begin() (messages []byte) {
 	if s.opts.ReadOnly {
 		begin += " read only"
 	}
-	c := s.db.config
 	settings := []Setting{
-		{"statement_timeout", fmt.Sprint(c.StatementTimeout.Milliseconds())},
-		{"lock_timeout", fmt.Sprint(c.LockTimeout.Milliseconds())},
-		{"idle_in_transaction_session_timeout", fmt.Sprint(c.IdleInTransactionTimeout.Milliseconds())},
+		{"statement_timeout", milliseconds(s.db.config.StatementTimeout)},
+		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
+		{"idle_in_transaction_session_timeout", milliseconds(s.db.config.IdleInTransactionTimeout)},
 	}
 	var calls []string
 	var values [][]byte
@@ -157,3 +148,5 @@ func (s *Session) begin() (messages []byte) {
 	}
 	return messages
 }
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

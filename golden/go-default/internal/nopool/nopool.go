@@ -16,11 +16,13 @@
 package nopool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -60,7 +62,10 @@ type DB struct {
 	config Config
 	log    *slog.Logger
 	slots  *slots
-	totals totals
+	totals struct {
+		sync.Mutex
+		Snapshot
+	}
 
 	life  context.Context // ends when Close gives up waiting, and every session's life with it
 	abort context.CancelCauseFunc
@@ -69,7 +74,7 @@ type DB struct {
 // Open checks cfg and returns a DB. It does not touch the network: the first
 // session does. Its error is an ErrConfiguration.
 func Open(cfg Config) (*DB, error) {
-	if cfg.Connector == nil || cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 || cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout < time.Millisecond {
+	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 || cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout < time.Millisecond {
 		return nil, fmt.Errorf("%w: MaxSessions must be at least 1, MaxWaiting at least 0, SessionWait and ConnectTimeout positive, "+
 			"StatementTimeout at least 1ms", ErrConfiguration)
 	}
@@ -113,10 +118,7 @@ func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	s := db.Session(ctx, opts)
 	defer s.Rollback(ctx) // does nothing once Commit has ended the session
-	if err := fn(WithSession(ctx, s), s); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(fn(WithSession(ctx, s), s), ctx.Err()); err != nil {
 		return err
 	}
 	return s.Commit(ctx)
@@ -130,10 +132,8 @@ func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx cont
 	for attempt := 1; ; attempt++ {
 		err := db.Run(ctx, opts, fn)
 		pgErr, ok := errors.AsType[*pgconn.PgError](err)
-		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") {
-			return err
-		}
-		if err := pause(ctx, time.Duration(attempt)*50*time.Millisecond); err != nil {
+		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") ||
+			pause(ctx, time.Duration(attempt)*50*time.Millisecond, nil) != nil {
 			return err
 		}
 	}
@@ -169,11 +169,13 @@ func (db *DB) Close(ctx context.Context) error {
 	}
 }
 
-// pause sleeps for a random time up to limit ("full jitter", so that clients
-// refused together do not return together), or until ctx ends.
-func pause(ctx context.Context, limit time.Duration) error {
+// pause waits for a random time up to limit ("full jitter", so that clients refused
+// together do not return together), for sooner, or until ctx ends, with its cause.
+func pause(ctx context.Context, limit time.Duration, sooner <-chan struct{}) error {
 	select {
 	case <-time.After(rand.N(limit)):
+		return nil
+	case <-sooner:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

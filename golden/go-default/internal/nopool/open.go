@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	transientTries = 3                     // attempts at a database that cannot be reached
-	retryPause     = 20 * time.Millisecond // at most, before the second of them, doubled before the third
+	transientTries = 3                      // attempts at a database that cannot be reached
+	retryPause     = 20 * time.Millisecond  // at most, before the second of them, doubled before the third
+	fullPause      = 250 * time.Millisecond // at most, before a pooler that is full is asked again
 )
 
 var errOpenTimeout = errors.New("no answer to BEGIN in time")
@@ -26,34 +27,26 @@ type operation func(ctx context.Context, conn *pgx.Conn) error
 // times, after any other refusal never. cancel ends ctx, in which what first has
 // begun may outlive this call.
 func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, first operation) error {
-	if outer, ok := s.ctx.Value(sessionKey{}).(*Session); ok && outer.db == s.db && outer.holding.Load() {
-		return ErrNested
-	}
 	started := time.Now()
-	waiting, stop := context.WithTimeoutCause(ctx, s.db.config.SessionWait, ErrBusy)
-	err := s.db.slots.acquire(waiting)
-	stop()
-	if err != nil {
-		s.rejected(err)
+	if err := s.takeSlot(ctx); err != nil {
 		return err
 	}
-	s.holding.Store(true)
-	waited := time.Since(started)
-	deadline := time.AfterFunc(s.db.config.ConnectTimeout, func() { cancel(errOpenTimeout) })
-	defer deadline.Stop()
 	var conn *connection
 	defer func() {
 		if s.conn == nil { // failed, or panicking
 			s.holding.Store(false)
-			go func() { <-conn.hangUp(); s.db.slots.release() }()
+			go func() { conn.hangUp(); s.db.slots.release() }()
 		}
 	}()
+	served := time.Now()
+	deadline := time.AfterFunc(s.db.config.ConnectTimeout, func() { cancel(errOpenTimeout) })
+	defer deadline.Stop()
 	var reason error
 	for attempt := 1; ; attempt++ {
-		conn = newConnection(s)
-		err, refusal := s.attempt(ctx, conn, first, func() {
+		conn = &connection{db: s.db, ctx: s.ctx, began: time.Now()}
+		err, refusal := s.attempt(ctx, served, conn, first, func() {
 			deadline.Stop()
-			s.opened(started, waited, attempt)
+			s.opened(started, served, attempt)
 		})
 		if refusal == nil {
 			s.conn = conn
@@ -63,7 +56,8 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 			reason = refusal
 		}
 		if !s.tryAgain(ctx, conn, refusal, attempt) {
-			s.refusal = reason
+			s.ended = reason
+			s.cancel(reason)
 			s.db.count(func(total *Snapshot) { total.OpenErrors++ })
 			s.logError(reason)
 			return reason
@@ -71,25 +65,41 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 	}
 }
 
+func (s *Session) takeSlot(ctx context.Context) error {
+	if outer, ok := s.ctx.Value(sessionKey{}).(*Session); ok && outer.db == s.db && outer.holding.Load() {
+		return ErrNested
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.db.config.SessionWait, ErrBusy)
+	defer cancel()
+	err := s.db.slots.acquire(ctx)
+	s.holding.Store(err == nil)
+	if err != nil && !errors.Is(err, context.Canceled) { // a client that left the queue was not refused anything
+		s.db.count(func(total *Snapshot) { total.Rejected++ })
+		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
+	}
+	return err
+}
+
 // attempt connects and does first. The second of its errors says why BEGIN was not
 // acknowledged, with its meaning; the caller's own cancellation comes back as it is.
-func (s *Session) attempt(ctx context.Context, conn *connection, first operation, began func()) (err, refusal error) {
-	if refusal = conn.connect(ctx); refusal == nil {
+func (s *Session) attempt(ctx context.Context, since time.Time, conn *connection, first operation, began func()) (err, refusal error) {
+	connecting, cancel := context.WithDeadlineCause(ctx, since.Add(s.db.config.ConnectTimeout), errOpenTimeout)
+	defer cancel()
+	if refusal = conn.connect(connecting); refusal == nil {
 		flight := conn.flight
 		flight.begin, flight.began = s.begin(), began
 		err = first(ctx, conn.pgx)
 		if !flight.sent.Load() { // what cannot be encoded is an error of the statement alone
 			_, _ = conn.pgx.Exec(ctx, ";")
 		}
-		refusal = flight.answer(ctx)
+		if refusal = flight.answer(ctx); refusal == nil {
+			return err, nil
+		}
 	}
-	switch cause := context.Cause(ctx); {
-	case refusal == nil:
-		return err, nil
-	case cause != nil && !errors.Is(cause, errOpenTimeout):
-		return nil, cause
-	case cause != nil:
+	if cause := context.Cause(connecting); errors.Is(cause, errOpenTimeout) {
 		refusal = cause
+	} else if cause != nil {
+		return nil, cause
 	}
 	return nil, &sessionError{s.db.config.Connector.Refused(refusal), refusal}
 }
@@ -97,18 +107,19 @@ func (s *Session) attempt(ctx context.Context, conn *connection, first operation
 // tryAgain reports whether there may be another attempt, when it is time for it. The
 // connection of the last one counts until it is gone.
 func (s *Session) tryAgain(ctx context.Context, conn *connection, refusal error, attempt int) bool {
-	full := errors.Is(refusal, ErrPoolerFull)
-	if !full && (!errors.Is(refusal, ErrUnavailable) || attempt >= transientTries) {
-		return false
+	limit, room := fullPause, s.db.slots.refused
+	if !errors.Is(refusal, ErrPoolerFull) {
+		if limit, room = retryPause<<(attempt-1), nil; !errors.Is(refusal, ErrUnavailable) || attempt >= transientTries {
+			return false
+		}
 	}
+	gone := make(chan struct{})
+	go func() { conn.hangUp(); close(gone) }()
 	select {
-	case <-conn.hangUp():
+	case <-gone:
 	case <-ctx.Done():
 		return false
 	}
 	s.db.count(func(total *Snapshot) { total.OpenRetries++ })
-	if full {
-		return s.db.slots.awaitRoom(ctx) == nil
-	}
-	return pause(ctx, retryPause<<(attempt-1)) == nil
+	return pause(ctx, limit, room) == nil
 }

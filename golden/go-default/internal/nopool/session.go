@@ -30,12 +30,11 @@ type Session struct {
 
 	holding atomic.Bool // it has a slot
 
-	mu      sync.Mutex  // held during each call, by TryLock: nothing queues for it
-	conn    *connection // nil before the first use
-	rows    *rows       // open rows, nil if none
-	done    bool
-	refusal error // why it could not be opened, which every later use is told
-	err     error // the last failure, for the log
+	mu    sync.Mutex  // held during each call, by TryLock: nothing queues for it
+	conn  *connection // nil before the first use
+	rows  *rows       // open rows, nil if none
+	ended error       // what later uses are told: ErrSessionDone, or why it could not be opened
+	err   error       // the last failure, for the log
 }
 
 // Exec runs a statement, or several in one string without arguments, and returns
@@ -101,18 +100,18 @@ func (s *Session) use(ctx context.Context, open *rows, run operation) (err error
 	}
 	defer s.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
+	unbind := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
+	stop := func() { unbind(); cancel(nil) }
 	if s.conn == nil {
 		err = s.open(ctx, cancel, run)
 	} else {
 		err = run(ctx, s.conn.pgx)
 	}
 	if err == nil && open != nil {
-		s.rows, open.stop = open, func() { stop(); cancel(nil) }
+		s.rows, open.stop = open, stop
 		return nil
 	}
 	stop()
-	cancel(nil)
 	return s.failed(err)
 }
 
@@ -162,28 +161,27 @@ func (s *Session) commit(ctx context.Context) (outcome, error) {
 // goroutine has in flight on the session is cancelled. Its error says only that
 // ROLLBACK was not acknowledged: the server rolls back all the same when the
 // connection closes.
-func (s *Session) Rollback(ctx context.Context) error {
+func (s *Session) Rollback(ctx context.Context) (err error) {
 	if !s.mu.TryLock() {
 		s.cancel(ErrSessionDone)
 		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
-	switch {
-	case s.done:
+	if s.ended != nil {
 		return nil
-	case s.conn == nil:
-		s.end(rolledBack)
-		return nil
-	case s.rows != nil: // reading them to their end could take for ever
+	}
+	if s.rows != nil { // reading them to their end could take for ever
 		s.cancel(ErrSessionDone)
 		s.rows.finish()
 	}
-	if _, err := s.say(ctx, "rollback"); err != nil {
-		s.end(aborted)
-		return fmt.Errorf("roll back: %w", err)
+	how := rolledBack
+	if s.conn != nil {
+		if _, err = s.say(ctx, "rollback"); err != nil {
+			how, err = aborted, fmt.Errorf("roll back: %w", err)
+		}
 	}
-	s.end(rolledBack)
-	return nil
+	s.end(how)
+	return err
 }
 
 // say sends COMMIT or ROLLBACK, even when the caller has gone away.
@@ -198,18 +196,13 @@ func (s *Session) enter() error {
 	if !s.mu.TryLock() {
 		return ErrSessionBusy
 	}
-	var err error
-	switch {
-	case s.done:
-		err = ErrSessionDone
-	case s.rows != nil:
+	err := s.ended
+	if err == nil && s.rows != nil {
 		err = ErrSessionBusy
-	case s.refusal != nil:
-		err = s.refusal
-	default:
-		return nil
 	}
-	s.mu.Unlock()
+	if err != nil {
+		s.mu.Unlock()
+	}
 	return err
 }
 
@@ -217,7 +210,7 @@ func (s *Session) enter() error {
 // connection that was lost, which pgx reports in many ways, is ErrUnavailable,
 // unless err says itself why the connection is closed.
 func (s *Session) failed(err error) error {
-	if err == nil || s.done || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
+	if err == nil || s.ended != nil || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
 		return err
 	}
 	hasMeaning := errors.As(err, new(*pgconn.PgError)) || errors.As(err, new(*sessionError)) ||
@@ -232,7 +225,7 @@ func (s *Session) failed(err error) error {
 // end marks the session's end and gives its connection back. The caller holds
 // the lock.
 func (s *Session) end(how outcome) {
-	s.done = true
+	s.ended = ErrSessionDone
 	s.holding.Store(false)
 	s.cancel(ErrSessionDone)
 	if s.conn != nil {
@@ -240,7 +233,7 @@ func (s *Session) end(how outcome) {
 		s.logError(s.err)
 		ended := time.Now()
 		go func() {
-			<-s.conn.hangUp()
+			s.conn.hangUp()
 			s.closed(how, ended)
 			s.db.slots.release()
 		}()

@@ -2,7 +2,6 @@ package nopool
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +13,7 @@ import (
 type slots struct {
 	held       chan struct{}
 	maxWaiting int64
-	refused    chan struct{} // receivers are sessions that the pooler had no room for
+	refused    chan struct{} // who receives from it had a slot, and the pooler no room
 
 	inUse, waiting atomic.Int64
 	closing        sync.Once
@@ -22,10 +21,8 @@ type slots struct {
 }
 
 func newSlots(n, maxWaiting int) *slots {
-	return &slots{
-		held: make(chan struct{}, n), maxWaiting: int64(maxWaiting), refused: make(chan struct{}),
-		closed: make(chan struct{}), idle: make(chan struct{}),
-	}
+	return &slots{held: make(chan struct{}, n), maxWaiting: int64(maxWaiting),
+		refused: make(chan struct{}), closed: make(chan struct{}), idle: make(chan struct{})}
 }
 
 // acquire takes a slot, waiting for it until ctx ends. It returns ErrBusy when
@@ -38,17 +35,22 @@ func (s *slots) acquire(ctx context.Context) error {
 	}
 	select {
 	case s.held <- struct{}{}: // never before somebody who waits: while they do, there is no room
-		s.inUse.Add(1)
-		return nil
 	default:
+		if err := s.wait(ctx); err != nil {
+			return err
+		}
 	}
+	s.inUse.Add(1)
+	return nil
+}
+
+func (s *slots) wait(ctx context.Context) error {
 	defer s.waiting.Add(-1)
 	if s.waiting.Add(1) > s.maxWaiting {
 		return ErrBusy
 	}
 	select {
 	case s.held <- struct{}{}:
-		s.inUse.Add(1)
 		return nil
 	case <-s.closed:
 		return ErrClosed
@@ -57,10 +59,6 @@ func (s *slots) acquire(ctx context.Context) error {
 	}
 }
 
-// refusalPause is how long a session that the pooler had no room for waits, at
-// most, before it asks again.
-const refusalPause = 250 * time.Millisecond
-
 // release frees a slot whose connection is gone. The pooler's room for that goes to
 // a session that was refused, if there is one, and not to one that comes later: the
 // slot rests for a while, since the pooler admits fewer than we may open.
@@ -68,22 +66,9 @@ func (s *slots) release() {
 	s.inUse.Add(-1)
 	select {
 	case s.refused <- struct{}{}:
-		time.AfterFunc(refusalPause, func() { <-s.held })
+		time.AfterFunc(fullPause, func() { <-s.held })
 	default:
 		<-s.held
-	}
-}
-
-// awaitRoom returns when a connection of ours has ended, or after a random time
-// ("full jitter", so that processes refused together do not return together).
-func (s *slots) awaitRoom(ctx context.Context) error {
-	select {
-	case <-s.refused:
-		return nil
-	case <-time.After(rand.N(refusalPause)):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

@@ -82,7 +82,7 @@ func TestSlotsRefused(t *testing.T) {
 			}
 		}()
 		go func() {
-			for s.awaitRoom(t.Context()) == nil { // its pauses end by themselves too
+			for pause(t.Context(), fullPause, s.refused) == nil { // its pauses end by themselves too
 				if len(s.held) == 2 && s.inUse.Load() == 1 {
 					served <- "refused"
 					return
@@ -95,12 +95,12 @@ func TestSlotsRefused(t *testing.T) {
 			t.Errorf("%s was served first", who)
 		}
 		started := time.Now()
-		if who := <-served; who != "later" || time.Since(started) > refusalPause {
+		if who := <-served; who != "later" || time.Since(started) > fullPause {
 			t.Errorf("%s was served %v later", who, time.Since(started))
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(ErrClosed)
-		if err := s.awaitRoom(ctx); !errors.Is(err, ErrClosed) {
+		if err := pause(ctx, fullPause, s.refused); !errors.Is(err, ErrClosed) {
 			t.Errorf("with a context that has ended: %v, want its cause", err)
 		}
 	})
@@ -148,7 +148,7 @@ func TestSlotsUnderRace(t *testing.T) {
 				err := take(context.Background(), s, 50*time.Microsecond)
 				if err == nil && i%5 == 0 {
 					ctx, cancel := context.WithTimeout(context.Background(), 50*time.Microsecond)
-					_ = s.awaitRoom(ctx)
+					_ = pause(ctx, fullPause, s.refused)
 					cancel()
 				}
 				if err == nil {
