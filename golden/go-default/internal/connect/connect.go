@@ -56,7 +56,7 @@ type Connector struct {
 	config  *pgx.ConnConfig
 	dial    pgconn.DialFunc
 	resolve pgconn.LookupFunc
-	hosts   hosts
+	hosts   atomic.Pointer[hosts]
 	group   atomic.Uint32 // the tls.CurveID that the server chose last, 0 when unknown
 	login
 	breaker

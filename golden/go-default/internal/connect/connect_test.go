@@ -53,23 +53,35 @@ func TestParse(t *testing.T) {
 				}
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			config, err := connector.Config()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if connector.strict != test.strict || config.Fallbacks != nil || config.DefaultQueryExecMode != pgx.QueryExecModeExec {
-				t.Errorf("SCRAM alone: %t, %d fallbacks, exec mode %v", connector.strict, len(config.Fallbacks), config.DefaultQueryExecMode)
-			}
-			if config.Password != "" || connector.password == "" && strings.Contains(test.url, "s3cret") {
-				t.Error("the password is not where it belongs")
-			}
-			if len(config.RuntimeParams) != 1 {
-				t.Errorf("start-up parameters %v, want application_name alone", config.RuntimeParams)
+			must(t, err)
+			wantConfig(t, connector, test.strict)
+			if connector.password == "" && strings.Contains(test.url, "s3cret") {
+				t.Error("the password is lost")
 			}
 		})
+	}
+}
+
+// wantConfig looks at what a Connector's connections are made with.
+func wantConfig(t *testing.T, connector *Connector, strict bool) {
+	t.Helper()
+	config, err := connector.Config()
+	must(t, err)
+	if connector.strict != strict || config.Fallbacks != nil || config.DefaultQueryExecMode != pgx.QueryExecModeExec {
+		t.Errorf("SCRAM alone: %t, %d fallbacks, exec mode %v", connector.strict, len(config.Fallbacks), config.DefaultQueryExecMode)
+	}
+	if config.Password != "" {
+		t.Error("the password is where pgx can give it away")
+	}
+	if len(config.RuntimeParams) != 1 {
+		t.Errorf("start-up parameters %v, want application_name alone", config.RuntimeParams)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -1,12 +1,12 @@
 package connect
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -48,50 +48,44 @@ func (c *Connector) dialHost(ctx context.Context, network, address string) (net.
 		return c.dial(ctx, network, address)
 	}
 	known, err := c.lookup(ctx, host)
-	for i, ip := range known {
+	if err != nil {
+		return nil, err
+	}
+	for i, ip := range known.addresses {
 		share, cancel := ctx, context.CancelFunc(func() {})
 		if deadline, ok := ctx.Deadline(); ok { // one that is silent must leave time for the others
-			share, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(known)-i))
+			share, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(known.addresses)-i))
 		}
 		var conn net.Conn
 		conn, err = c.dial(share, network, net.JoinHostPort(ip, port))
 		cancel()
 		if err == nil {
-			c.prefer(ip)
+			c.hosts.Store(&hosts{known.addresses, known.until, ip})
 			return conn, nil
 		}
 	}
 	return nil, err
 }
 
-// hosts are the addresses of the host.
+// hosts are the addresses of the host, the one first that accepted last.
 type hosts struct {
-	mu        sync.Mutex
 	addresses []string
 	until     time.Time
-	preferred string // the one that accepted last
+	accepted  string
 }
 
-func (c *Connector) lookup(ctx context.Context, host string) ([]string, error) {
-	h := &c.hosts
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if time.Now().After(h.until) {
+func (c *Connector) lookup(ctx context.Context, host string) (*hosts, error) {
+	known := cmp.Or(c.hosts.Load(), new(hosts))
+	if time.Now().After(known.until) {
 		found, err := c.resolve(ctx, host)
 		if err != nil {
 			return nil, err
 		}
-		h.addresses, h.until = found, time.Now().Add(addressTTL)
+		known = &hosts{found, time.Now().Add(addressTTL), known.accepted}
+		c.hosts.Store(known)
 	}
-	first := max(0, slices.Index(h.addresses, h.preferred))
-	return slices.Concat(h.addresses[first:], h.addresses[:first]), nil
-}
-
-// prefer makes an address that accepts the first to be dialled from then on.
-func (c *Connector) prefer(ip string) {
-	c.hosts.mu.Lock()
-	defer c.hosts.mu.Unlock()
-	c.hosts.preferred = ip
+	first := max(0, slices.Index(known.addresses, known.accepted))
+	return &hosts{slices.Concat(known.addresses[first:], known.addresses[:first]), known.until, known.accepted}, nil
 }
 
 // groups are TLS's key exchanges that are not post-quantum, in the order in which

@@ -52,8 +52,8 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 			s.conn = conn
 			return err
 		}
-		if reason == nil || ctx.Err() == nil { // which says more than the timeout that ends the attempts
-			reason = refusal
+		if reason == nil || ctx.Err() == nil && !errors.Is(refusal, errOpenTimeout) {
+			reason = refusal // which says more than the end of the time for other attempts
 		}
 		if !s.tryAgain(ctx, conn, refusal, attempt) {
 			s.ended = reason
