@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"example.org/team/tiny-shop/internal/config"
-	"example.org/team/tiny-shop/internal/nopool"
+	"example.org/team/tiny-shop/internal/connect"
 )
 
 const usage = `usage: tiny-shop [command]
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return exitUsage
 	}
 	report(stderr, err)
-	if nopool.IsAuthentication(err) {
+	if connect.IsAuthentication(err) {
 		// Restarted over and over, the process would have its address blocked:
 		// Supavisor allows ten refused passwords in 150 s.
 		select {

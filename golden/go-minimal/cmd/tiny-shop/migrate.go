@@ -23,13 +23,10 @@ func (a app) migrate(ctx context.Context, command string) error {
 
 func runMigrations(ctx context.Context, cfg config.Config, out io.Writer, command string) error {
 	return migrate.Run(ctx, migrate.Options{
-		URL:            cfg.MigrationURL,
-		AppName:        cfg.AppName,
+		Connector:      cfg.Migrations,
 		FS:             migrations.FS,
 		Out:            out,
 		ConnectTimeout: cfg.DB.ConnectTimeout,
-		AllowPlaintext: cfg.DB.AllowPlaintext,
-		AllowPlainAuth: cfg.DB.AllowPlainAuth,
 		AllowPooler:    cfg.MigrationAllowPooler,
 	}, command)
 }

@@ -73,6 +73,9 @@ func newLogger(w io.Writer, cfg config.Config) *slog.Logger {
 // nil when all of them did.
 func (s *service) run(ctx context.Context) error {
 	s.logBudget()
+	if !s.config.Database.Verified() {
+		s.log.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
+	}
 	var parts lifecycle.Lifecycle
 	err := parts.Start(ctx,
 		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
@@ -29,12 +30,15 @@ type Config struct {
 	ShutdownTimeout time.Duration // from there to the end of the last request and session
 	StartupTimeout  time.Duration // how long a database out of reach is retried at start
 
-	DB                   nopool.Config // its Logger is left to the caller
-	MigrationURL         string
+	DB                   nopool.Config      // its Logger is left to the caller
+	Database, Migrations *connect.Connector // the former is DB's; one and the same, unless MIGRATION_DATABASE_URL is another
 	MigrationAllowPooler bool
 
 	PoolSize, Replicas, Reserve int  // what DB.MaxSessions was derived from; PoolSize is 0 when unset
 	BudgetGuessed               bool // neither DB_MAX_SESSIONS nor DB_POOL_SIZE is set
+
+	databaseURL, migrationURL string // until they are parsed
+	allowPlainAuth            bool
 }
 
 // Load reads the settings through getenv. Its error holds one line for each
@@ -45,7 +49,7 @@ func Load(getenv func(string) string) (Config, error) {
 	c := Config{LogFormat: "json"}
 	c.DB.MaxWaiting = -1             // not set; 0 has a meaning
 	if value("APP_ENV") == "local" { // which decides how others are read
-		c.LogFormat, c.DB.AllowPlaintext = "text", true
+		c.LogFormat = "text"
 	}
 	var problems []error
 	for _, s := range c.settings() {
@@ -57,17 +61,38 @@ func Load(getenv func(string) string) (Config, error) {
 			problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	if c.DB.URL == "" {
-		problems = append(problems, errors.New("DATABASE_URL: not set: give it a postgres:// URL, "+
-			`or run "go run ./cmd/tiny-shop dev" for a private local database`))
-	}
-	c.DB.AppName = c.AppName
-	c.MigrationURL = cmp.Or(c.MigrationURL, c.DB.URL)
+	problems = append(problems, c.connectors()...)
 	c.deriveBudget()
 	if len(problems) == 0 { // a comparison with a value that is wrong itself only confuses
 		problems = c.contradictions()
 	}
 	return c, errors.Join(problems...)
+}
+
+// connectors parses the URLs.
+func (c *Config) connectors() (problems []error) {
+	parse := func(name, url string) *connect.Connector {
+		connector, err := connect.Parse(url, connect.Options{
+			AppName: c.AppName, AllowPlaintext: c.Env == "local", AllowPlainAuth: c.allowPlainAuth,
+		})
+		if err != nil {
+			_, reason, _ := strings.Cut(err.Error(), "invalid: ") // the setting's name says the rest
+			problems = append(problems, fmt.Errorf("%s: %s", name, reason))
+		}
+		return connector
+	}
+	if c.databaseURL == "" {
+		problems = append(problems, errors.New("DATABASE_URL: not set: give it a postgres:// URL, "+
+			`or run "go run ./cmd/tiny-shop dev" for a private local database`))
+	} else {
+		c.Database = parse("DATABASE_URL", c.databaseURL)
+	}
+	c.DB.Connector, c.Migrations = c.Database, c.Database
+	if c.migrationURL != "" && c.migrationURL != c.databaseURL {
+		c.Migrations = parse("MIGRATION_DATABASE_URL", c.migrationURL)
+	}
+	c.databaseURL, c.migrationURL = "", ""
+	return problems
 }
 
 // deriveBudget decides how many connections this process may hold. The pooler

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.org/team/tiny-shop/internal/nopool"
 )
 
 const (
@@ -31,17 +33,19 @@ func TestDefaults(t *testing.T) {
 	}
 	got := fmt.Sprint(c.AppName, c.Env, c.LogLevel, c.LogFormat, c.HTTPAddr, c.MaxBody, c.RequestTimeout, c.ShutdownDelay,
 		c.ShutdownTimeout, c.StartupTimeout, c.DB.MaxSessions, c.DB.MaxWaiting, c.DB.SessionWait, c.DB.ConnectTimeout,
-		c.DB.StatementTimeout, c.DB.LockTimeout, c.DB.IdleInTransactionTimeout, c.DB.AllowPlainAuth, c.DB.AllowPlaintext,
+		c.DB.StatementTimeout, c.DB.LockTimeout, c.DB.IdleInTransactionTimeout, c.allowPlainAuth,
 		c.BudgetGuessed, c.Replicas, c.Reserve, c.PoolSize, c.MigrationAllowPooler)
 	want := fmt.Sprint("tiny-shop", "production", slog.LevelInfo, "json", ":8080", 1<<20, time.Minute, 0*time.Second,
 		20*time.Second, 30*time.Second, 10, 40, 5*time.Second, 10*time.Second,
-		30*time.Second, 5*time.Second, 30*time.Second, false, false,
+		30*time.Second, 5*time.Second, 30*time.Second, false,
 		true, 1, 2, 0, false)
 	if got != want {
 		t.Errorf("defaults:\n got %s\nwant %s", got, want)
 	}
-	if c.DB.URL != goodDB || c.MigrationURL != goodDB || c.DB.AppName != "tiny-shop" {
-		t.Error("the URL or the application's name is not handed on")
+	for _, connector := range []nopool.Connector{c.DB.Connector, c.Database, c.Migrations} {
+		if to, err := connector.Config(); err != nil || to.Host != "db.example.com" || to.RuntimeParams["application_name"] != "tiny-shop" {
+			t.Errorf("%v: the URL or the application's name is not handed on", err)
+		}
 	}
 }
 
@@ -49,8 +53,8 @@ func TestLocalRelaxesPlaintextAndLogFormatOnly(t *testing.T) {
 	t.Parallel()
 	plain := "postgres://app@127.0.0.1/app?sslmode=disable"
 	c, err := load(map[string]string{"APP_ENV": "local", "DATABASE_URL": plain})
-	if err != nil || c.LogFormat != "text" || !c.DB.AllowPlaintext || c.DB.AllowPlainAuth {
-		t.Errorf("local: error %v, format %q, plaintext %v, plain authentication %v", err, c.LogFormat, c.DB.AllowPlaintext, c.DB.AllowPlainAuth)
+	if err != nil || c.LogFormat != "text" || c.allowPlainAuth {
+		t.Errorf("local: error %v, format %q, plain authentication %v", err, c.LogFormat, c.allowPlainAuth)
 	}
 	if _, err := load(map[string]string{"DATABASE_URL": plain}); err == nil {
 		t.Error("sslmode=disable was accepted in production")

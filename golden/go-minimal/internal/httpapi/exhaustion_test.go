@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
-	"example.org/team/tiny-shop/internal/nopool"
 )
 
 // TestExhaustion sends 200 writes to real servers that admit fewer connections
@@ -36,7 +35,7 @@ func TestExhaustion(t *testing.T) {
 			if _, err := admin.Exec(t.Context(), "create table t (n int); grant all on t to public"); err != nil {
 				t.Fatal(err)
 			}
-			web, server, _ := serveRows(t, limited(t, direct), func(c *nopool.Config) {
+			web, server, _ := serveRows(t, limited(t, direct), func(c *dbConfig) {
 				c.MaxSessions, c.MaxWaiting, c.SessionWait, c.ConnectTimeout = 12, 32, 20*time.Second, 20*time.Second
 			})
 			server.RequestTimeout = time.Minute

@@ -16,7 +16,7 @@ import (
 )
 
 // serveRows serves POST /rows/{id}, one row each, on the database at url.
-func serveRows(t *testing.T, url string, change func(*nopool.Config)) (*httptest.Server, *httpapi.Server, *lockedBuffer) {
+func serveRows(t *testing.T, url string, change func(*dbConfig)) (*httptest.Server, *httpapi.Server, *lockedBuffer) {
 	t.Helper()
 	server, log := newServer(t, url, change)
 	server.RequestTimeout = 2 * time.Second
@@ -133,7 +133,7 @@ func TestFaults(t *testing.T) {
 				}
 				return f
 			}))
-			web, server, log := serveRows(t, pooler.URL(), func(c *nopool.Config) { c.ConnectTimeout = time.Second })
+			web, server, log := serveRows(t, pooler.URL(), func(c *dbConfig) { c.ConnectTimeout = time.Second })
 			started := time.Now()
 			status, p := post(t, web, "1")
 			if took := time.Since(started); took > 20*time.Second { // the request's timeout is 2 s, a COMMIT's 5 s

@@ -59,7 +59,7 @@ func (c *readiness) check(db *nopool.DB) error {
 // that the database answers. So is a queue or a pooler that makes us wait.
 func reachable(db *nopool.DB) error {
 	now := db.Snapshot()
-	if now.InUse >= now.Limit && time.Since(now.LastOpened) < busyFor {
+	if now.InUse >= now.MaxSessions && time.Since(now.LastOpened) < busyFor {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/httpapi"
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/localpg/standin"
@@ -45,19 +46,30 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
+// dbConfig is what a test may change.
+type dbConfig struct {
+	nopool.Config
+	connect.Options
+}
+
 // newServer returns a server on the database at url, and its log.
-func newServer(t *testing.T, url string, changes ...func(*nopool.Config)) (*httpapi.Server, *lockedBuffer) {
+func newServer(t *testing.T, url string, changes ...func(*dbConfig)) (*httpapi.Server, *lockedBuffer) {
 	t.Helper()
 	log := &lockedBuffer{}
 	logger := slog.New(httpapi.WithCorrelation(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	config := nopool.Config{
-		URL: url, MaxSessions: 4, MaxWaiting: 10, SessionWait: time.Second, ConnectTimeout: 5 * time.Second,
-		StatementTimeout: 5 * time.Second, AllowPlaintext: true, AllowPlainAuth: true, Logger: logger,
-	}
+	config := dbConfig{nopool.Config{
+		MaxSessions: 4, MaxWaiting: 10, SessionWait: time.Second, ConnectTimeout: 5 * time.Second,
+		StatementTimeout: 5 * time.Second, Logger: logger,
+	}, connect.Options{AllowPlaintext: true, AllowPlainAuth: true}}
 	for _, change := range changes {
 		change(&config)
 	}
-	db, err := nopool.Open(config)
+	connector, err := connect.Parse(url, config.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Connector = connector
+	db, err := nopool.Open(config.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"example.org/team/tiny-shop/internal/localpg/standin"
-	"example.org/team/tiny-shop/internal/nopool"
 )
 
 // TestSoak lets every second connection meet a fault, each in its turn, from 32
@@ -38,7 +37,7 @@ func TestSoak(t *testing.T) {
 	})
 	options.MaxClients, options.ReleaseLag = 15, 2*time.Millisecond
 	pooler := standin.Start(t, options)
-	web, server, _ := serveRows(t, pooler.URL(), func(c *nopool.Config) {
+	web, server, _ := serveRows(t, pooler.URL(), func(c *dbConfig) {
 		c.MaxSessions, c.MaxWaiting, c.ConnectTimeout, c.Logger = 20, 30, time.Second, nil
 	})
 	server.Logger = slog.New(slog.DiscardHandler)

@@ -15,7 +15,6 @@ import (
 
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/localpg/standin"
-	"example.org/team/tiny-shop/internal/nopool"
 )
 
 // answers are the status and problem of each write, by its number.
@@ -100,7 +99,7 @@ func TestTruth(t *testing.T) {
 		stored[pending[c.N]] = reply.Error == nil && (!reply.Drop && !reply.Hang || rand.IntN(2) == 0)
 		return reply
 	}})
-	web, server, _ := serveRows(t, pooler.URL(), func(c *nopool.Config) { c.MaxSessions, c.Logger = 32, nil })
+	web, server, _ := serveRows(t, pooler.URL(), func(c *dbConfig) { c.MaxSessions, c.Logger = 32, nil })
 	got := writeAll(t, web, writes)
 	wantNothingOpen(t, pooler, server.DB)
 	successes, failures, unknown := got.want(t, func(i int) bool { return stored["("+strconv.Itoa(i)+")"] })
@@ -140,7 +139,7 @@ func TestTruthOfPostgres(t *testing.T) {
 	}
 	// A session writes about twelve times, SSLRequest first. What fails before its
 	// start-up message is for other tests: too much of it opens the breaker.
-	web, server, _ := serveRows(t, url, func(c *nopool.Config) {
+	web, server, _ := serveRows(t, url, func(c *dbConfig) {
 		c.MaxSessions, c.MaxWaiting, c.Logger = 8, 32, nil
 		c.SessionWait = 10 * time.Second
 		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"example.org/team/tiny-shop/internal/nopool"
+	"example.org/team/tiny-shop/internal/connect"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -38,20 +38,17 @@ var Commands = []string{"up", "down", "status"}
 
 // Options are what a run needs.
 type Options struct {
-	URL            string
-	AppName        string        // application_name, shown in pg_stat_activity
+	Connector      *connect.Connector
 	FS             fs.FS         // files named NUMBER_name.sql; none at all is fine
 	Out            io.Writer     // one line for each migration
 	ConnectTimeout time.Duration // what comes after it has no bound but the server's
-
-	AllowPlaintext, AllowPlainAuth bool // as in nopool.Config
-	AllowPooler                    bool // go ahead on what looks like a transaction-mode pooler
+	AllowPooler    bool          // go ahead on what looks like a transaction-mode pooler
 }
 
 // Run runs one of Commands and writes what it did to Out. It refuses, before it
 // connects, a pooler in transaction mode.
 func Run(ctx context.Context, o Options, command string) error {
-	config, err := nopool.ParseConfig(o.URL, o.AllowPlaintext, o.AllowPlainAuth)
+	config, err := o.Connector.Config()
 	if err != nil {
 		return err
 	}
@@ -59,7 +56,6 @@ func Run(ctx context.Context, o Options, command string) error {
 		return fmt.Errorf("%s hands each transaction to another connection, so the lock that keeps two runs apart would not hold: "+
 			"set MIGRATION_DATABASE_URL to the direct or session-mode address (or MIGRATION_ALLOW_POOLER=true)", pooler)
 	}
-	config.RuntimeParams["application_name"] = o.AppName
 	db, closeAll := open(config)
 	defer closeAll()
 	provider, err := newProvider(db, o.FS)

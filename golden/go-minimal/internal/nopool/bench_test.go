@@ -47,7 +47,7 @@ func plainSession(ctx context.Context, url string) error {
 // BenchmarkRejected asks for a session where neither a slot nor a place in the
 // queue is free: what a request costs that the service has no room for.
 func BenchmarkRejected(b *testing.B) {
-	db := on(b, pgtest.Database(b), func(c *nopool.Config) { c.MaxSessions, c.MaxWaiting = 1, 0 })
+	db := on(b, pgtest.Database(b), func(c *config) { c.MaxSessions, c.MaxWaiting = 1, 0 })
 	holder := db.Session(b.Context(), nopool.TxOptions{})
 	must(b, selectOne(b.Context(), holder))
 	b.ReportAllocs()

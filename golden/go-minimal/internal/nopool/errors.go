@@ -1,11 +1,9 @@
 package nopool
 
 import (
-	"crypto/tls"
+	"cmp"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -55,7 +53,7 @@ func Describe(err error) string {
 	connectErr, connecting := errors.AsType[*pgconn.ConnectError](err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case answered && (connecting || slices.Contains(fatal, pgErr.SeverityUnlocalized)):
+	case answered && (connecting || isFatal(pgErr)):
 		return fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
 	case answered && pgErr.ConstraintName != "":
 		return fmt.Sprintf("SQLSTATE %s, constraint %s", pgErr.Code, pgErr.ConstraintName)
@@ -70,72 +68,11 @@ func Describe(err error) string {
 	return err.Error()
 }
 
-// fatal are the severities after which the server closes the connection. Such
-// errors speak of the connection, not of data.
-var fatal = []string{"FATAL", "PANIC"}
-
-// refusals tell what an error before the answer to BEGIN means, in this order.
-// The SQLSTATE is not enough: Supavisor gives all of its own XX000, and PgBouncer
-// 08P01. What is not listed is ErrUnavailable: 57P01 to 57P03, 53xxx, and what
-// nobody has met yet.
-var refusals = []struct {
-	code  string // beginning of the SQLSTATE
-	texts string // of which one is in the message, separated by |; "" matches any
-	kind  error
-}{
-	// Supavisor: lib/supavisor/errors, client_handler. Its codes have longer forms, such as EMAXCONNSESSION.
-	{"XX000", "EMAXCONN|MaxClientsInSessionMode|Max client connections reached", ErrPoolerFull},
-	{"XX000", "ECHECKOUT|ESUBSCRIBERETRIES|EPOOL", ErrPoolerFull},
-	{"XX000", "ECIRCUITBREAKER|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", ErrConfiguration},
-	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO", ErrConfiguration},
-	// PgBouncer: client.c, objects.c, janitor.c.
-	{"08P01", "no more connections allowed|query_wait_timeout", ErrPoolerFull},
-	{"08P01", "server login has been failing", ErrUnavailable},
-	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", ErrConfiguration},
-	// Postgres: appendix A of the manual.
-	{"53300", "", ErrPoolerFull},
-	{"28", "", ErrConfiguration}, // invalid authorization
-	{"3D", "", ErrConfiguration}, // unknown database
-	{"42", "", ErrConfiguration}, // privilege, unknown parameter
-	{"22", "", ErrConfiguration}, // value of a setting
-	{"0A", "", ErrConfiguration}, // protocol feature
-}
-
-// openKind says what an error between dial and the answer to BEGIN means.
-// Nothing has happened by then, so a transient one may always be retried.
-func openKind(err error) error {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		for _, r := range refusals {
-			if strings.HasPrefix(pgErr.Code, r.code) && containsAny(pgErr.Message, r.texts) {
-				return r.kind
-			}
-		}
-		return ErrUnavailable
-	}
-	if errors.Is(err, errAuthentication) || isAlert(err) || errors.As(err, new(*tls.CertificateVerificationError)) ||
-		errors.As(err, new(tls.RecordHeaderError)) || strings.Contains(err.Error(), "server refused TLS") {
-		return ErrConfiguration
-	}
-	return ErrUnavailable
-}
-
-func containsAny(text, alternatives string) bool {
-	return slices.ContainsFunc(strings.Split(alternatives, "|"), func(part string) bool { return strings.Contains(text, part) })
-}
-
-// isAlert reports whether err is the server's refusal of the TLS handshake (RFC
-// 8446, section 6). crypto/tls has a type for it in QUIC alone.
-func isAlert(err error) bool {
-	operation, ok := errors.AsType[*net.OpError](err)
-	return ok && operation.Op == "remote error"
-}
-
-// IsAuthentication reports whether err is a refused user or password, or the
-// pooler's block that follows too many of them.
-func IsAuthentication(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && !strings.Contains(pgErr.Message, "server login has been failing") && // PgBouncer's own, at the server
-		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|ECIRCUITBREAKER"))
+// isFatal reports whether the server closes the connection with err. Such errors
+// speak of the connection, not of data.
+func isFatal(err *pgconn.PgError) bool {
+	severity := cmp.Or(err.SeverityUnlocalized, err.Severity) // some poolers know the old one alone
+	return severity == "FATAL" || severity == "PANIC"
 }
 
 // connectionLost reports whether err leaves open what became of the statement,
@@ -143,5 +80,5 @@ func IsAuthentication(err error) bool {
 // the server had waited too long for a statement and ended the session.
 func connectionLost(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return !ok || slices.Contains(fatal, pgErr.SeverityUnlocalized) && pgErr.Code != "25P03"
+	return !ok || isFatal(pgErr) && pgErr.Code != "25P03"
 }

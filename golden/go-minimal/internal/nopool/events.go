@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,8 +26,6 @@ var (
 // endpoint.
 type Snapshot struct {
 	MaxSessions, InUse, Waiting int
-	// Limit is MaxSessions, or less for a while after the pooler refused a connection.
-	Limit int
 
 	Opened     uint64 // sessions whose BEGIN was acknowledged
 	Closed     uint64 // of those, the ones whose connection is gone
@@ -46,54 +43,30 @@ type Snapshot struct {
 	LastOpened time.Time // zero before the first session
 }
 
-type totals struct {
-	mu sync.Mutex
-	Snapshot
-}
-
 func (db *DB) count(update func(total *Snapshot)) {
-	db.totals.mu.Lock()
-	defer db.totals.mu.Unlock()
+	db.totals.Lock()
+	defer db.totals.Unlock()
 	update(&db.totals.Snapshot)
 }
 
 // Snapshot returns the DB's state and totals.
-func (db *DB) Snapshot() Snapshot {
-	var now Snapshot
+func (db *DB) Snapshot() (now Snapshot) {
 	db.count(func(total *Snapshot) { now = *total })
-	now.MaxSessions = db.config.MaxSessions
-	now.Limit, now.InUse, now.Waiting = db.slots.usage()
+	now.MaxSessions, now.InUse, now.Waiting = db.config.MaxSessions, int(db.slots.inUse.Load()), int(db.slots.waiting.Load())
 	return now
 }
 
-func (s *Session) opened(started time.Time, waited time.Duration, attempts int) {
+func (s *Session) opened(started, served time.Time, attempts int) {
 	s.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
 	s.db.log.DebugContext(s.ctx, "database session opened",
-		"waited", waited, "took", time.Since(started), "attempts", attempts, "read_only", s.opts.ReadOnly)
+		"waited", served.Sub(started), "took", time.Since(started), "attempts", attempts, "read_only", s.opts.ReadOnly)
 }
 
 // closed reports that the connection of a session that ended before is gone.
 func (s *Session) closed(how outcome, ended time.Time) {
 	s.db.count(func(total *Snapshot) { total.Closed++ })
 	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how.name,
-		"duration", ended.Sub(s.lease.began), "close", time.Since(ended))
-}
-
-// rejected counts a session that got no slot. A client that left the queue of
-// its own accord was not refused anything.
-func (s *Session) rejected(err error) {
-	if !errors.Is(err, context.Canceled) {
-		s.db.count(func(total *Snapshot) { total.Rejected++ })
-		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
-	}
-}
-
-// refused lowers the limit of the slots, and says so the first time for a while.
-func (s *Session) refused(err error) {
-	if s.db.slots.refused() {
-		s.db.log.WarnContext(s.ctx, "database pooler is full: fewer sessions for a while",
-			"max_sessions", s.db.config.MaxSessions, "error", Describe(err))
-	}
+		"duration", ended.Sub(s.conn.began), "close", time.Since(ended))
 }
 
 // logError logs what may be logged at any level; the server's own words, which

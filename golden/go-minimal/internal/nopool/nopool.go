@@ -10,17 +10,19 @@
 //	afterwards    → Terminate → the server's close is seen → the slot is free
 //
 // Read this file first, then session.go and rows.go (what a caller uses), open.go
-// and slots.go (how a session gets its connection), close.go (what holds that
-// connection, and how it ends), dial.go and scram.go (how it is made). errors.go,
-// events.go and connstring.go can be read on their own.
+// and slots.go (how a session gets its connection), flight.go (how BEGIN travels)
+// and connection.go (how the connection ends). errors.go and events.go can be read
+// on their own.
 package nopool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,10 +33,9 @@ import (
 // must be positive. The server counts its timeouts in whole milliseconds, and a
 // LockTimeout or IdleInTransactionTimeout below one millisecond sets no limit.
 type Config struct {
-	URL         string // postgres:// URL or keyword/value string, as libpq reads them
-	AppName     string // application_name, shown in pg_stat_activity
-	MaxSessions int    // connections that may exist at any instant, at least 1
-	MaxWaiting  int    // sessions that may queue for a slot; 0 refuses at once
+	Connector   Connector // see package connect
+	MaxSessions int       // connections that may exist at any instant, at least 1
+	MaxWaiting  int       // sessions that may queue for a slot; 0 refuses at once
 
 	SessionWait    time.Duration // the longest wait for a slot
 	ConnectTimeout time.Duration // from the first dial to the answer to BEGIN, retries included
@@ -43,60 +44,44 @@ type Config struct {
 	LockTimeout              time.Duration // per lock wait, enforced by the server
 	IdleInTransactionTimeout time.Duration // between statements, enforced by the server
 
-	AllowPlaintext bool // accept an sslmode below require when the host is this machine
-	AllowPlainAuth bool // without a verified certificate, accept methods other than SCRAM
-
-	Logger     *slog.Logger      // session events; nil discards them
-	DialFunc   pgconn.DialFunc   // nil dials with net.Dialer
-	LookupFunc pgconn.LookupFunc // resolves the host, of whose addresses one is dialled; nil asks net.Resolver
+	Logger *slog.Logger // session events; nil discards them
 }
 
-// String keeps the URL, which holds a password, out of what is printed.
-func (c Config) String() string { return "nopool.Config for " + c.AppName }
-
-// GoString is String, for %#v.
-func (c Config) GoString() string { return c.String() }
-
-// LogValue is String, for slog.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+// Connector knows how to reach the database.
+type Connector interface {
+	// Config returns a configuration that names one host, for the caller to change,
+	// or an error when no connection should be made now.
+	Config() (*pgx.ConnConfig, error)
+	// Refused is told why a connection could not be opened, and returns what that
+	// means: ErrPoolerFull, ErrUnavailable or ErrConfiguration.
+	Refused(err error) error
+}
 
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
-	config  Config
-	log     *slog.Logger
-	slots   *slots
-	dialer  *dialer
-	breaker breaker
-	totals  totals
+	config Config
+	log    *slog.Logger
+	slots  *slots
+	totals struct {
+		sync.Mutex
+		Snapshot
+	}
 
 	life  context.Context // ends when Close gives up waiting, and every session's life with it
 	abort context.CancelCauseFunc
 }
 
 // Open checks cfg and returns a DB. It does not touch the network: the first
-// session does. Its error is an ErrConfiguration whose text never quotes the URL.
+// session does. Its error is an ErrConfiguration.
 func Open(cfg Config) (*DB, error) {
-	connect, err := ParseConfig(cfg.URL, cfg.AllowPlaintext, cfg.AllowPlainAuth)
-	if err != nil {
-		return nil, err
-	}
 	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 || cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout < time.Millisecond {
 		return nil, fmt.Errorf("%w: MaxSessions must be at least 1, MaxWaiting at least 0, SessionWait and ConnectTimeout positive, "+
 			"StatementTimeout at least 1ms", ErrConfiguration)
 	}
-	if cfg.AppName != "" {
-		connect.RuntimeParams["application_name"] = cfg.AppName
-	}
-	if cfg.LookupFunc != nil {
-		connect.LookupFunc = cfg.LookupFunc
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if !verified(connect) {
-		cfg.Logger.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
-	}
-	db := &DB{config: cfg, log: cfg.Logger, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), dialer: newDialer(connect)}
+	db := &DB{config: cfg, log: cfg.Logger, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
 	db.life, db.abort = context.WithCancelCause(context.Background())
 	return db, nil
 }
@@ -133,10 +118,7 @@ func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	s := db.Session(ctx, opts)
 	defer s.Rollback(ctx) // does nothing once Commit has ended the session
-	if err := fn(WithSession(ctx, s), s); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	if err := cmp.Or(fn(WithSession(ctx, s), s), ctx.Err()); err != nil {
 		return err
 	}
 	return s.Commit(ctx)
@@ -150,10 +132,8 @@ func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx cont
 	for attempt := 1; ; attempt++ {
 		err := db.Run(ctx, opts, fn)
 		pgErr, ok := errors.AsType[*pgconn.PgError](err)
-		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") {
-			return err
-		}
-		if err := pause(ctx, time.Duration(attempt)*50*time.Millisecond); err != nil {
+		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") ||
+			pause(ctx, time.Duration(attempt)*50*time.Millisecond, nil) != nil {
 			return err
 		}
 	}
@@ -189,11 +169,13 @@ func (db *DB) Close(ctx context.Context) error {
 	}
 }
 
-// pause sleeps for a random time up to limit ("full jitter", so that clients
-// refused together do not return together), or until ctx ends.
-func pause(ctx context.Context, limit time.Duration) error {
+// pause waits for a random time up to limit ("full jitter", so that clients refused
+// together do not return together), for sooner, or until ctx ends, with its cause.
+func pause(ctx context.Context, limit time.Duration, sooner <-chan struct{}) error {
 	select {
 	case <-time.After(rand.N(limit)):
+		return nil
+	case <-sooner:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -14,7 +14,6 @@ import (
 type rows struct {
 	pgx.Rows                  // nil for a batch
 	batch    pgx.BatchResults // nil for rows
-	flight   *pgconn.Pipeline // the one with BEGIN, for the session's first statement; else nil
 	session  *Session
 	stop     func()      // unbinds the statement's context
 	misused  atomic.Bool // a second goroutine used the session, which pgx's own Err does not know
@@ -77,9 +76,6 @@ func (r *rows) finish() {
 		r.err = r.session.failed(r.batch.Close())
 	} else {
 		r.Rows.Close()
-		if r.flight != nil {
-			_ = r.flight.Close() // reads to the end, after which the connection can be used again
-		}
 		r.err = r.session.failed(r.Rows.Err())
 	}
 	r.stop()

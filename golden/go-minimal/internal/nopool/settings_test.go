@@ -87,7 +87,7 @@ func TestSettingsCostNoRoundTrip(t *testing.T) {
 func TestNestedSession(t *testing.T) {
 	t.Parallel()
 	pooler := standin.Start(t, standin.Options{})
-	db := on(t, pooler.URL(), func(c *nopool.Config) { c.MaxSessions = 1 })
+	db := on(t, pooler.URL(), func(c *config) { c.MaxSessions = 1 })
 	other := on(t, pooler.URL(), nil)
 	var later context.Context
 	must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {

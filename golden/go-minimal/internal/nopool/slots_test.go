@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -11,16 +12,7 @@ import (
 func take(ctx context.Context, s *slots, wait time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrBusy)
 	defer cancel()
-	return s.acquire(ctx, false)
-}
-
-// again is what a session does that a full pooler has refused.
-func again(ctx context.Context, s *slots, wait time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrBusy)
-	defer cancel()
-	s.refused()
-	s.release()
-	return s.acquire(ctx, true)
+	return s.acquire(ctx)
 }
 
 func TestSlotsServeInOrder(t *testing.T) {
@@ -37,7 +29,7 @@ func TestSlotsServeInOrder(t *testing.T) {
 				s.release()
 			}
 		}()
-		waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == i+1 })
+		waitFor(t, func() bool { return s.waiting.Load() == int64(i)+1 })
 	}
 	s.release()
 	for i := range 5 {
@@ -59,7 +51,7 @@ func TestSlotsRefuse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
 	go func() { waited <- take(ctx, s, time.Minute) }()
-	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 1 })
+	waitFor(t, func() bool { return s.waiting.Load() == 1 })
 	if err := take(t.Context(), s, time.Minute); !errors.Is(err, ErrBusy) {
 		t.Errorf("with a full queue: %v, want ErrBusy at once", err)
 	}
@@ -67,88 +59,51 @@ func TestSlotsRefuse(t *testing.T) {
 	if err := <-waited; !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled in the queue: %v", err)
 	}
-	if _, inUse, waiting := s.usage(); inUse != 1 || waiting != 0 {
+	if inUse, waiting := s.inUse.Load(), s.waiting.Load(); inUse != 1 || waiting != 0 {
 		t.Errorf("%d in use and %d waiting, want 1 and 0", inUse, waiting)
 	}
 }
 
-// TestSlotsRefused lowers the limit to what a pooler admits: a refused session
-// is the first to get a slot when one is free, and no later one gets another.
+// TestSlotsRefused hands the room of a connection that has ended to a session that
+// the pooler had none for, and not to one that came later and waits for a slot.
 func TestSlotsRefused(t *testing.T) {
 	t.Parallel()
-	s := newSlots(4, 10)
-	s.raiseAfter = time.Hour // the limit stays where it is put
-	for range 4 {
-		if err := take(t.Context(), s, time.Second); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(2, 10)
+		for range 2 {
+			if err := take(t.Context(), s, time.Second); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	served := make(chan string, 2)
-	wait := func(who string, take func(context.Context, *slots, time.Duration) error) {
+		served := make(chan string, 2)
 		go func() {
-			if err := take(context.Background(), s, time.Minute); err == nil {
-				served <- who
+			if take(t.Context(), s, time.Minute) == nil {
+				served <- "later"
 			}
 		}()
-	}
-	wait("later", take)
-	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 1 })
-	wait("refused", again)
-	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 2 })
-	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 3 {
-		t.Errorf("limit %d and %d in use, want 3 and 3", limit, inUse)
-	}
-	s.release()
-	if who := <-served; who != "refused" {
-		t.Errorf("%s was served first", who)
-	}
-	for range 2 {
+		go func() {
+			for pause(t.Context(), fullPause, s.refused) == nil { // its pauses end by themselves too
+				if len(s.held) == 2 && s.inUse.Load() == 1 {
+					served <- "refused"
+					return
+				}
+			}
+		}()
+		synctest.Wait()
 		s.release()
-	}
-	if who := <-served; who != "later" {
-		t.Errorf("%s was served second", who)
-	}
-}
-
-// TestSlotsRefusedTogether wants no more than one place of those who are there for
-// many that are refused before the first of them has released its slot.
-func TestSlotsRefusedTogether(t *testing.T) {
-	t.Parallel()
-	s := newSlots(10, 10)
-	s.raiseAfter = time.Hour
-	for range 10 {
-		if err := take(t.Context(), s, time.Second); err != nil {
-			t.Fatal(err)
+		if who := <-served; who != "refused" {
+			t.Errorf("%s was served first", who)
 		}
-	}
-	for range 7 {
-		s.refused()
-	}
-	for range 7 {
-		s.release()
-	}
-	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 3 {
-		t.Errorf("limit %d and %d in use, want 3 and 3", limit, inUse)
-	}
-}
-
-// TestSlotsRecover raises the limit again, by one at a time.
-func TestSlotsRecover(t *testing.T) {
-	t.Parallel()
-	s := newSlots(3, 10)
-	s.raiseAfter = time.Millisecond
-	if err := take(t.Context(), s, time.Second); err != nil {
-		t.Fatal(err)
-	}
-	if err := again(t.Context(), s, time.Minute); err != nil { // nobody else has a slot: the limit is raised from 0
-		t.Fatal(err)
-	}
-	waitFor(t, func() bool { limit, _, _ := s.usage(); return limit == 3 })
-	s.release()
-	time.Sleep(2 * time.Millisecond)
-	if limit, inUse, _ := s.usage(); limit != 3 || inUse != 0 {
-		t.Errorf("limit %d and %d in use, want 3 and 0", limit, inUse)
-	}
+		started := time.Now()
+		if who := <-served; who != "later" || time.Since(started) > fullPause {
+			t.Errorf("%s was served %v later", who, time.Since(started))
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(ErrClosed)
+		if err := pause(ctx, fullPause, s.refused); !errors.Is(err, ErrClosed) {
+			t.Errorf("with a context that has ended: %v, want its cause", err)
+		}
+	})
 }
 
 func TestSlotsClose(t *testing.T) {
@@ -161,7 +116,7 @@ func TestSlotsClose(t *testing.T) {
 	for range 3 {
 		go func() { waited <- take(context.Background(), s, time.Minute) }()
 	}
-	waitFor(t, func() bool { _, _, waiting := s.usage(); return waiting == 3 })
+	waitFor(t, func() bool { return s.waiting.Load() == 3 })
 	idle := s.close()
 	if err := take(t.Context(), s, time.Minute); !errors.Is(err, ErrClosed) {
 		t.Errorf("after close: %v, want ErrClosed", err)
@@ -192,7 +147,9 @@ func TestSlotsUnderRace(t *testing.T) {
 			for i := range 50 {
 				err := take(context.Background(), s, 50*time.Microsecond)
 				if err == nil && i%5 == 0 {
-					err = again(context.Background(), s, 50*time.Microsecond)
+					ctx, cancel := context.WithTimeout(context.Background(), 50*time.Microsecond)
+					_ = pause(ctx, fullPause, s.refused)
+					cancel()
 				}
 				if err == nil {
 					s.release()
@@ -203,7 +160,7 @@ func TestSlotsUnderRace(t *testing.T) {
 	for range 50 {
 		<-done
 	}
-	if _, inUse, waiting := s.usage(); inUse != 0 || waiting != 0 {
+	if inUse, waiting := s.inUse.Load(), s.waiting.Load(); inUse != 0 || waiting != 0 {
 		t.Errorf("%d in use and %d waiting at the end", inUse, waiting)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/httpapi"
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/nopool"
@@ -59,19 +60,34 @@ type bench struct {
 // benchOptions may be changed before a bench is set up.
 type benchOptions struct {
 	nopool.Config
+	connect.Options
 	requestTimeout time.Duration
 	level          slog.Level               // of the log; debug unless changed
 	bouncer        *pgtest.PgBouncerOptions // go through a PgBouncer with these limits
 }
 
 // patient are settings that no check of another rule meets.
-func patient(url string) nopool.Config {
+func patient() nopool.Config {
 	return nopool.Config{
-		URL: url, AppName: "verify", MaxSessions: 4, MaxWaiting: 1000,
+		MaxSessions: 4, MaxWaiting: 1000,
 		SessionWait: 30 * time.Second, ConnectTimeout: 20 * time.Second, StatementTimeout: 20 * time.Second,
 		LockTimeout: 10 * time.Second, IdleInTransactionTimeout: 20 * time.Second,
-		AllowPlaintext: true, AllowPlainAuth: true, // TEST_DATABASE_URL may be a plain one
 	}
+}
+
+// anyServer accepts a plain one, which TEST_DATABASE_URL may be.
+func anyServer() connect.Options {
+	return connect.Options{AppName: "verify", AllowPlaintext: true, AllowPlainAuth: true}
+}
+
+// connector returns a Connector for a URL that is acceptable.
+func connector(t testing.TB, url string, o connect.Options) *connect.Connector {
+	t.Helper()
+	c, err := connect.Parse(url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // real sets up a bench on an empty database of a real Postgres, behind a relay
@@ -91,7 +107,7 @@ func on(t *T, url string, change ...func(*benchOptions)) *bench {
 
 func (b *bench) build(url string, change []func(*benchOptions)) *bench {
 	b.t.Helper()
-	o := benchOptions{Config: patient(""), requestTimeout: 30 * time.Second, level: slog.LevelDebug}
+	o := benchOptions{Config: patient(), Options: anyServer(), requestTimeout: 30 * time.Second, level: slog.LevelDebug}
 	for _, f := range change {
 		f(&o)
 	}
@@ -102,7 +118,7 @@ func (b *bench) build(url string, change []func(*benchOptions)) *bench {
 	b.log = &logBuffer{}
 	logger := slog.New(httpapi.WithCorrelation(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: o.level}))).
 		With("of", "the bench") // a logger with attributes of its own keeps the correlation id
-	o.URL, o.Logger = b.url, logger
+	o.Connector, o.Logger = connector(b.t, b.url, o.Options), logger
 	var err error
 	if b.db, err = nopool.Open(o.Config); err != nil {
 		b.t.Fatalf("open: %v", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/localpg/standin"
 	"example.org/team/tiny-shop/internal/nopool"
@@ -52,7 +53,7 @@ func oneDial(t *T) {
 		"host=a.example.com,b.example.com user=u sslmode=require",
 		"postgres://u:p@a.example.com:1,a.example.com:2/d?sslmode=require",
 	} {
-		if nopool.CheckURL(url, false) == nil {
+		if _, err := connect.Parse(url, connect.Options{}); err == nil {
 			t.Errorf("a URL of several hosts was accepted: %s", url)
 		}
 	}
@@ -67,52 +68,52 @@ func oneAddress(t *T) {
 		}
 		return nil
 	}})
+	db := onHost(t, pooler, "192.0.2.1", "192.0.2.2", "192.0.2.3")
+	err := db.Run(context.Background(), nopool.TxOptions{}, selectOne)
+	if c := db.Snapshot(); err != nil || c.Dials != 4 || c.OpenRetries != 3 || pooler.Stats().Dials != 4 {
+		t.Errorf("4 attempts made %d connections; counted: %d dials, %d retries; %v", pooler.Stats().Dials, c.Dials, c.OpenRetries, err)
+	}
+}
+
+func selectOne(ctx context.Context, s *nopool.Session) error {
+	_, err := s.Exec(ctx, "select 1")
+	return err
+}
+
+// onHost opens an engine on a host of several addresses. Nobody listens at the
+// broken one, and the pooler at the others.
+func onHost(t *T, pooler *standin.Server, addresses ...string) *nopool.DB {
+	t.Helper()
 	u, err := url.Parse(pooler.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := u.Host
-	config := patient("postgres://" + u.User.String() + "@db.example.com/app?sslmode=require")
-	config.LookupFunc = func(context.Context, string) ([]string, error) {
-		return []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, nil // RFC 5737
+	o := anyServer()
+	o.LookupFunc = func(context.Context, string) ([]string, error) { return addresses, nil }
+	o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if strings.HasPrefix(address, brokenAddress) {
+			return nil, errors.New("no route to host")
+		}
+		return new(net.Dialer).DialContext(ctx, network, u.Host)
 	}
-	config.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}
+	config := patient()
+	config.Connector = connector(t, "postgres://"+u.User.String()+"@db.example.com/app?sslmode=require", o)
 	db, err := nopool.Open(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-		_, err := s.Exec(ctx, "select 1")
-		return err
-	})
-	if c := db.Snapshot(); err != nil || c.Dials != 4 || c.OpenRetries != 3 || pooler.Stats().Dials != 4 {
-		t.Errorf("4 attempts made %d connections; counted: %d dials, %d retries; %v", pooler.Stats().Dials, c.Dials, c.OpenRetries, err)
-	}
-	if err := db.Close(context.Background()); err != nil {
-		t.Error(err)
-	}
+	t.Cleanup(func() { _ = db.Close(context.Background()) })
+	return db
 }
+
+const brokenAddress = "192.0.2.9" // RFC 5737
 
 // nextAddress lets the dial of a host's first address fail: the same open takes
 // the next one.
 func nextAddress(t *T) {
-	pooler := standin.Start(t, standin.Options{})
-	u, err := url.Parse(pooler.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := on(t, pooler.URL(), func(o *benchOptions) {
-		o.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1", "192.0.2.2"}, nil }
-		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if strings.HasPrefix(address, "192.0.2.1:") {
-				return nil, errors.New("no route to host")
-			}
-			return new(net.Dialer).DialContext(ctx, network, u.Host)
-		}
-	})
-	if err := b.run("select 1"); err != nil {
+	pooler := standin.Start(t, standin.Options{TLS: true})
+	db := onHost(t, pooler, brokenAddress, "192.0.2.1")
+	if err := db.Run(context.Background(), nopool.TxOptions{}, selectOne); err != nil {
 		t.Errorf("a host of two addresses, one of which does not answer: %v", err)
 	}
 }

@@ -19,20 +19,34 @@ import (
 // live is an engine whose connections are watched. It has a name of its own in
 // the server's list, since the service may be running beside it.
 type live struct {
-	cfg   config.Config
-	db    *nopool.DB
-	facts map[string]string // what the query facts returns, "" for NULL
+	nopool.Connector // the owner's
+	cfg              config.Config
+	name             string
+	db               *nopool.DB
+	facts            map[string]string // what the query facts returns, "" for NULL
 
 	mu    sync.Mutex
 	ports []string // local ones, of every connection so far
 }
 
 func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
-	l = &live{cfg: cfg}
+	l = &live{Connector: cfg.DB.Connector, cfg: cfg, name: "verify-" + rand.Text()}
 	db := cfg.DB
-	db.AppName, db.Logger = "verify-"+rand.Text(), logger
-	db.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	db.Connector, db.Logger = l, logger
+	l.db, err = nopool.Open(db)
+	return l, err
+}
+
+// Config is the owner's, under another name and with a record of its dials.
+func (l *live) Config() (*pgx.ConnConfig, error) {
+	config, err := l.Connector.Config()
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["application_name"] = l.name
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
@@ -45,8 +59,7 @@ func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
 		l.ports = append(l.ports, port)
 		return conn, nil
 	}
-	l.db, err = nopool.Open(db)
-	return l, err
+	return config, nil
 }
 
 // dialled returns the ports that connections were made from so far.

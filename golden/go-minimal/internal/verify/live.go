@@ -72,9 +72,8 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 		r.Set(check.rule, StatusNotRun, unreachable)
 	}
 	l, err := newLive(cfg, logger)
-	if err != nil { // the URL, or what it asks for, is not acceptable
-		r.Set("NP09", StatusNotRun, unreachable)
-		r.Set("NP12", StatusFailed, err.Error())
+	if err != nil {
+		r.Set("NP09", StatusFailed, err.Error())
 		return r
 	}
 	defer func() {
@@ -145,50 +144,27 @@ func distinct(ctx context.Context, l *live) (string, error) {
 
 // encrypted looks at what the engine insists on and, where no pooler is in
 // between, at what the server says of the connection.
-func encrypted(ctx context.Context, l *live) (string, error) {
-	c := l.cfg.DB
-	parsed, err := nopool.ParseConfig(c.URL, c.AllowPlaintext, c.AllowPlainAuth)
+func encrypted(_ context.Context, l *live) (string, error) {
+	config, err := l.cfg.Database.Config()
 	if err != nil {
 		return "", err
 	}
 	seen := "TLS"
 	switch {
-	case parsed.TLSConfig == nil:
+	case config.TLSConfig == nil:
 		return "", warning("plaintext, which APP_ENV=local allows to this machine")
 	case l.direct() && l.facts["tls"] == "":
 		return "", errors.New("the server says that the connection is not encrypted")
 	case l.direct():
 		seen = l.facts["tls"]
 	}
-	if parsed.TLSConfig.InsecureSkipVerify && parsed.TLSConfig.VerifyPeerCertificate == nil {
-		return seen + ", SCRAM", warning("the certificate is not verified: set sslmode=verify-full and sslrootcert")
-	}
-	seen += ", certificate verified"
-	if err := scram(ctx, c); err != nil {
-		return seen, warning("the server does not ask for SCRAM, so it gets to know the password: " + nopool.Describe(err))
-	}
-	return seen + ", SCRAM", nil
-}
-
-// scram opens one more session, which takes no other authentication.
-func scram(ctx context.Context, c nopool.Config) error {
-	const demand = "require_auth=scram-sha-256"
 	switch {
-	case !strings.Contains(c.URL, "://"):
-		c.URL += " " + demand
-	case strings.Contains(c.URL, "?"):
-		c.URL += "&" + demand
-	default:
-		c.URL += "?" + demand
+	case !l.cfg.Database.Verified():
+		return seen + ", SCRAM", warning("the certificate is not verified: set sslmode=verify-full and sslrootcert")
+	case !l.cfg.Database.SCRAM():
+		return seen + ", certificate verified", warning("the server does not ask for SCRAM, so it gets to know the password")
 	}
-	c.Logger = nil
-	db, err := nopool.Open(c)
-	if err != nil {
-		return err
-	}
-	var one string
-	err = (&live{db: db}).read(ctx, "select '1'", &one)
-	return errors.Join(err, db.Close(ctx))
+	return seen + ", certificate verified, SCRAM", nil
 }
 
 // timeouts compares what is in force inside a session with the settings.
@@ -242,7 +218,7 @@ func budgeted(_ context.Context, l *live) (string, error) {
 // migrated compares the migrations in this program with those that the database
 // has. It fails where migrate would run through a pooler in transaction mode.
 func migrated(ctx context.Context, l *live) (string, error) {
-	if l.cfg.MigrationURL == l.cfg.DB.URL && !l.cfg.MigrationAllowPooler {
+	if l.cfg.Migrations == l.cfg.Database && !l.cfg.MigrationAllowPooler {
 		if err := l.inSessionMode(ctx); err != nil {
 			return "", err
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"testing"
 	"testing/fstest"
 	"time"
 
@@ -41,11 +42,9 @@ func migrationFiles(up ...string) fs.FS {
 	return files
 }
 
-func migrateOptions(url string, files fs.FS) migrate.Options {
-	return migrate.Options{
-		URL: url, FS: files, Out: io.Discard, ConnectTimeout: 10 * time.Second,
-		AllowPlaintext: true, AllowPlainAuth: true,
-	}
+func migrateOptions(t testing.TB, url string, files fs.FS) migrate.Options {
+	t.Helper()
+	return migrate.Options{Connector: connector(t, url, anyServer()), FS: files, Out: io.Discard, ConnectTimeout: 10 * time.Second}
 }
 
 // oneConnectionInSource wants every handle of database/sql to be limited to
@@ -91,7 +90,7 @@ func oneConnectionInSource(t *T) {
 func oneConnectionForRun(t *T) {
 	url, r := newRelay(t, pgtest.Database(t))
 	files := migrationFiles("create table a (id int);", "select pg_sleep(0.3);", "create table b (id int);")
-	if err := migrate.Run(context.Background(), migrateOptions(url, files), "up"); err != nil {
+	if err := migrate.Run(context.Background(), migrateOptions(t, url, files), "up"); err != nil {
 		t.Fatalf("migrate up: %v", err)
 	}
 	if r.peak.Load() != 1 || r.total.Load() > 2 {
@@ -128,7 +127,7 @@ func twoRuns(t *T) {
 	run := func() *relay {
 		url, r := newRelay(t, database)
 		all.Go(func() {
-			if err := migrate.Run(ctx, migrateOptions(url, files), "up"); err != nil {
+			if err := migrate.Run(ctx, migrateOptions(t, url, files), "up"); err != nil {
 				t.Errorf("migrate up beside another: %v", err)
 			}
 		})
@@ -173,7 +172,7 @@ func pollsForLock(t *T) {
 		var url string
 		url, relays[i] = newRelay(t, database)
 		running.Go(func() {
-			if err := migrate.Run(context.Background(), migrateOptions(url, files), "up"); err != nil {
+			if err := migrate.Run(context.Background(), migrateOptions(t, url, files), "up"); err != nil {
 				t.Errorf("migrate up beside another: %v", err)
 			}
 		})
@@ -205,7 +204,7 @@ func pollsForLock(t *T) {
 func migrationTimeouts(t *T) {
 	database := pgtest.Database(t)
 	files := migrationFiles("create table seen as select name, setting::bigint from pg_settings where name in ('lock_timeout', 'statement_timeout');")
-	if err := migrate.Run(context.Background(), migrateOptions(database, files), "up"); err != nil {
+	if err := migrate.Run(context.Background(), migrateOptions(t, database, files), "up"); err != nil {
 		t.Fatalf("migrate up: %v", err)
 	}
 	var bounded int
@@ -223,7 +222,7 @@ func withoutTransaction(t *T) {
 		"00001_index.sql": {Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\ncreate table t (id int);\ncreate index concurrently i on t (id);\n")},
 		"00002_half.sql":  {Data: []byte("-- +goose Up\ncreate table half (id int);\nselect 1/0;\n")},
 	}
-	err := migrate.Run(context.Background(), migrateOptions(database, files), "up")
+	err := migrate.Run(context.Background(), migrateOptions(t, database, files), "up")
 	if err == nil || !strings.Contains(err.Error(), "00002_half.sql") {
 		t.Errorf("want the second file to fail by name, got %v", err)
 	}
@@ -237,7 +236,7 @@ func withoutTransaction(t *T) {
 func noMigrations(t *T) {
 	database := pgtest.Database(t)
 	for _, command := range migrate.Commands {
-		if err := migrate.Run(context.Background(), migrateOptions(database, fstest.MapFS{}), command); err != nil {
+		if err := migrate.Run(context.Background(), migrateOptions(t, database, fstest.MapFS{}), command); err != nil {
 			t.Errorf("migrate %s without migrations: %v", command, err)
 		}
 	}
@@ -254,7 +253,7 @@ func refusesTransactionMode(t *T) {
 		"postgres://u:secret-word@nowhere.invalid:6543/d?sslmode=require&connect_timeout=1": false,
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		err := migrate.Run(ctx, migrateOptions(url, migrationFiles("select 1;")), "up")
+		err := migrate.Run(ctx, migrateOptions(t, url, migrationFiles("select 1;")), "up")
 		cancel()
 		if err == nil || strings.Contains(err.Error(), "secret-word") {
 			t.Errorf("want an error without the password, got %v", err)

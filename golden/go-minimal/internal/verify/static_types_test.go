@@ -12,10 +12,11 @@ var (
 	engine = regexp.MustCompile(`^internal/nopool$`)
 	// goose asks for a *sql.DB; NP02 proves that it stays one connection.
 	mayUseSQL = regexp.MustCompile(`^internal/migrate$`)
+	// internal/connect logs in for the engine, in the place of pgx.
 	// Starting a private Postgres and making databases in it for tests and
 	// `dev` happens before there is a database to open a session on. Nothing
 	// of it runs in a service that serves.
-	mayDial = regexp.MustCompile(`^internal/(nopool|localpg(/.*)?)$`)
+	mayDial = regexp.MustCompile(`^internal/(nopool|connect|localpg(/.*)?)$`)
 	// One engine for each command, opened by its main package; `verify` opens
 	// one of its own to look through.
 	mayOpen = regexp.MustCompile(`^(cmd(/.*)?|internal/verify)$`)

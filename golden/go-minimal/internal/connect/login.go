@@ -1,4 +1,4 @@
-package nopool
+package connect
 
 import (
 	"bytes"
@@ -36,12 +36,15 @@ const (
 var tooManyRounds = regexp.MustCompile(`,i=[^,]{7}`)
 
 var (
-	// errAuthentication: what was asked of us, or shown to us, cannot be accepted.
-	errAuthentication = errors.New("authentication")
 	// errBlocked: the password was refused too often of late to give it again.
-	errBlocked  = fmt.Errorf("%w failed %d times within %v", errAuthentication, maxFailures, window)
-	errNotSCRAM = fmt.Errorf("%w: the server does not ask for SCRAM, and nothing else is allowed", errAuthentication)
+	errBlocked  = refuse("failed %d times within %v", maxFailures, window)
+	errNotSCRAM = refuse("the server does not ask for SCRAM, and nothing else is allowed")
 )
+
+// refuse returns an error about what was asked of us, or shown to us.
+func refuse(format string, args ...any) error {
+	return lasting{fmt.Errorf("authentication: "+format, args...)}
+}
 
 // login proves to the server who we are, in the place of pgx, which derives
 // SCRAM's keys anew each time: 4,096 rounds of HMAC, most of a client's work for a
@@ -50,6 +53,8 @@ type login struct {
 	password string
 	strict   bool   // nothing but SCRAM
 	binding  string // to the server's certificate, as libpq's channel_binding: prefer, require or disable
+
+	scrammed atomic.Bool // the last server asked for SCRAM
 
 	keys atomic.Pointer[scram.Client] // keeps what it has derived, by salt and rounds
 	uses atomic.Uint32                // of keys
@@ -67,36 +72,42 @@ func (l *login) blocked() bool { return l.failures.Load() >= maxFailures }
 // start is a pgconn.Config.AfterNetConnect. It has the start-up conversation
 // (section 55.2.1 of the Postgres manual) in the place of pgx, and returns a
 // connection from which pgx reads the server's side of it once more.
-func (d *dialer) start(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	if err := d.encrypt(ctx, config, conn); err != nil {
-		return conn, err
+func (c *Connector) start(ctx context.Context, config *pgconn.Config, dialled net.Conn) (net.Conn, error) {
+	defer context.AfterFunc(ctx, func() { _ = dialled.SetDeadline(time.Unix(1, 0)) })()
+	conn := dialled
+	if prepared, ok := dialled.(*tls.Conn); ok {
+		encrypted, err := c.encrypt(ctx, config.TLSConfig, prepared)
+		if err != nil {
+			return conn, err
+		}
+		conn = encrypted
 	}
 	startup := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: maps.Clone(config.RuntimeParams)}
 	startup.Parameters["user"] = config.User
 	if config.Database != "" {
 		startup.Parameters["database"] = config.Database
 	}
-	p := &proof{login: &d.login, ctx: ctx, conn: conn, server: pgproto3.NewFrontend(conn, conn)}
+	p := &proof{login: &c.login, ctx: ctx, conn: conn, server: pgproto3.NewFrontend(conn, conn)}
 	p.server.SetMaxBodyLen(mostStartupBytes)
 	message, err := p.give(config.User, startup)
 	refusal, refused := message.(*pgproto3.ErrorResponse)
 	p.leave(refused && IsAuthentication(pgconn.ErrorResponseToPgError(refusal)))
 
 	var said []byte
-	ready := false
-	for err == nil && len(said) <= mostStartupBytes {
+	for ready := false; err == nil && len(said) <= mostStartupBytes; message, err = p.server.Receive() {
+		if _, refused = message.(*pgproto3.ErrorResponse); refused {
+			said = nil // even where we were let in first, it is all that counts
+		}
+		if _, ok := message.(*pgproto3.ReadyForQuery); ok {
+			c.succeeded()
+			ready = true
+		}
 		if said, err = message.Encode(said); err != nil {
 			break
 		}
-		_, refused = message.(*pgproto3.ErrorResponse)
-		if _, ok := message.(*pgproto3.ReadyForQuery); ok {
-			ready = true
-		}
-		if refused || ready && p.server.ReadBufferLen() == 0 { // else more came with it, which pgx must not miss
+		if refused || ready && p.server.ReadBufferLen() == 0 { // else a refusal came with it
 			return &startedConn{Conn: conn, reads: io.MultiReader(bytes.NewReader(said), conn)}, nil
 		}
-		message, err = p.server.Receive()
 	}
 	return conn, cmp.Or(err, errors.New("the server says too much before it is ready"))
 }
@@ -123,7 +134,9 @@ func (p *proof) ask(message pgproto3.FrontendMessage) (pgproto3.BackendMessage, 
 // server's verdict: an ErrorResponse, or the message that lets us in.
 func (p *proof) give(user string, startup *pgproto3.StartupMessage) (pgproto3.BackendMessage, error) {
 	message, err := p.ask(startup)
-	if asked, ok := message.(*pgproto3.AuthenticationSASL); ok {
+	asked, ok := message.(*pgproto3.AuthenticationSASL)
+	p.scrammed.Store(ok)
+	if ok {
 		return p.scram(asked.AuthMechanisms)
 	}
 	if _, refused := message.(*pgproto3.ErrorResponse); err != nil || refused {
@@ -140,7 +153,7 @@ func (p *proof) give(user string, startup *pgproto3.StartupMessage) (pgproto3.Ba
 	case *pgproto3.AuthenticationMD5Password:
 		password = "md5" + hexMD5(hexMD5(password+user)+string(m.Salt[:]))
 	default:
-		return nil, fmt.Errorf("%w: no answer is known to %T", errAuthentication, m)
+		return nil, refuse("no answer is known to %T", m)
 	}
 	if err := p.takeTurn(); err != nil {
 		return nil, err
@@ -178,7 +191,7 @@ func (p *proof) scram(offered []string) (pgproto3.BackendMessage, error) {
 			return m, nil
 		}
 		if tooManyRounds.Match(data) {
-			return nil, fmt.Errorf("%w: SCRAM with a million rounds or more", errAuthentication)
+			return nil, refuse("SCRAM with a million rounds or more")
 		}
 		if err := p.takeTurn(); err != nil {
 			return nil, err
@@ -187,7 +200,7 @@ func (p *proof) scram(offered []string) (pgproto3.BackendMessage, error) {
 		reply = &pgproto3.SASLResponse{Data: []byte(text)}
 	}
 	if err != nil || !conversation.Valid() {
-		return nil, fmt.Errorf("%w: SCRAM: %w", errAuthentication, err)
+		return nil, refuse("SCRAM: %w", err)
 	}
 	return p.server.Receive()
 }
@@ -209,10 +222,10 @@ func (p *proof) choose(offered []string) (mechanism string, conversation *scram.
 		}
 	}
 	if p.binding == "require" {
-		return "", nil, fmt.Errorf("%w: channel binding is required, and the server cannot", errAuthentication)
+		return "", nil, refuse("channel binding is required, and the server cannot")
 	}
 	if !slices.Contains(offered, scramPlain) {
-		return "", nil, fmt.Errorf("%w: the server offers %q, none of which is known", errAuthentication, offered)
+		return "", nil, refuse("the server offers %q, none of which is known", offered)
 	}
 	return scramPlain, conversation, nil
 }

@@ -1,4 +1,4 @@
-package nopool_test
+package connect_test
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,31 +17,50 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/localpg"
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/localpg/standin"
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
-func selectOne(ctx context.Context, s *nopool.Session) error {
-	_, err := s.Exec(ctx, "select 1")
-	return err
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// config is what a test may change.
+type config struct {
+	nopool.Config
+	connect.Options
 }
 
 // on returns a DB on a stand-in pooler, or on whatever else answers at url.
-func on(t testing.TB, url string, change func(*nopool.Config)) *nopool.DB {
+func on(t testing.TB, url string, change func(*config)) *nopool.DB {
 	t.Helper()
-	config := nopool.Config{
-		URL: url, AppName: "test", MaxSessions: 4, MaxWaiting: 1000, AllowPlaintext: true, AllowPlainAuth: true,
-		SessionWait: 30 * time.Second, ConnectTimeout: 5 * time.Second, StatementTimeout: 5 * time.Second,
+	c := config{
+		nopool.Config{MaxSessions: 4, MaxWaiting: 1000, SessionWait: 30 * time.Second, ConnectTimeout: 5 * time.Second, StatementTimeout: 5 * time.Second},
+		connect.Options{AllowPlaintext: true, AllowPlainAuth: true},
 	}
 	if change != nil {
-		change(&config)
+		change(&c)
 	}
-	db, err := nopool.Open(config)
+	connector, err := connect.Parse(url, c.Options)
+	must(t, err)
+	c.Connector = connector
+	db, err := nopool.Open(c.Config)
 	must(t, err)
 	t.Cleanup(func() { _ = db.Close(context.Background()) })
 	return db
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func selectOne(ctx context.Context, s *nopool.Session) error {
+	_, err := s.Exec(ctx, "select 1")
+	return err
 }
 
 // TestWrongPassword gives a refused password to many sessions at once: Supavisor
@@ -49,7 +69,7 @@ func TestWrongPassword(t *testing.T) {
 	t.Parallel()
 	for _, auth := range []standin.Auth{standin.SCRAM, standin.Cleartext} {
 		pooler := standin.Start(t, standin.Options{TLS: true, Auth: auth})
-		db := on(t, strings.Replace(pooler.URL(), standin.Password, "wrong", 1), func(c *nopool.Config) { c.MaxSessions = 10 })
+		db := on(t, strings.Replace(pooler.URL(), standin.Password, "wrong", 1), func(c *config) { c.MaxSessions = 10 })
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {
@@ -89,7 +109,7 @@ func TestGroupIsForgotten(t *testing.T) {
 	after := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
 	var changed atomic.Bool
 	unverified := strings.Split(before.URL(), "?")[0] + "?sslmode=require" // the two have a certificate each
-	db := on(t, unverified, func(c *nopool.Config) {
+	db := on(t, unverified, func(c *config) {
 		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if changed.Load() {
 				address = addressOf(t, after.URL())
@@ -149,7 +169,7 @@ func TestSilentHandshake(t *testing.T) {
 	var all sync.WaitGroup
 	for range 10 { // it is a matter of luck
 		all.Go(func() {
-			db := on(t, "postgres://app:secret@"+address+"/app?sslmode=require", func(c *nopool.Config) { c.ConnectTimeout = 100 * time.Millisecond })
+			db := on(t, "postgres://app:secret@"+address+"/app?sslmode=require", func(c *config) { c.ConnectTimeout = 100 * time.Millisecond })
 			ended := make(chan error, 1)
 			go func() { ended <- db.Run(context.Background(), nopool.TxOptions{}, selectOne) }()
 			select {
@@ -182,7 +202,7 @@ func TestRefusedAtOnce(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 			_, _ = conn.Write(says[first:])
 		})
-		db := on(t, "postgres://app@"+address+"/app?sslmode=disable", func(c *nopool.Config) { c.ConnectTimeout = time.Second })
+		db := on(t, "postgres://app@"+address+"/app?sslmode=disable", func(c *config) { c.ConnectTimeout = time.Second })
 		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrPoolerFull) {
 			t.Errorf("%d of %d bytes at first: %v, want ErrPoolerFull", first, len(says), err)
 		}
@@ -217,7 +237,7 @@ func TestWrongPasswordBySCRAM(t *testing.T) {
 	db := on(t, "postgres://app:wrong@"+address+"/app?sslmode=disable", nil)
 	for i := range 5 {
 		err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
-		if !errors.Is(err, nopool.ErrConfiguration) || i == 0 && !nopool.IsAuthentication(err) {
+		if !errors.Is(err, nopool.ErrConfiguration) || i == 0 && !connect.IsAuthentication(err) {
 			t.Errorf("%v, want ErrConfiguration that says it is about authentication", err)
 		}
 	}
@@ -317,7 +337,7 @@ func TestNothingButSCRAM(t *testing.T) {
 	for _, auth := range []standin.Auth{standin.Trust, standin.Cleartext} {
 		pooler := standin.Start(t, standin.Options{TLS: true, Auth: auth})
 		unverified := strings.Split(pooler.URL(), "?")[0] + "?sslmode=require"
-		err := on(t, unverified, func(c *nopool.Config) { c.AllowPlainAuth = false }).Run(t.Context(), nopool.TxOptions{}, selectOne)
+		err := on(t, unverified, func(c *config) { c.AllowPlainAuth = false }).Run(t.Context(), nopool.TxOptions{}, selectOne)
 		if !errors.Is(err, nopool.ErrConfiguration) || pooler.Stats().Passwords != 0 {
 			t.Errorf("%v after %d passwords, want ErrConfiguration and none", err, pooler.Stats().Passwords)
 		}

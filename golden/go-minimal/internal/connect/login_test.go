@@ -1,4 +1,4 @@
-package nopool
+package connect
 
 import (
 	"bytes"
@@ -18,9 +18,9 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// strict returns a dialer that accepts nothing but SCRAM.
-func strict() *dialer {
-	return newDialer(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret", RequireAuth: onlySCRAM}})
+// strict returns a Connector that accepts nothing but SCRAM.
+func strict() *Connector {
+	return newConnector(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret", RequireAuth: onlySCRAM}}, Options{})
 }
 
 // TestKeysAreDerivedOnce counts the hashes that a second connection makes.

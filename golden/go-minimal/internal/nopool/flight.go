@@ -1,0 +1,152 @@
+package nopool
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// flight is a connection on which BEGIN travels with what pgx sends first, at no
+// round trip of its own: it goes in front of that write, and its answer is taken
+// out of what pgx reads. A Sync ends it, so the server answers it at once, however
+// long the statement behind it takes.
+type flight struct {
+	net.Conn
+	begin []byte // goes in front of the next write
+	began func() // is called when BEGIN is acknowledged
+
+	sent    atomic.Bool
+	reading sync.Mutex // of what follows
+	reads   io.Reader
+	read    bool          // the answer to BEGIN
+	over    chan struct{} // closed when it has been read
+	err     error         // why it is no acknowledgement
+}
+
+func (f *flight) Write(p []byte) (int, error) {
+	if f.begin == nil {
+		return f.Conn.Write(p)
+	}
+	f.sent.Store(true)
+	n, err := f.Conn.Write(append(f.begin, p...))
+	n = max(0, n-len(f.begin))
+	f.begin = nil
+	return n, err
+}
+
+func (f *flight) Read(p []byte) (int, error) {
+	f.reading.Lock()
+	defer f.reading.Unlock()
+	f.await()
+	return f.reads.Read(p)
+}
+
+// answer returns why BEGIN was refused, nil when it was acknowledged.
+func (f *flight) answer(ctx context.Context) error {
+	if !f.sent.Load() {
+		return cmp.Or(context.Cause(ctx), io.ErrClosedPipe)
+	}
+	defer context.AfterFunc(ctx, func() { _ = f.Conn.SetDeadline(time.Unix(1, 0)) })()
+	if f.reading.TryLock() { // else pgx reads already, since it still writes: the answer comes first
+		f.await()
+		f.reading.Unlock()
+	}
+	<-f.over
+	return f.err
+}
+
+// await reads the answer to BEGIN, once, if BEGIN has been sent. The caller holds
+// the lock.
+func (f *flight) await() {
+	if f.read || !f.sent.Load() {
+		return
+	}
+	f.read = true
+	defer close(f.over)
+	var forPgx []byte
+	for kind := byte(0); kind != 'Z'; { // ReadyForQuery
+		message, err := readMessage(f.reads)
+		if err != nil {
+			f.err, f.reads = cmp.Or(f.err, err), bytes.NewReader(nil)
+			return
+		}
+		switch kind = message[0]; kind {
+		case 'E':
+			var refusal pgproto3.ErrorResponse
+			_ = refusal.Decode(message[5:])
+			pgErr := pgconn.ErrorResponseToPgError(&refusal)
+			if f.err = pgErr; isFatal(pgErr) { // pgx must hear that the server closes, or it dials to cancel its statement
+				forPgx, kind = append(forPgx, message...), 'Z'
+			}
+		case 'S', 'N', 'A': // what may come at any time
+			forPgx = append(forPgx, message...)
+		}
+	}
+	f.reads = io.MultiReader(bytes.NewReader(forPgx), f.reads)
+	if f.err == nil {
+		f.began()
+	}
+}
+
+// readMessage reads one message of the protocol (section 55.7 of the Postgres
+// manual), and not a byte more.
+func readMessage(r io.Reader) ([]byte, error) {
+	var head [5]byte
+	_, err := io.ReadFull(r, head[:])
+	length := binary.BigEndian.Uint32(head[1:])
+	if err != nil || length < 4 || length > 1<<16 {
+		return nil, cmp.Or(err, errors.New("malformed answer to BEGIN"))
+	}
+	message := make([]byte, 1+length)
+	copy(message, head[:])
+	_, err = io.ReadFull(r, message[len(head):])
+	return message, err
+}
+
+// begin returns the messages that begin the session's transaction and set its
+// timeouts and the caller's own settings. Timeouts cannot be start-up parameters:
+// PgBouncer refuses those and Supavisor drops them. All end with the transaction,
+// so the next client of the pooler's connection does not inherit them.
+func (s *Session) begin() (messages []byte) {
+	begin := "begin"
+	if s.opts.Isolation != "" {
+		begin += " isolation level " + string(s.opts.Isolation)
+	}
+	if s.opts.ReadOnly {
+		begin += " read only"
+	}
+	settings := []Setting{
+		{"statement_timeout", milliseconds(s.db.config.StatementTimeout)},
+		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
+		{"idle_in_transaction_session_timeout", milliseconds(s.db.config.IdleInTransactionTimeout)},
+	}
+	var calls []string
+	var values [][]byte
+	for i, setting := range append(settings, s.opts.Settings...) {
+		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2))
+		values = append(values, []byte(setting.Name), []byte(setting.Value))
+	}
+	for _, message := range []pgproto3.FrontendMessage{
+		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
+		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},
+		&pgproto3.Sync{},
+	} {
+		messages, _ = message.Encode(messages) // which fails above a gigabyte alone
+	}
+	return messages
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
