@@ -36,7 +36,7 @@ func (m mutation) onlySource() bool {
 			return false
 		}
 	}
-	return strings.Contains(m.fails, "NP15") || !strings.Contains(m.edits[0].file, "internal/nopool")
+	return strings.Contains(m.fails, "NP15") || !strings.HasPrefix(m.edits[0].file, "internal/nopool") && !strings.HasPrefix(m.edits[0].file, "internal/connect")
 }
 
 // checks is the pattern of the tests to run.

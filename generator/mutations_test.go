@@ -19,6 +19,15 @@ func Connect(ctx context.Context, url string) error {
 }
 `
 
+// takeConnection lets a session have another's connection, which is past its start.
+const takeConnection = `func (c *connection) take(before *connection) {
+	c.pgx, c.flight = before.pgx, before.flight
+	c.flight.read, c.flight.over = false, make(chan struct{})
+	c.flight.sent.Store(false)
+}
+
+// hangUp sends`
+
 // Files that many mutations touch.
 const (
 	session       = "internal/httpapi/session.go"
@@ -30,12 +39,13 @@ const (
 	sessions      = "internal/nopool/session.go"
 	slotsFile     = "internal/nopool/slots.go"
 	openFile      = "internal/nopool/open.go"
-	dialFile      = "internal/nopool/dial.go"
-	scramFile     = "internal/nopool/scram.go"
-	closeFile     = "internal/nopool/close.go"
+	flightFile    = "internal/nopool/flight.go"
+	connection    = "internal/nopool/connection.go"
 	events        = "internal/nopool/events.go"
-	refusals      = "internal/nopool/errors.go"
-	connstring    = "internal/nopool/connstring.go"
+	connecting    = "internal/connect/connect.go"
+	dialFile      = "internal/connect/dial.go"
+	loginFile     = "internal/connect/login.go"
+	refusals      = "internal/connect/refusal.go"
 	migrations    = "internal/migrate/migrate.go"
 	settings      = "internal/config/config.go"
 	settingsTable = "internal/config/settings.go"
@@ -47,44 +57,47 @@ const (
 // mutations are in the order of the rules.
 var mutations = []mutation{
 	{name: "connections are kept for the next session", fails: "NP01 NP15", edits: []edit{
-		{closeFile, `	s.lease.hangUp()
-`, `	select {
-	case kept <- s.conn:
-	default:
-		s.lease.hangUp()
-	}
+		{sessions, `			s.conn.hangUp()
+`, `			select {
+			case kept <- s.conn:
+			default:
+				s.conn.hangUp()
+			}
 `},
-		{closeFile, `// release frees`, `var kept = make(chan *pgx.Conn, 4)
+		{sessions, `// end marks`, `var kept = make(chan *connection, 4)
 
-// release frees`},
-		{openFile, `	if lease.conn, err = s.db.dialer.connect(ctx, lease); err == nil {
+// end marks`},
+		{openFile, `	if refusal = conn.connect(connecting); refusal == nil {
 `, `	select {
-	case lease.conn = <-kept:
+	case before := <-kept:
+		conn.take(before)
 	default:
-		lease.conn, err = s.db.dialer.connect(ctx, lease)
+		refusal = conn.connect(connecting)
 	}
-	if err == nil {
+	if refusal == nil {
 `},
+		{connection, `// hangUp sends`, takeConnection},
 	}, also: "NP03 NP04 NP05 NP06 NP07 NP08 NP10 NP11 NP12 NP13 NP16 NP17 NP18 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP26 NP27 NP28 NP29 NP31"},
 	{name: "a connection is handed on when somebody waits, as database/sql does", fails: "NP01 NP15", edits: []edit{
-		{closeFile, `	s.lease.hangUp()
-`, `	if _, _, waiting := s.db.slots.usage(); waiting > 0 && how.name != aborted.name {
-		handedOn.Store(s.db, s.conn)
-	} else {
-		s.lease.hangUp()
-	}
+		{sessions, `			s.conn.hangUp()
+`, `			if s.db.slots.waiting.Load() > 0 && how.name != aborted.name {
+				handedOn.Store(s.db, s.conn)
+			} else {
+				s.conn.hangUp()
+			}
 `},
-		{closeFile, `// release frees`, `var handedOn sync.Map
+		{sessions, `// end marks`, `var handedOn sync.Map
 
-// release frees`},
-		{openFile, `	if lease.conn, err = s.db.dialer.connect(ctx, lease); err == nil {
+// end marks`},
+		{openFile, `	if refusal = conn.connect(connecting); refusal == nil {
 `, `	if before, ok := handedOn.LoadAndDelete(s.db); ok {
-		lease.conn = before.(*pgx.Conn)
+		conn.take(before.(*connection))
 	} else {
-		lease.conn, err = s.db.dialer.connect(ctx, lease)
+		refusal = conn.connect(connecting)
 	}
-	if err == nil {
+	if refusal == nil {
 `},
+		{connection, `// hangUp sends`, takeConnection},
 	}, also: "NP17 NP21 NP22 NP04 NP16 NP23"},
 
 	{name: "migrations may have any number of connections", fails: "NP02", edits: []edit{
@@ -97,7 +110,7 @@ var mutations = []mutation{
 		{migrations, "	defer closeAll()\n", "	_ = closeAll\n"},
 	}, also: "NP30"},
 	{name: "migrations open a pool of their own", fails: "NP02 NP14", edits: []edit{
-		{migrations, "	provider, err := newProvider(db, o.FS)\n", `	pool, err := pgxpool.New(ctx, o.URL)
+		{migrations, "	provider, err := newProvider(db, o.FS)\n", `	pool, err := pgxpool.New(ctx, config.ConnString())
 	if err != nil {
 		return err
 	}
@@ -154,8 +167,8 @@ var noSuchNote`},
 
 import "example.com/demo/internal/nopool"
 
-func Open(url string) (*nopool.DB, error) {
-	return nopool.Open(nopool.Config{URL: url, MaxSessions: 5})
+func Open(to nopool.Connector) (*nopool.DB, error) {
+	return nopool.Open(nopool.Config{Connector: to, MaxSessions: 5})
 }
 `},
 	}},
@@ -189,18 +202,20 @@ func Ping(ctx context.Context, config *pg.Config) error {
 `},
 	}},
 	{name: "open rows do not keep the session busy", fails: "NP03", edits: []edit{
-		{sessions, "	case s.rows != nil:\n		err = ErrSessionBusy\n", ""},
+		{sessions, "	if err == nil && s.rows != nil {\n		err = ErrSessionBusy\n	}\n", ""},
 	}, also: "NP04"},
 
 	{name: "the deferred rollback is gone", fails: "NP04 NP06", edits: []edit{
 		{session, "		defer session.Rollback(ctx)\n", ""},
 	}, also: "NP08 NP23"},
 	{name: "a session with open rows is not rolled back", fails: "NP04", edits: []edit{
-		{sessions, `	case s.rows != nil: // reading them to their end could take for ever
+		{sessions, `	if s.rows != nil { // reading them to their end could take for ever
 		s.cancel(ErrSessionDone)
 		s.rows.finish()
-`, `	case s.rows != nil:
+	}
+`, `	if s.rows != nil {
 		return ErrSessionBusy
+	}
 `},
 	}},
 	{name: "the engine is closed without waiting for sessions", fails: "NP04", edits: []edit{
@@ -254,47 +269,24 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{session, "	case h.status >= http.StatusBadRequest:\n", "	case h.status >= http.StatusBadRequest && h.status != http.StatusNotFound:\n"},
 	}},
 	{name: "a rollback only closes", fails: "NP06 NP23", edits: []edit{
-		{sessions, `_, err := s.say(ctx, "rollback"); err`, `err := ctx.Err(); err`},
+		{sessions, `_, err = s.say(ctx, "rollback"); err`, `err = ctx.Err(); err`},
 	}, also: "NP04"},
 
 	{name: "background work that panics is not rolled back", fails: "NP07", edits: []edit{
 		{engine, "	defer s.Rollback(ctx) // does nothing once Commit has ended the session\n", ""},
 	}, also: "NP29 NP04 NP10 NP02 NP20 NP13 NP17 NP12 NP24 NP22 NP23"},
 	{name: "background work that was cancelled commits", fails: "NP07", edits: []edit{
-		{engine, `	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return s.Commit(ctx)
-`, `	return s.Commit(ctx)
-`},
+		{engine, "cmp.Or(fn(WithSession(ctx, s), s), ctx.Err())", "fn(WithSession(ctx, s), s)"},
+		{engine, "	\"cmp\"\n", ""},
 	}},
 	{name: "background work commits whatever the function says", fails: "NP07", edits: []edit{
-		{engine, `	if err := fn(WithSession(ctx, s), s); err != nil {
-		return err
-	}
-	if err := ctx.Err()`, `	if err := fn(WithSession(ctx, s), s); err != nil {
+		{engine, `	if err := cmp.Or(fn(WithSession(ctx, s), s), ctx.Err()); err != nil {
+`, `	if err := cmp.Or(fn(WithSession(ctx, s), s), ctx.Err()); err != nil {
 		_ = s.Commit(ctx)
-		return err
-	}
-	if err := ctx.Err()`},
+`},
 	}, also: "NP23"},
 	{name: "background work is not told that its commit failed", fails: "NP07", edits: []edit{
-		{engine, `	if err := fn(WithSession(ctx, s), s); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return s.Commit(ctx)
-`, `	err := fn(WithSession(ctx, s), s)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err == nil {
-		_ = s.Commit(ctx)
-	}
-	return err
-`},
+		{engine, "	return s.Commit(ctx)\n", "	_ = s.Commit(ctx)\n	return nil\n"},
 	}},
 
 	{name: "no panic is recovered", fails: "NP08", edits: []edit{
@@ -318,7 +310,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{serve, "case errors.Is(err, nopool.ErrConfiguration):", "case err != nil:"},
 	}},
 	{name: "a refused password ends the process at once", fails: "NP09", edits: []edit{
-		{command, "	if nopool.IsAuthentication(err) {", "	if false && nopool.IsAuthentication(err) {"},
+		{command, "	if connect.IsAuthentication(err) {", "	if false && connect.IsAuthentication(err) {"},
 	}},
 	{name: "it listens first and looks for its database then", fails: "NP09", edits: []edit{
 		{serve, `		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
@@ -352,7 +344,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{events, `slog.LevelError, "database session error"`, `slog.LevelWarn, "database session error"`},
 	}},
 	{name: "refused sessions leave no trace", fails: "NP11", edits: []edit{
-		{events, `		s.db.count(func(total *Snapshot) { total.Rejected++ })
+		{openFile, `		s.db.count(func(total *Snapshot) { total.Rejected++ })
 		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 `, ""},
 	}},
@@ -361,32 +353,30 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "plaintext to any host in development", fails: "NP12", edits: []edit{
-		{connstring, "plaintext && !(allowPlaintext && local(connect.Host))", "plaintext && !allowPlaintext"},
+		{connecting, "plaintext && !(o.AllowPlaintext && local(config.Host))", "plaintext && !o.AllowPlaintext"},
 	}},
 	{name: "every environment but production is local", fails: "NP12", edits: []edit{
-		{settings, `if value("APP_ENV") == "local"`, `if value("APP_ENV") != "production"`},
+		{settings, `AllowPlaintext: c.Env == "local"`, `AllowPlaintext: c.Env != "production"`},
 	}},
 	{name: "no certificate is verified", fails: "NP12", edits: []edit{
-		{connstring, "	if !verified(connect) && !allowPlainAuth {", `	if connect.TLSConfig != nil {
-		connect.TLSConfig.InsecureSkipVerify, connect.TLSConfig.VerifyPeerCertificate = true, nil
+		{connecting, "	if !verified(config) && !o.AllowPlainAuth {", `	if config.TLSConfig != nil {
+		config.TLSConfig.InsecureSkipVerify, config.TLSConfig.VerifyPeerCertificate = true, nil
 	}
-	if !verified(connect) && !allowPlainAuth {`},
+	if !verified(config) && !o.AllowPlainAuth {`},
 	}, also: "NP09 NP10"},
 	{name: "the password is given to whoever asks", fails: "NP12", edits: []edit{
-		{connstring, `		connect.RequireAuth = onlySCRAM
-`, `		connect.RequireAuth = ""
+		{connecting, `		config.RequireAuth = onlySCRAM
+`, `		config.RequireAuth = ""
 `},
 	}},
 
 	{name: "no lock timeout", fails: "NP13", edits: []edit{
-		{openFile, `		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
+		{flightFile, `		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
 `, ""},
 	}},
 	{name: "the timeouts are start-up parameters", fails: "NP13", edits: []edit{
-		{engine, `	if cfg.AppName != "" {
-`, `	connect.RuntimeParams["statement_timeout"] = fmt.Sprint(cfg.StatementTimeout.Milliseconds())
-	if cfg.AppName != "" {
-`},
+		{connection, "	dial, after := config.DialFunc", `	config.RuntimeParams["statement_timeout"] = milliseconds(c.db.config.StatementTimeout)
+	dial, after := config.DialFunc`},
 	}, also: "NP20 NP23 NP16"},
 	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
 		{settingsTable, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
@@ -399,6 +389,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
 		{openFile, "time.AfterFunc(s.db.config.ConnectTimeout, ", "time.AfterFunc(s.db.config.ConnectTimeout+5*time.Second, "},
+		{openFile, "since.Add(s.db.config.ConnectTimeout)", "since.Add(s.db.config.ConnectTimeout+5*time.Second)"},
 	}, also: "NP09 NP11 NP20"},
 
 	{name: "a pool in another package", fails: "NP14", edits: []edit{{reports, "", pooledPackage}}},
@@ -476,11 +467,15 @@ func Count(w http.ResponseWriter, r *http.Request) {
 import (
 	"database/sql"
 
-	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/connect"
 )
 
 func Handle(url string) (*sql.DB, func(), error) {
-	config, err := nopool.ParseConfig(url, false, false)
+	to, err := connect.Parse(url, connect.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := to.Config()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -657,7 +652,7 @@ func Free(n int) chan *pgx.Conn { return make(chan *pgx.Conn, n) }
 `},
 	}},
 	{name: "the engine keeps its last connection", fails: "NP15", edits: []edit{
-		{engine, "	breaker breaker\n", "	breaker breaker\n	last    *pgx.Conn\n"},
+		{engine, "	slots  *slots\n", "	slots  *slots\n	last   *pgx.Conn\n"},
 	}},
 	{name: "a session that is embedded", fails: "NP15", edits: []edit{
 		{reports, "", `package reports
@@ -678,26 +673,31 @@ type Store struct {
 		{session, "r.Method == http.MethodGet || r.Method == http.MethodHead}", "r.Method == http.MethodGet}"},
 	}},
 	{name: "the isolation level is lost", fails: "NP16", edits: []edit{
-		{openFile, `		sql += " isolation level " + string(o.Isolation)
-`, `		_ = o.Isolation
+		{flightFile, `		begin += " isolation level " + string(s.opts.Isolation)
+`, `		_ = s.opts.Isolation
 `},
 	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
-		{openFile, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
+		{flightFile, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
 	}},
 	{name: "statements are prepared", fails: "NP16", edits: []edit{
-		{connstring, "connect.DefaultQueryExecMode = pgx.QueryExecModeExec", "connect.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},
-		{connstring, "connect.StatementCacheCapacity, connect.DescriptionCacheCapacity = 0, 0", "connect.StatementCacheCapacity, connect.DescriptionCacheCapacity = 512, 512"},
+		{connecting, "config.DefaultQueryExecMode = pgx.QueryExecModeExec", "config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},
+		{connecting, "config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0", "config.StatementCacheCapacity, config.DescriptionCacheCapacity = 512, 512"},
 	}},
 
 	{name: "one connection too many", fails: "NP17", edits: []edit{
-		{slotsFile, "(s.inUse < s.limit || s.closed)", "(s.inUse <= s.limit || s.closed)"},
+		{slotsFile, "held: make(chan struct{}, n)", "held: make(chan struct{}, n+1)"},
 	}, also: "NP01 NP11 NP13 NP18 NP22 NP27"},
-	{name: "last come, first served", fails: "NP17", edits: []edit{
-		{slotsFile, "s.waiting.PushBack(", "s.waiting.PushFront("},
+	{name: "who waits is served in any order", fails: "NP17", edits: []edit{
+		{slotsFile, "	if s.waiting.Add(1) > s.maxWaiting {\n		return ErrBusy\n	}\n", `	if s.waiting.Add(1) > s.maxWaiting {
+		return ErrBusy
+	}
+	time.Sleep(rand.N(100 * time.Millisecond)) // so that not all come back at once
+`},
+		{slotsFile, "	\"context\"\n", "	\"context\"\n	\"math/rand/v2\"\n"},
 	}},
 	{name: "the queue has no end", fails: "NP17", edits: []edit{
-		{slotsFile, " && s.waiting.Len() >= s.maxWaiting:\n", " && s.waiting.Len() >= s.maxWaiting+1000:\n"},
+		{slotsFile, "s.waiting.Add(1) > s.maxWaiting {", "s.waiting.Add(1) > s.maxWaiting+1000 {"},
 	}, also: "NP11"},
 	{name: "a full queue is our fault", fails: "NP17", edits: []edit{
 		{problems, "	{nopool.ErrBusy, busy},\n", ""},
@@ -711,7 +711,7 @@ type Store struct {
 	}, also: "NP01 NP10 NP11 NP16 NP17 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP09"},
 	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
 		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
-	if _, inUse, _ := db.slots.usage(); inUse < db.config.MaxSessions && db.slots.acquire(ctx, false) == nil {
+	if int(db.slots.inUse.Load()) < db.config.MaxSessions && db.slots.acquire(ctx) == nil {
 		context.AfterFunc(s.life, db.slots.release)
 	}
 `},
@@ -721,7 +721,7 @@ type Store struct {
 		{session, "			err = held.finish()\n", "			_ = held.finish()\n"},
 	}, also: "NP06"},
 	{name: "a lost COMMIT is called a lost connection", fails: "NP19", edits: []edit{
-		{sessions, "	case unsent || s.opts.ReadOnly:\n", "	case unsent || s.opts.ReadOnly || s.conn.IsClosed():\n"},
+		{sessions, "	case unsent || s.opts.ReadOnly:\n", "	case unsent || s.opts.ReadOnly || s.conn.pgx.IsClosed():\n"},
 	}},
 	{name: "programs cannot tell an unknown outcome", fails: "NP19", edits: []edit{
 		{problems, "`json:\"code\"`", "`json:\"-\"`"},
@@ -739,59 +739,62 @@ type Store struct {
 		{refusals, `no more connections allowed|query_wait_timeout`, `no more connections allowed`},
 	}},
 	{name: "a refused password is tried again", fails: "NP20", edits: []edit{
-		{refusals, `	{"28", "", ErrConfiguration}, // invalid authorization
+		{refusals, `	{"28", "", nopool.ErrConfiguration}, // invalid authorization
 `, ""},
 	}, also: "NP09 NP12"},
 	{name: "a refused password is given any number of times", fails: "NP20", edits: []edit{
-		{scramFile, "	maxFailures = 3\n", "	maxFailures = 300\n"},
+		{loginFile, "	maxFailures = 3\n", "	maxFailures = 300\n"},
 	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
 		{problems, "	{nopool.ErrPoolerFull, busy},\n", ""},
 	}},
 
 	{name: "pgx falls back", fails: "NP21", edits: []edit{
-		{connstring, "connect.Fallbacks, connect.ValidateConnect = nil, nil", "connect.ValidateConnect = nil"},
+		{connecting, "config.Fallbacks, config.ValidateConnect = nil, nil", "config.ValidateConnect = nil"},
 	}, also: "NP12"},
 	{name: "several hosts in a URL", fails: "NP21", edits: []edit{
-		{connstring, `		if fallback.Host != connect.Host || fallback.Port != connect.Port {
+		{connecting, `		if fallback.Host != config.Host || fallback.Port != config.Port {
 			return nil, invalid("names several hosts; name one")
 		}
 `, ""},
 	}},
 	{name: "pgx tries all addresses of the host", fails: "NP21", edits: []edit{
-		{dialFile, "	return known.all[:1], nil\n", "	return known.all, nil\n"},
+		{dialFile, "func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }", "c.resolve"},
 	}},
-	{name: "an address that does not answer is dialled again", fails: "NP21", edits: []edit{
-		{dialFile, "	d.addresses.Store(&addresses{others, known.until})\n", "	_ = others\n"},
+	{name: "the next address is not tried", fails: "NP21", edits: []edit{
+		{dialFile, "	for i, ip := range known.addresses {\n", "	for i, ip := range known.addresses[:1] {\n"},
 	}},
 
 	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
-		{closeFile, `	s.lease.hangUp()
-	s.closed(how, ended)
-	s.db.slots.release()
-`, `	s.db.slots.release()
-	s.lease.hangUp()
-	s.closed(how, ended)
+		{sessions, `			s.conn.hangUp()
+			s.closed(how, ended)
+			s.db.slots.release()
+`, `			s.db.slots.release()
+			s.conn.hangUp()
+			s.closed(how, ended)
 `},
 	}, also: "NP01 NP04 NP10 NP17"},
 	{name: "a failed open gives its slot back at once", fails: "NP22", edits: []edit{
-		{closeFile, "	l.hangUp()\n	l.db.slots.release()\n", "	l.db.slots.release()\n	l.hangUp()\n"},
+		{openFile, "go func() { conn.hangUp(); s.db.slots.release() }()", "go func() { s.db.slots.release(); conn.hangUp() }()"},
 	}},
+	{name: "another attempt does not wait for the end of the last", fails: "NP22", edits: []edit{
+		{openFile, "	case <-gone:\n", "	default:\n"},
+	}, also: "NP17 NP20 NP21"},
 	{name: "nobody waits for the server's close", fails: "NP22", edits: []edit{
-		{closeFile, "	_, _ = io.Copy(io.Discard, e.Conn)\n", "	_, _ = io.CopyN(io.Discard, e.Conn, 0)\n"},
+		{connection, "io.Copy(io.Discard, e.Conn); errors", "io.CopyN(io.Discard, e.Conn, 0); errors"},
 	}, also: "NP01 NP04 NP10 NP17 NP23"},
 	{name: "a slot is freed after a moment, whatever the server does", fails: "NP22", edits: []edit{
-		{closeFile, "const closeTimeout = 5 * time.Second\n", "const closeTimeout = 50 * time.Millisecond\n"},
+		{connection, "const closeTimeout = 5 * time.Second\n", "const closeTimeout = 50 * time.Millisecond\n"},
 	}, also: "NP01 NP04 NP10 NP17 NP06 NP13"},
 	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{
-		{closeFile, "		go s.release(how)\n", "		s.release(how)\n"},
+		{sessions, "		go func() {\n			s.conn.hangUp()\n", "		func() {\n			s.conn.hangUp()\n"},
 	}, also: "NP10"},
 
 	{name: "a rollback under the request's own context", fails: "NP23 NP06", edits: []edit{
-		{sessions, `s.say(ctx, "rollback")`, `s.conn.Exec(ctx, "rollback")`},
+		{sessions, `s.say(ctx, "rollback")`, `s.conn.pgx.Exec(ctx, "rollback")`},
 	}},
 	{name: "a commit under the request's own context", fails: "NP23", edits: []edit{
-		{sessions, `s.say(ctx, "commit")`, `s.conn.Exec(ctx, "commit")`},
+		{sessions, `s.say(ctx, "commit")`, `s.conn.pgx.Exec(ctx, "commit")`},
 	}},
 	{name: "what was only read is not committed", fails: "NP23", edits: []edit{
 		{sessions, "	// Asked before", `	if s.opts.ReadOnly {
@@ -800,7 +803,7 @@ type Store struct {
 	// Asked before`},
 	}, also: "NP16"},
 	{name: "a connection is dropped without a word", fails: "NP23", edits: []edit{
-		{closeFile, "		_ = l.conn.Close(ctx) // the endpoint knows when the server has closed\n", "		_ = l.conn.PgConn().Conn().Close()\n		time.Sleep(10 * time.Millisecond)\n		_ = l.conn.Close(ctx)\n"},
+		{connection, "			_ = c.pgx.Close(ctx) // the endpoint knows when the server has closed\n", "			_ = c.pgx.PgConn().Conn().Close()\n			time.Sleep(10 * time.Millisecond)\n			_ = c.pgx.Close(ctx)\n"},
 	}, also: "NP06 NP10 NP22 NP31"},
 
 	{name: "an error's text in the response", fails: "NP24", edits: []edit{
@@ -813,7 +816,10 @@ type Store struct {
 		{events, "		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.log.Enabled(s.ctx, slog.LevelError) {"},
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
-		{settings, `"config of %s (%s)", c.AppName, c.Env)`, `"config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
+		{settings, "func (c Config) Format(f fmt.State, _ rune) { fmt.Fprintf(f, \"config of %s (%s)\", c.AppName, c.Env) }", `func (c Config) Format(f fmt.State, _ rune) {
+	to, _ := c.Database.Config()
+	fmt.Fprintf(f, "config of %s (%s): %s", c.AppName, c.Env, to.ConnString())
+}`},
 	}},
 	{name: "a handler sends the server's words", fails: "NP24", edits: []edit{
 		{handlers, `	note, err := notes.Create(r.Context(), session, draft)
@@ -854,7 +860,7 @@ var _ = (*Server).export
 `},
 	}},
 	{name: "a malformed URL is quoted", fails: "NP24", edits: []edit{
-		{connstring, `return "", invalid("must begin with postgres:// or be a list of keyword=value")`, `return "", invalid(connString + " must begin with postgres:// or be a list of keyword=value")`},
+		{connecting, `return "", invalid("must begin with postgres:// or be a list of keyword=value")`, `return "", invalid(connString + " must begin with postgres:// or be a list of keyword=value")`},
 	}},
 
 	{name: "a duplicate is a bad request", fails: "NP25", edits: []edit{
@@ -906,7 +912,7 @@ var _ = (*Server).export
 		{health, "	c.checked = time.Now()\n", "	if c.err == nil {\n		c.checked = time.Now()\n	}\n"},
 	}},
 	{name: "a busy service is not ready", fails: "NP27", edits: []edit{
-		{health, `	if now.InUse >= now.Limit && time.Since(now.LastOpened) < busyFor {
+		{health, `	if now.InUse >= now.MaxSessions && time.Since(now.LastOpened) < busyFor {
 		return nil
 	}
 `, ""},
@@ -953,8 +959,8 @@ var _ = (*Server).export
 		{engine, `!ok || (pgErr.Code != "40001" && pgErr.Code != "40P01")`, `!ok || pgErr.Code[:2] != "40"`},
 	}},
 	{name: "everything is retried", fails: "NP29", edits: []edit{
-		{engine, `		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") {`, `		_, _ = pgErr, ok
-		if attempt == 3 || err == nil {`},
+		{engine, `		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") ||`, `		_, _ = pgErr, ok
+		if attempt == 3 || err == nil ||`},
 	}},
 
 	{name: "two migrations run at once", fails: "NP30 NP02", edits: []edit{
@@ -968,7 +974,7 @@ var _ = (*Server).export
 		{migrations, "port == 6543 && supabase", "port == 0 && supabase"},
 	}},
 	{name: "migrations go where requests go", fails: "NP30", edits: []edit{
-		{"cmd/demo/migrate.go", "cfg.MigrationURL", "cfg.DB.URL"},
+		{"cmd/demo/migrate.go", "cfg.Migrations,", "cfg.Database,"},
 	}},
 	{name: "no migrations are an error", fails: "NP30", edits: []edit{
 		{migrations, `	if errors.Is(err, goose.ErrNoMigrations) {
@@ -979,17 +985,12 @@ var _ = (*Server).export
 	}},
 
 	{name: "BEGIN travels alone", fails: "NP31", edits: []edit{
-		{openFile, "func fitsFlight(sql string, args []any) bool {\n", "func fitsFlight(sql string, args []any) bool {\n	if true {\n		return false\n	}\n"},
+		{openFile, "		err = first(ctx, conn.pgx)\n", "		_, _ = conn.pgx.Exec(ctx, \";\")\n		err = first(ctx, conn.pgx)\n"},
 	}, also: "NP16"},
 	{name: "the connection is cleaned before it is closed", fails: "NP31", edits: []edit{
-		{closeFile, "		_ = l.conn.Close(ctx) // the endpoint", "		_, _ = l.conn.Exec(ctx, \"discard all\")\n		_ = l.conn.Close(ctx) // the endpoint"},
+		{connection, "			_ = c.pgx.Close(ctx) // the endpoint", "			_, _ = c.pgx.Exec(ctx, \"discard all\")\n			_ = c.pgx.Close(ctx) // the endpoint"},
 	}, also: "NP06 NP23 NP22 NP28 NP16"},
 	{name: "the connection is tried before it is used", fails: "NP31", edits: []edit{
-		{dialFile, "	return pgx.ConnectConfig(ctx, config)\n", `	conn, err := pgx.ConnectConfig(ctx, config)
-	if err == nil {
-		err = conn.Ping(ctx)
-	}
-	return conn, err
-`},
+		{openFile, "		flight := conn.flight\n", "		_ = conn.pgx.Ping(connecting)\n		flight := conn.flight\n"},
 	}, also: "NP16 NP19 NP23 NP24 NP29"},
 }
