@@ -71,6 +71,9 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	return c.config.Copy(), c.check()
 }
 
+// Format shows nothing secret, whatever the verb.
+func (c *Connector) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "connector to %s", c.config.Host) }
+
 // Verified reports whether the server must prove who it is with a certificate.
 func (c *Connector) Verified() bool { return verified(c.config) }
 

@@ -2,6 +2,8 @@ package connect
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -75,6 +77,20 @@ func wantConfig(t *testing.T, connector *Connector, strict bool) {
 	}
 	if len(config.RuntimeParams) != 1 {
 		t.Errorf("start-up parameters %v, want application_name alone", config.RuntimeParams)
+	}
+}
+
+func TestNothingSecretIsPrinted(t *testing.T) {
+	t.Parallel()
+	c, err := Parse("postgres://u:s3cret@h/db?sslmode=require", Options{})
+	must(t, err)
+	var out strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		fmt.Fprintf(&out, verb+"\n", c)
+	}
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("", "connector", c)
+	if text := out.String(); strings.Contains(text, "s3cret") || strings.Contains(text, fmt.Sprintf("%x", "s3cret")) {
+		t.Errorf("the password is in:\n%s", text)
 	}
 }
 
