@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib"
 
+	"example.com/demo/internal/connect"
 	"example.com/demo/internal/nopool"
 )
 
@@ -44,8 +45,12 @@ var contestants = []contestant{
 }
 
 func openNopool(t testing.TB, url string, limit int) session {
+	connector, err := connect.Parse(url, connect.Options{AppName: "benchmark"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	db, err := nopool.Open(nopool.Config{
-		URL: url, AppName: "benchmark", MaxSessions: limit, MaxWaiting: 1000, SessionWait: time.Minute,
+		Connector: connector, MaxSessions: limit, MaxWaiting: 1000, SessionWait: time.Minute,
 		ConnectTimeout: time.Minute, StatementTimeout: time.Minute, LockTimeout: time.Minute, IdleInTransactionTimeout: time.Minute,
 	})
 	if err != nil {
