@@ -169,7 +169,6 @@ func TestLiveFails(t *testing.T) {
 		"wrong password":    {"NP09", standin.Options{TLS: true, Auth: standin.SCRAM}, func(o *liveOptions) { o.url = strings.Replace(o.url, ":stand-in", ":not-", 1) }},
 		"no TLS":            {"NP09", standin.Options{}, func(o *liveOptions) { o.url = withMode(o.url, "require") }},
 		"timeouts dropped":  {"NP13", standin.Options{TLS: true, OnStatement: seeing("timeouts", "0 0 0")}, nil},
-		"no request bound":  {"NP13", standin.Options{TLS: true, OnStatement: seeing("", "")}, func(o *liveOptions) { o.RequestTimeout = 0 }},
 		"not read only":     {"NP16", standin.Options{TLS: true, OnStatement: seeing("read only", "off")}, nil},
 		"one shared server": {"NP01", standin.Options{TLS: true, OnStatement: oneServer}, nil},
 		"no room":           {"NP17", standin.Options{TLS: true, OnStatement: seeing("allowed", "3")}, nil},

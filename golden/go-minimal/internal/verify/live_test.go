@@ -13,21 +13,36 @@ import (
 	"time"
 
 	"example.org/team/tiny-shop/internal/config"
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/localpg/standin"
 	"example.org/team/tiny-shop/internal/migrate"
 	schema "example.org/team/tiny-shop/migrations"
 )
 
+// liveOptions may be changed before the live checks run.
+type liveOptions struct {
+	config.Config
+	connect.Options
+	url       string
+	migrateTo bool // migrations go where requests go
+}
+
 // liveOn runs the live checks with settings for a database.
-func liveOn(databaseURL string, change ...func(*config.Config)) Report {
-	cfg := config.Config{AppName: "live", Env: "local", DB: patient(databaseURL),
-		RequestTimeout: time.Minute, ShutdownTimeout: time.Second}
-	cfg.DB.AllowPlainAuth, cfg.DB.ConnectTimeout = false, 2*time.Second
+func liveOn(t *testing.T, databaseURL string, change ...func(*liveOptions)) Report {
+	t.Helper()
+	o := liveOptions{url: databaseURL, Options: anyServer(), Config: config.Config{
+		AppName: "live", Env: "local", DB: patient(), RequestTimeout: time.Minute, ShutdownTimeout: time.Second}}
+	o.AllowPlainAuth, o.DB.ConnectTimeout = false, 2*time.Second
 	for _, f := range change {
-		f(&cfg)
+		f(&o)
 	}
-	return Live(context.Background(), cfg, slog.New(slog.DiscardHandler))
+	o.Database = connector(t, o.url, o.Options)
+	o.DB.Connector = o.Database
+	if o.migrateTo {
+		o.Migrations = o.Database
+	}
+	return Live(context.Background(), o.Config, slog.New(slog.DiscardHandler))
 }
 
 func wantStatus(t *testing.T, r Report, want Status, rules ...string) {
@@ -70,7 +85,7 @@ func TestLive(t *testing.T) {
 	database := pgtest.Database(t)
 	for _, url := range []string{database, pgtest.PgBouncer(t, database, pgtest.PgBouncerOptions{})} {
 		for _, sessions := range []int{1, 4} {
-			r := liveOn(url, func(c *config.Config) { c.DB.MaxSessions, c.DB.AllowPlainAuth = sessions, true })
+			r := liveOn(t, url, func(o *liveOptions) { o.DB.MaxSessions, o.AllowPlainAuth = sessions, true })
 			wantStatus(t, r, StatusPassed, seenLive...)
 			wantStatus(t, r, StatusWarned, pending...)
 			if r.Failed() {
@@ -95,23 +110,23 @@ func TestLiveWarns(t *testing.T) {
 	for name, c := range map[string]struct {
 		rule   string
 		pooler standin.Options
-		change func(*config.Config)
+		change func(*liveOptions)
 	}{
-		"plaintext": {"NP12", standin.Options{OnStatement: well}, func(c *config.Config) { c.DB.AllowPlainAuth = true }},
-		"unverified": {"NP12", standin.Options{TLS: true, Auth: standin.SCRAM, OnStatement: well}, func(c *config.Config) {
-			c.DB.URL = strings.Split(c.DB.URL, "?")[0] + "?sslmode=require"
+		"plaintext": {"NP12", standin.Options{OnStatement: well}, func(o *liveOptions) { o.AllowPlainAuth = true }},
+		"unverified": {"NP12", standin.Options{TLS: true, Auth: standin.SCRAM, OnStatement: well}, func(o *liveOptions) {
+			o.url = strings.Split(o.url, "?")[0] + "?sslmode=require"
 		}},
 		"password given away": {"NP12", standin.Options{TLS: true, Auth: standin.Cleartext, OnStatement: well}, nil},
 		"no password at all":  {"NP12", standin.Options{TLS: true, OnStatement: well}, nil},
-		"a guess": {"NP17", standin.Options{TLS: true, OnStatement: well}, func(c *config.Config) {
-			c.BudgetGuessed = true
+		"a guess": {"NP17", standin.Options{TLS: true, OnStatement: well}, func(o *liveOptions) {
+			o.BudgetGuessed = true
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := liveOn(standin.Start(t, c.pooler).URL(), func(cfg *config.Config) {
+			r := liveOn(t, standin.Start(t, c.pooler).URL(), func(o *liveOptions) {
 				if c.change != nil {
-					c.change(cfg)
+					c.change(o)
 				}
 			})
 			wantStatus(t, r, StatusWarned, c.rule)
@@ -127,12 +142,12 @@ func TestLiveWarns(t *testing.T) {
 func TestLiveMigrations(t *testing.T) {
 	t.Parallel()
 	database := pgtest.Database(t)
-	if err := migrate.Run(t.Context(), migrateOptions(database, schema.FS), "up"); err != nil {
+	if err := migrate.Run(t.Context(), migrateOptions(t, database, schema.FS), "up"); err != nil {
 		t.Fatal(err)
 	}
-	allowAny := func(c *config.Config) { c.DB.AllowPlainAuth, c.MigrationURL = true, c.DB.URL }
+	allowAny := func(o *liveOptions) { o.AllowPlainAuth, o.migrateTo = true, true }
 	for _, url := range []string{database, pgtest.PgBouncer(t, database, pgtest.PgBouncerOptions{})} {
-		wantStatus(t, liveOn(url, allowAny), StatusPassed, "NP30")
+		wantStatus(t, liveOn(t, url, allowAny), StatusPassed, "NP30")
 	}
 	if len(pending) == 0 {
 		return
@@ -140,7 +155,7 @@ func TestLiveMigrations(t *testing.T) {
 	if _, err := pgtest.Admin(t, database).Exec(t.Context(), "delete from goose_db_version where version_id > 0"); err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, liveOn(database, allowAny), StatusWarned, "NP30")
+	wantStatus(t, liveOn(t, database, allowAny), StatusWarned, "NP30")
 }
 
 // TestLiveFails sets servers up wrongly and wants the rule concerned to say so.
@@ -149,25 +164,23 @@ func TestLiveFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		rule   string
 		pooler standin.Options
-		change func(*config.Config)
+		change func(*liveOptions)
 	}{
-		"wrong password":    {"NP09", standin.Options{TLS: true, Auth: standin.SCRAM}, func(c *config.Config) { c.DB.URL = strings.Replace(c.DB.URL, ":stand-in", ":not-", 1) }},
-		"no TLS":            {"NP09", standin.Options{}, func(c *config.Config) { c.DB.URL = withMode(c.DB.URL, "require") }},
-		"plaintext URL":     {"NP12", standin.Options{}, func(c *config.Config) { c.DB.AllowPlaintext = false }},
+		"wrong password":    {"NP09", standin.Options{TLS: true, Auth: standin.SCRAM}, func(o *liveOptions) { o.url = strings.Replace(o.url, ":stand-in", ":not-", 1) }},
+		"no TLS":            {"NP09", standin.Options{}, func(o *liveOptions) { o.url = withMode(o.url, "require") }},
 		"timeouts dropped":  {"NP13", standin.Options{TLS: true, OnStatement: seeing("timeouts", "0 0 0")}, nil},
-		"no request bound":  {"NP13", standin.Options{TLS: true, OnStatement: seeing("", "")}, func(c *config.Config) { c.RequestTimeout = 0 }},
 		"not read only":     {"NP16", standin.Options{TLS: true, OnStatement: seeing("read only", "off")}, nil},
 		"one shared server": {"NP01", standin.Options{TLS: true, OnStatement: oneServer}, nil},
 		"no room":           {"NP17", standin.Options{TLS: true, OnStatement: seeing("allowed", "3")}, nil},
-		"too many replicas": {"NP17", standin.Options{TLS: true, OnStatement: seeing("", "")}, func(c *config.Config) { c.Replicas = 25 }},
-		"transaction mode":  {"NP30", standin.Options{TLS: true, OnStatement: backends()}, func(c *config.Config) { c.MigrationURL = c.DB.URL }},
+		"too many replicas": {"NP17", standin.Options{TLS: true, OnStatement: seeing("", "")}, func(o *liveOptions) { o.Replicas = 25 }},
+		"transaction mode":  {"NP30", standin.Options{TLS: true, OnStatement: backends()}, func(o *liveOptions) { o.migrateTo = true }},
 		"never closes":      {"NP04", standin.Options{TLS: true, ReleaseLag: time.Minute, OnStatement: seeing("", "")}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := liveOn(standin.Start(t, c.pooler).URL(), func(cfg *config.Config) {
+			r := liveOn(t, standin.Start(t, c.pooler).URL(), func(o *liveOptions) {
 				if c.change != nil {
-					c.change(cfg)
+					c.change(o)
 				}
 			})
 			if got := ending(r, StatusFailed); !slices.Equal(got, []string{c.rule}) || !r.Failed() {
