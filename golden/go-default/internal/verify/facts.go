@@ -84,12 +84,3 @@ func (l *live) read(ctx context.Context, sql string) (value string, err error) {
 	})
 	return value, err
 }
-
-// two runs a function with two sessions. Each opens at its first use.
-func (l *live) two(ctx context.Context, f func(ctx context.Context, one, other *nopool.Session) error) error {
-	return l.db.Run(ctx, asked, func(_ context.Context, one *nopool.Session) error {
-		return l.db.Run(ctx, asked, func(ctx context.Context, other *nopool.Session) error {
-			return f(ctx, one, other)
-		})
-	})
-}

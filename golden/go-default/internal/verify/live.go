@@ -113,9 +113,10 @@ func distinct(ctx context.Context, l *live) (string, error) {
 	var one string
 	other, err := l.read(ctx, whoAmI) // answers has had a session before
 	if err == nil && l.cfg.DB.MaxSessions > 1 {
-		err = l.two(ctx, func(ctx context.Context, first, second *nopool.Session) error {
-			return errors.Join(first.QueryRow(ctx, whoAmI).Scan(&one), second.QueryRow(ctx, whoAmI).Scan(&other))
-		})
+		first, second := l.db.Session(ctx, asked), l.db.Session(ctx, asked)
+		defer first.Rollback(ctx)
+		defer second.Rollback(ctx)
+		err = errors.Join(first.QueryRow(ctx, whoAmI).Scan(&one), second.QueryRow(ctx, whoAmI).Scan(&other))
 	}
 	c, dials := l.db.Snapshot(), l.dials.Load()
 	switch {
@@ -224,14 +225,15 @@ func (l *live) inSessionMode(ctx context.Context) error {
 	if l.direct || l.cfg.DB.MaxSessions < 2 {
 		return nil
 	}
+	s, taker := l.db.Session(ctx, asked), l.db.Session(ctx, asked)
+	defer s.Rollback(ctx)
+	defer taker.Rollback(ctx)
 	var before, after string
-	err := l.two(ctx, func(ctx context.Context, s, taker *nopool.Session) error {
-		first := s.QueryRow(ctx, whoAmI).Scan(&before)
-		_, commit := s.Exec(ctx, "commit")
-		taken := taker.QueryRow(ctx, whoAmI).Scan(new(string))
-		_, begin := s.Exec(ctx, "begin read only")
-		return errors.Join(first, commit, taken, begin, s.QueryRow(ctx, whoAmI).Scan(&after))
-	})
+	first := s.QueryRow(ctx, whoAmI).Scan(&before)
+	_, commit := s.Exec(ctx, "commit")
+	taken := taker.QueryRow(ctx, whoAmI).Scan(new(string))
+	_, begin := s.Exec(ctx, "begin read only")
+	err := errors.Join(first, commit, taken, begin, s.QueryRow(ctx, whoAmI).Scan(&after))
 	if err == nil && before != after {
 		err = errors.New("the pooler is in transaction mode, where the lock that keeps two runs apart does not hold")
 	}

@@ -55,7 +55,7 @@ func (r Report) text(colour bool) []byte {
 		if colour {
 			status = "\x1b[" + colours[x.Status] + "m" + status + "\x1b[0m"
 		}
-		out = fmt.Appendf(out, "  %s  %s  %s\n%s", x.ID, status, x.Title, wrap(indent, x.explained()))
+		out = fmt.Appendf(out, "  %s  %s  %s\n%s%s", x.ID, status, x.Title, wrap(indent, x.Detail), wrap(indent, x.advice()))
 	}
 	for _, e := range r.Exceptions {
 		out = fmt.Appendf(out, "\nallowed by the owner: %s at %s\n%s", e.Rule, e.Where, wrap(indent, e.Reason))
@@ -74,7 +74,7 @@ func wrap(indent, text string) string { return wide.ReplaceAllString(text, inden
 func (r Report) markdown() []byte {
 	out := fmt.Appendf(nil, "**%s**\n\n", r.Summary())
 	for _, x := range r.Results {
-		if x.needsAttention() {
+		if x.advice() != "" {
 			out = fmt.Appendf(out, "- %s %s: %s\n", x.ID, x.Status, x.Title)
 		}
 	}
@@ -104,7 +104,8 @@ type junitCase struct {
 func (r Report) suite() junitSuite {
 	s := junitSuite{Name: r.Title, Tests: len(r.Results), Failures: r.count(StatusFailed), Skipped: r.count(StatusNotRun)}
 	for _, x := range r.Results {
-		c, outcome := junitCase{Name: x.ID + " " + x.Title, Area: x.Area}, string(x.Status)+": "+x.explained()
+		c := junitCase{Name: x.ID + " " + x.Title, Area: x.Area}
+		outcome := strings.TrimSpace(fmt.Sprintf("%s: %s\n%s", x.Status, x.Detail, x.advice()))
 		switch x.Status {
 		case StatusFailed:
 			c.Failure = outcome

@@ -3,7 +3,6 @@ package verify
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Status says how a rule's check ended.
@@ -26,15 +25,12 @@ type Result struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// needsAttention reports whether the rule failed or warned.
-func (x Result) needsAttention() bool { return x.Status == StatusFailed || x.Status == StatusWarned }
-
-// explained is the detail and, where the rule needs attention, why it exists and what to do.
-func (x Result) explained() string {
-	if !x.needsAttention() {
-		return x.Detail
+// advice says why the rule exists and what to do, if it failed or warned, else nothing.
+func (x Result) advice() string {
+	if x.Status != StatusFailed && x.Status != StatusWarned {
+		return ""
 	}
-	return strings.TrimPrefix(x.Detail+"\nwhy: "+x.Why+"\ndo: "+x.Do, "\n")
+	return "why: " + x.Why + "\ndo: " + x.Do
 }
 
 // Exception is a finding that the owner of the code has allowed by a comment of the form `//verify:allow NP15 reason`.
