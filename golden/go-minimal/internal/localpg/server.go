@@ -3,6 +3,7 @@
 package localpg
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,9 +45,7 @@ type Server struct {
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if opts.Port == 0 {
-		opts.Port = FreePort()
-	}
+	opts.Port = cmp.Or(opts.Port, FreePort())
 	binDir, err := FindBinaries()
 	if err == nil {
 		opts.Dir, err = filepath.Abs(opts.Dir)
@@ -118,12 +117,15 @@ func (s *Server) initialize(ctx context.Context) error {
 		return fmt.Errorf("make a cluster: %s", initdb.Complaint())
 	}
 	cert, key, err := NewCertificate()
-	return errors.Join(err,
+	err = errors.Join(err,
 		WriteFile(filepath.Join(data, "server.crt"), cert),
 		WriteFile(filepath.Join(data, "server.key"), key),
 		WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n")),
-		os.Rename(password, filepath.Join(data, "password")),
-		os.Rename(data, dir))
+		os.Rename(password, filepath.Join(data, "password")))
+	if err != nil {
+		return err
+	}
+	return os.Rename(data, dir)
 }
 
 // launch starts the server and waits for its first answer, which is to have made the role app.
