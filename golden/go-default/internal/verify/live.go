@@ -158,8 +158,7 @@ func encrypted(_ context.Context, l *live) (string, error) {
 // sees to it that each is set.
 func timeouts(_ context.Context, l *live) (string, error) {
 	c, seen := l.cfg.DB, l.facts["timeouts"]
-	want := fmt.Sprint(
-		c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds())
+	want := fmt.Sprint(c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds())
 	if seen != want {
 		return "", fmt.Errorf("idle in transaction, lock and statement are %s ms, not %s ms", seen, want)
 	}
@@ -194,20 +193,20 @@ func budgeted(_ context.Context, l *live) (string, error) {
 // migrated compares the migrations in this program with those that the database has. It fails where migrate would run
 // through a pooler in transaction mode.
 func migrated(ctx context.Context, l *live) (string, error) {
-	if l.cfg.Migrations == l.cfg.Database && !l.cfg.MigrationAllowPooler {
-		if err := l.inSessionMode(ctx); err != nil {
-			return "", err
-		}
+	files, err := fs.Glob(schema.FS, "*.sql")
+	if err == nil && l.cfg.Migrations == l.cfg.Database && !l.cfg.MigrationAllowPooler {
+		err = l.inSessionMode(ctx)
 	}
-	var applied string
+	if err != nil {
+		return "", err
+	}
+	applied := ""
 	if table := l.facts["migrations"]; table != "" {
-		var err error
-		applied, err = l.read(ctx, "select coalesce(string_agg(version_id::text, ' '), '') from "+table+" where is_applied")
-		if err != nil {
+		sql := "select concat(string_agg(version_id::text, ' ')) from " + table + " where is_applied"
+		if applied, err = l.read(ctx, sql); err != nil {
 			return "", warning("the table " + table + " cannot be read: " + nopool.Describe(err))
 		}
 	}
-	files, err := fs.Glob(schema.FS, "*.sql")
 	pending := slices.DeleteFunc(slices.Clone(files), func(file string) bool {
 		number, _, _ := strings.Cut(file, "_")
 		return slices.Contains(strings.Fields(applied), strings.TrimLeft(number, "0"))
@@ -216,7 +215,7 @@ func migrated(ctx context.Context, l *live) (string, error) {
 		names := strings.Join(pending, ", ")
 		return "", warning(fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), len(files), names))
 	}
-	return fmt.Sprintf("all %d migrations are applied", len(files)), err
+	return fmt.Sprintf("all %d migrations are applied", len(files)), nil
 }
 
 // inSessionMode returns an error when a pooler gives one connection another backend for its second transaction, while
