@@ -66,11 +66,7 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 		r.Set("NP09", StatusFailed, err.Error())
 		return r
 	}
-	defer func() {
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
-		defer cancel()
-		_ = l.db.Close(bounded) // ends what a failed check may have left; NP04 has reported on it
-	}()
+	defer l.db.Close(ctx) // waits for what a failed check may have left, as long as the engine does; NP04 has reported on it
 	for _, check := range liveChecks {
 		bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 		seen, err := check.run(bounded, l)
@@ -90,7 +86,7 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 }
 
 // answers wants the database to answer at all. It tells the version, and whether a pooler is in between: then the port
-// that the server sees is not ours. Supavisor is known by its application_name.
+// that the server sees is not ours.
 func answers(ctx context.Context, l *live) (string, error) {
 	seen, err := l.read(ctx, facts)
 	if err == nil {
@@ -99,13 +95,10 @@ func answers(ctx context.Context, l *live) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	way := "through PgBouncer or another pooler or proxy"
 	if l.direct = l.facts["port"] == l.port.Load(); l.direct {
-		way = "directly"
-	} else if strings.HasPrefix(l.facts["name"], "Supavisor") {
-		way = "through Supavisor"
+		return l.facts["version"] + ", directly", nil
 	}
-	return l.facts["version"] + ", " + way, nil
+	return l.facts["version"] + ", through a pooler or proxy", nil
 }
 
 // distinct wants a dial for each session, one after the other and, where the settings admit two, at the same time.
