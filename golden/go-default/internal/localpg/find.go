@@ -6,37 +6,43 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 )
 
 // ErrNotFound is returned where the machine has no Postgres. It says how to get one.
 var ErrNotFound = errors.New("no Postgres on this machine: install one (Debian: apt-get install postgresql, " +
 	"macOS: brew install postgresql@17), or name its folder in EMBEDDED_PG, or start one with: docker compose up -d db")
 
-// folders are where packages put the server's programs without putting them on PATH.
+// folders are where packages put the server's programs without putting them on PATH. A version has two digits: older
+// servers know no SCRAM.
 var folders = []string{
-	"/usr/lib/postgresql/*/bin", // Debian and Ubuntu
-	"/usr/pgsql-*/bin",          // PGDG's packages for Red Hat
-	"/opt/homebrew/opt/postgresql@*/bin",
-	"/usr/local/opt/postgresql@*/bin", // Homebrew on Intel
-	"/Applications/Postgres.app/Contents/Versions/*/bin",
+	"/usr/lib/postgresql/??/bin", // Debian and Ubuntu
+	"/usr/pgsql-??/bin",          // PGDG's packages for Red Hat
+	"/opt/homebrew/opt/postgresql@??/bin",
+	"/usr/local/opt/postgresql@??/bin", // Homebrew on Intel
+	"/Applications/Postgres.app/Contents/Versions/??/bin",
 }
 
 // FindBinaries returns the folder that holds postgres and initdb. It looks in EMBEDDED_PG (which, when set, is the
 // only place), then on PATH, then in the usual folders of packages, newest version first. The error is ErrNotFound, or
 // says what is wrong with EMBEDDED_PG.
 func FindBinaries() (string, error) {
+	dirs, missing := usualDirs(), ErrNotFound
 	if dir := os.Getenv("EMBEDDED_PG"); dir != "" {
-		for _, d := range []string{dir, filepath.Join(dir, "bin")} {
-			if complete(d) {
-				return filepath.Abs(d)
-			}
-		}
-		return "", fmt.Errorf("EMBEDDED_PG %q holds no postgres and initdb: name a folder that does, or unset it", dir)
+		dirs = []string{dir, filepath.Join(dir, "bin")}
+		missing = fmt.Errorf("EMBEDDED_PG %q holds no postgres and initdb: name a folder that does, or unset it", dir)
 	}
-	var dirs []string
+	for _, dir := range dirs {
+		_, err1 := exec.LookPath(filepath.Join(dir, "postgres"))
+		_, err2 := exec.LookPath(filepath.Join(dir, "initdb")) // client packages bring psql alone
+		if err1 == nil && err2 == nil {
+			return filepath.Abs(dir)
+		}
+	}
+	return "", missing
+}
+
+func usualDirs() (dirs []string) {
 	if path, err := exec.LookPath("postgres"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil { // a link may stand alone; its target has initdb beside it
 			dirs = append(dirs, filepath.Dir(path))
@@ -44,26 +50,9 @@ func FindBinaries() (string, error) {
 	}
 	for _, pattern := range folders {
 		found, _ := filepath.Glob(pattern) // fails for a malformed pattern alone
-		slices.SortFunc(found, func(a, b string) int { return firstNumber(b) - firstNumber(a) })
+		slices.Sort(found)
+		slices.Reverse(found)
 		dirs = append(dirs, found...)
 	}
-	if i := slices.IndexFunc(dirs, complete); i >= 0 {
-		return dirs[i], nil
-	}
-	return "", ErrNotFound
-}
-
-// complete reports whether dir holds what a cluster needs; client packages bring psql alone.
-func complete(dir string) bool {
-	_, err1 := exec.LookPath(filepath.Join(dir, "postgres"))
-	_, err2 := exec.LookPath(filepath.Join(dir, "initdb"))
-	return err1 == nil && err2 == nil
-}
-
-var digits = regexp.MustCompile(`\d+`)
-
-// firstNumber returns the first number in the name of a package's folder, or 0. It is the version: 17 must sort after 9.6.
-func firstNumber(s string) int {
-	n, _ := strconv.Atoi(digits.FindString(s))
-	return n
+	return dirs
 }

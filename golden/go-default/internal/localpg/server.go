@@ -3,6 +3,7 @@
 package localpg
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,18 +45,16 @@ type Server struct {
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	opts.Port = cmp.Or(opts.Port, FreePort())
 	binDir, err := FindBinaries()
 	if err == nil {
 		opts.Dir, err = filepath.Abs(opts.Dir)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("start Postgres: %w", err)
-	}
-	if opts.Port == 0 {
-		opts.Port = FreePort()
-	}
 	s := &Server{Options: opts, binDir: binDir}
-	if err = s.prepare(ctx); err == nil {
+	if err == nil {
+		err = s.prepare(ctx)
+	}
+	if err == nil {
 		err = s.launch(ctx)
 	}
 	if err != nil && os.Getuid() == 0 && strings.Contains(err.Error(), "Permission denied") {
@@ -108,54 +107,51 @@ func (s *Server) initialize(ctx context.Context) error {
 	}
 	initdb, err := StartProcess(filepath.Join(draft, "log"), filepath.Join(s.binDir, "initdb"), "-D", data, "-U", "postgres",
 		"--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
-	if err != nil {
-		return err
+	if err == nil {
+		err = initdb.wait(ctx)
 	}
-	if err := initdb.wait(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	if !initdb.cmd.ProcessState.Success() {
 		return fmt.Errorf("make a cluster: %s", initdb.Complaint())
 	}
 	cert, key, err := NewCertificate()
-	return errors.Join(err,
+	err = errors.Join(err,
 		WriteFile(filepath.Join(data, "server.crt"), cert),
 		WriteFile(filepath.Join(data, "server.key"), key),
-		os.Rename(password, filepath.Join(data, "password")),
-		os.Rename(data, dir))
+		WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n")),
+		os.Rename(password, filepath.Join(data, "password")))
+	if err != nil {
+		return err
+	}
+	return os.Rename(data, dir)
 }
 
-// launch starts the server and waits for its first answer.
+// launch starts the server and waits for its first answer, which is to have made the role app.
 func (s *Server) launch(ctx context.Context) error {
 	args := []string{"-D", s.Options.Dir, "-l", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Options.Port), "-k", ""} // no Unix socket
 	if !s.Options.Durable {
 		args = append(args, "-F", "-c", "full_page_writes=off")
 	}
-	err := WriteFile(s.file("pg_hba.conf"), []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n"))
-	if err == nil {
-		s.Process, err = StartProcess(s.file("server.log"), filepath.Join(s.binDir, "postgres"), args...)
-	}
-	if err != nil {
+	var err error
+	if s.Process, err = StartProcess(s.file("server.log"), filepath.Join(s.binDir, "postgres"), args...); err != nil {
 		return err
 	}
-	if err = s.await(ctx); err != nil {
-		s.Kill()
-	}
-	return err
-}
-
-// await makes the role app unless there is one, trying until the server has started or ended.
-func (s *Server) await(ctx context.Context) error {
 	for {
 		err := s.execute(ctx, "create role app login password '"+s.password+"'", "42710")
-		var refusal *pgconn.PgError
-		if err == nil || errors.As(err, &refusal) && refusal.Code != "57P03" { // 57P03: it is starting up
+		switch refusal, answered := errors.AsType[*pgconn.PgError](err); {
+		case err == nil:
+			return nil
+		case answered && refusal.Code != "57P03": // 57P03: it is starting up
+			s.Kill()
 			return err
 		}
 		select {
 		case <-s.Done():
 			return s.diagnose()
 		case <-ctx.Done():
+			s.Kill()
 			return fmt.Errorf("wait for its answer: %w", ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
@@ -190,8 +186,7 @@ func (s *Server) execute(ctx context.Context, sql, done string) error {
 	}
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, sql)
-	var refusal *pgconn.PgError
-	if errors.As(err, &refusal) && refusal.Code == done {
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == done {
 		return nil
 	}
 	return err
@@ -205,12 +200,8 @@ func (s *Server) URL(database string) string { return s.url("app", database) }
 func (s *Server) AdminURL(database string) string { return s.url("postgres", database) }
 
 func (s *Server) url(role, database string) string {
-	u := url.URL{
-		Scheme: "postgres", User: url.UserPassword(role, s.password), Path: "/" + database,
-		Host:     "127.0.0.1:" + strconv.Itoa(s.Options.Port),
-		RawQuery: url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.file("server.crt")}}.Encode(),
-	}
-	return u.String()
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=verify-full&sslrootcert=%s", role, s.password, s.Options.Port,
+		url.PathEscape(database), url.QueryEscape(s.file("server.crt")))
 }
 
 // FreePort returns a port of 127.0.0.1 that is free now, and below those that outgoing connections get: a client that

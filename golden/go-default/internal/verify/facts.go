@@ -3,12 +3,9 @@ package verify
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"log/slog"
 	"net"
-	"slices"
-	"strconv"
-	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,17 +13,18 @@ import (
 	"example.com/demo/internal/nopool"
 )
 
-// live is an engine whose connections are watched. It has a name of its own in
-// the server's list, since the service may be running beside it.
+// live is an engine whose connections are watched. It has a name of its own in the server's list, since the service may
+// be running beside it.
 type live struct {
 	nopool.Connector // the owner's
 	cfg              config.Config
 	name             string
 	db               *nopool.DB
-	facts            map[string]string // what the query facts returns, "" for NULL
+	dials            atomic.Int64
+	port             atomic.Value // string: the local one of the last dial, "" for a Unix socket
 
-	mu    sync.Mutex
-	ports []string // local ones, of every connection so far
+	facts  map[string]string // what the query facts returns, "" for NULL
+	direct bool              // no pooler is in between
 }
 
 func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
@@ -47,38 +45,21 @@ func (l *live) Config() (*pgx.ConnConfig, error) {
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			_, port, _ := net.SplitHostPort(conn.LocalAddr().String())
+			l.port.Store(port)
+			l.dials.Add(1)
 		}
-		port := "" // for a Unix socket, as inet_client_port has it
-		if tcp, ok := conn.LocalAddr().(*net.TCPAddr); ok {
-			port = strconv.Itoa(tcp.Port)
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.ports = append(l.ports, port)
-		return conn, nil
+		return conn, err
 	}
 	return config, nil
 }
 
-// dialled returns the ports that connections were made from so far.
-func (l *live) dialled() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.ports)
-}
-
-// direct reports whether the port that the server sees is one of ours: then no
-// pooler is in between.
-func (l *live) direct() bool { return slices.Contains(l.dialled(), l.facts["port"]) }
-
-// facts are what a session sees, as an object in JSON. All values are text: every
-// server, pooler and stand-in gives that alike.
+// facts are what a session sees, as an object in JSON. All values are text: every server, pooler and stand-in gives that
+// alike. NULL is the port of a Unix socket, and what there is none of.
 const facts = `select json_object_agg(name, value)::text from (values
 	('version', split_part(version(), ' on ', 1)),
 	('port', inet_client_port()::text),
-	('name', current_setting('application_name')),
 	('tls', (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl)),
 	('timeouts', (select string_agg(setting, ' ' order by name) from pg_settings where name in
 		('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'))),
@@ -90,35 +71,15 @@ const facts = `select json_object_agg(name, value)::text from (values
 	('migrations', to_regclass('goose_db_version')::text) -- goose's own name for its table
 ) as facts (name, value)`
 
-// look reads the facts in a session that asks for more than a plain one has.
-func (l *live) look(ctx context.Context) error {
-	var seen string
-	if err := l.readAs(ctx, nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}, facts, &seen); err != nil {
-		return err
-	}
-	return json.Unmarshal([]byte(seen), &l.facts)
-}
-
-var readOnly = nopool.TxOptions{ReadOnly: true}
-
 const whoAmI = "select pg_backend_pid()::text"
 
+// asked is more than a plain session has, so that explicit can see whether it is given.
+var asked = nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}
+
 // read runs a query of one value in a session of its own.
-func (l *live) read(ctx context.Context, sql string, into *string) error {
-	return l.readAs(ctx, readOnly, sql, into)
-}
-
-func (l *live) readAs(ctx context.Context, opts nopool.TxOptions, sql string, into *string) error {
-	return l.db.Run(ctx, opts, func(ctx context.Context, s *nopool.Session) error {
-		return s.QueryRow(ctx, sql).Scan(into)
+func (l *live) read(ctx context.Context, sql string) (value string, err error) {
+	err = l.db.Run(ctx, asked, func(ctx context.Context, s *nopool.Session) error {
+		return s.QueryRow(ctx, sql).Scan(&value)
 	})
-}
-
-// two runs a function with two sessions. Each opens at its first use.
-func (l *live) two(ctx context.Context, f func(ctx context.Context, one, other *nopool.Session) error) error {
-	return l.db.Run(ctx, readOnly, func(_ context.Context, one *nopool.Session) error {
-		return l.db.Run(ctx, readOnly, func(ctx context.Context, other *nopool.Session) error {
-			return f(ctx, one, other)
-		})
-	})
+	return value, err
 }

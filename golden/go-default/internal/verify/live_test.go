@@ -169,7 +169,6 @@ func TestLiveFails(t *testing.T) {
 		"wrong password":    {"NP09", standin.Options{TLS: true, Auth: standin.SCRAM}, func(o *liveOptions) { o.url = strings.Replace(o.url, ":stand-in", ":not-", 1) }},
 		"no TLS":            {"NP09", standin.Options{}, func(o *liveOptions) { o.url = withMode(o.url, "require") }},
 		"timeouts dropped":  {"NP13", standin.Options{TLS: true, OnStatement: seeing("timeouts", "0 0 0")}, nil},
-		"no request bound":  {"NP13", standin.Options{TLS: true, OnStatement: seeing("", "")}, func(o *liveOptions) { o.RequestTimeout = 0 }},
 		"not read only":     {"NP16", standin.Options{TLS: true, OnStatement: seeing("read only", "off")}, nil},
 		"one shared server": {"NP01", standin.Options{TLS: true, OnStatement: oneServer}, nil},
 		"no room":           {"NP17", standin.Options{TLS: true, OnStatement: seeing("allowed", "3")}, nil},
@@ -217,7 +216,7 @@ func oneServer(c *standin.Conn, sql string) standin.Reply {
 // of the facts. Whoever asks for a backend gets that of his connection.
 func seeing(name, value string) func(*standin.Conn, string) standin.Reply {
 	all := map[string]string{
-		"version": "PostgreSQL 15", "port": "0", "name": "Supavisor - live", "timeouts": "20000 10000 20000",
+		"version": "PostgreSQL 15", "port": "0", "timeouts": "20000 10000 20000",
 		"read only": "on", "isolation": "repeatable read", "allowed": "97",
 	}
 	all[name] = value

@@ -9,34 +9,31 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // account returns the user and group that children run as, -1 for our own. Postgres and PgBouncer refuse to run as root.
-func account() (uid, gid int, err error) {
-	if os.Getuid() != 0 {
-		return -1, -1, nil
+func account() (uid, gid int) {
+	if os.Getuid() == 0 {
+		for _, name := range []string{"postgres", "nobody"} {
+			if found, err := user.Lookup(name); err == nil {
+				uid, _ = strconv.Atoi(found.Uid) // a number wherever there is a root
+				gid, _ = strconv.Atoi(found.Gid)
+				return uid, gid
+			}
+		}
 	}
-	found, err := user.Lookup("postgres")
-	if err != nil {
-		found, err = user.Lookup("nobody")
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("find a user for Postgres, which does not run as root: %w", err)
-	}
-	uid, _ = strconv.Atoi(found.Uid) // a number wherever there is a root
-	gid, _ = strconv.Atoi(found.Gid)
-	return uid, gid, nil
+	return -1, -1
 }
 
 // own gives a file or folder to the account that children run as.
 func own(path string) error {
-	uid, gid, err := account()
-	if err != nil || uid < 0 {
-		return err
+	if uid, gid := account(); uid >= 0 {
+		return os.Chown(path, uid, gid)
 	}
-	return os.Chown(path, uid, gid)
+	return nil
 }
 
 // WriteFile writes a file that children, and nobody else but root, can read.
@@ -54,10 +51,6 @@ type Process struct {
 // StartProcess starts a program as an unprivileged user. Its output is appended to the file log, in English, which we
 // read. It has a process group of its own, so that Ctrl-C on the terminal reaches us alone.
 func StartProcess(log, name string, args ...string) (*Process, error) {
-	uid, gid, err := account()
-	if err != nil {
-		return nil, err
-	}
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -67,7 +60,7 @@ func StartProcess(log, name string, args ...string) (*Process, error) {
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Env = append(os.Environ(), "LC_ALL=C")
 	p.cmd.Dir = os.TempDir() // the account may have no access to our own
-	p.cmd.SysProcAttr = childAttributes(uid, gid)
+	p.cmd.SysProcAttr = childAttributes(account())
 	started := make(chan error)
 	go func() {
 		defer close(p.done)
@@ -86,17 +79,18 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Complaint returns the last fatal error in the process's log, else the log's last line.
 func (p *Process) Complaint() string {
 	log, _ := os.ReadFile(p.log)
-	text := strings.TrimSpace(string(log))
-	if i := strings.LastIndex(text, "FATAL"); i >= 0 {
-		line, _, _ := strings.Cut(text[i:], "\n")
-		return strings.TrimLeft(strings.TrimPrefix(line, "FATAL"), ": ")
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	for _, line := range slices.Backward(lines) {
+		if _, fatal, found := strings.Cut(line, "FATAL"); found {
+			return strings.TrimLeft(fatal, ": ")
+		}
 	}
-	return text[strings.LastIndex(text, "\n")+1:]
+	return lines[len(lines)-1]
 }
 
 // Stop interrupts the process and waits for its end. When ctx is done first, it kills the process and says so.
 func (p *Process) Stop(ctx context.Context) error {
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+	if p.cmd.Process.Signal(os.Interrupt) != nil {
 		p.Kill() // it has ended already, or this is Windows, which knows no interrupt
 	}
 	return p.wait(ctx)

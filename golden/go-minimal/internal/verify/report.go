@@ -8,8 +8,7 @@ import (
 // Status says how a rule's check ended.
 type Status string
 
-// A warning counts as passed, unless Strict was called. A check that could not run
-// never does.
+// A warning counts as passed, unless Strict was called. A check that could not run never does.
 const (
 	StatusPassed Status = "passed"
 	StatusWarned Status = "warned"
@@ -21,21 +20,20 @@ const (
 type Result struct {
 	Rule
 	Status Status `json:"status"`
-	// Detail is what was seen, what failed and where, or why the check did not
-	// run. It holds no secret: it is meant to be shown.
+	// Detail is what was seen, what failed and where, or why the check did not run. It holds no secret: it is meant to
+	// be shown.
 	Detail string `json:"detail,omitempty"`
 }
 
-// Advice says why the rule exists and what to do, if it failed or warned, else nothing.
-func (x Result) Advice() string {
+// advice says why the rule exists and what to do, if it failed or warned, else nothing.
+func (x Result) advice() string {
 	if x.Status != StatusFailed && x.Status != StatusWarned {
 		return ""
 	}
 	return "why: " + x.Why + "\ndo: " + x.Do
 }
 
-// Exception is a finding that the owner of the code has allowed by a comment
-// of the form `//verify:allow NP15 reason`.
+// Exception is a finding that the owner of the code has allowed by a comment of the form `//verify:allow NP15 reason`.
 type Exception struct {
 	Rule   string `json:"rule"`
 	Where  string `json:"where"` // file:line, relative to the module
@@ -49,8 +47,7 @@ type Report struct {
 	Exceptions []Exception `json:"exceptions"`
 }
 
-// NewReport returns a report in which no rule has run yet, for the reason
-// given.
+// NewReport returns a report in which no rule has run yet, for the reason given.
 func NewReport(title, reason string) Report {
 	r := Report{Title: title, Exceptions: []Exception{}}
 	for _, rule := range Rules {
@@ -59,8 +56,7 @@ func NewReport(title, reason string) Report {
 	return r
 }
 
-// Set records the outcome of one rule. An unknown number is a mistake in this
-// package, so it panics.
+// Set records the outcome of one rule. An unknown number is a mistake in this package, so it panics.
 func (r *Report) Set(id string, status Status, detail string) {
 	i := slices.IndexFunc(r.Results, func(x Result) bool { return x.ID == id })
 	r.Results[i].Status, r.Results[i].Detail = status, detail
@@ -75,39 +71,17 @@ func (r *Report) Strict() {
 	}
 }
 
-// Failed reports whether any check failed. A rule that was not run does not
-// count as failed.
-func (r Report) Failed() bool {
-	return slices.ContainsFunc(r.Results, func(x Result) bool { return x.Status == StatusFailed })
-}
+// Failed reports whether any check failed. A rule that was not run does not count as failed.
+func (r Report) Failed() bool { return r.count(StatusFailed) > 0 }
 
-// Area is one section of the report.
-type Area struct {
-	Name    string
-	Results []Result
-}
-
-// Count returns how many of the area's rules ended that way.
-func (a Area) Count(status Status) (n int) {
-	for _, x := range a.Results {
+// count returns how many rules ended that way.
+func (r Report) count(status Status) (n int) {
+	for _, x := range r.Results {
 		if x.Status == status {
 			n++
 		}
 	}
 	return n
-}
-
-// Areas returns the report's sections: those of the score, and the further rules.
-func (r Report) Areas() []Area {
-	var all []Area
-	for _, x := range r.Results { // rules of an area follow one another
-		if len(all) == 0 || all[len(all)-1].Name != x.Area {
-			all = append(all, Area{Name: x.Area})
-		}
-		last := &all[len(all)-1]
-		last.Results = append(last.Results, x)
-	}
-	return all
 }
 
 // tally is how many of a kind passed.
@@ -116,7 +90,12 @@ type tally struct {
 	Total  int `json:"total"`
 }
 
-func (t *tally) add(passed, total int) { t.Passed, t.Total = t.Passed+passed, t.Total+total }
+func (t *tally) add(passed bool) {
+	t.Total++
+	if passed {
+		t.Passed++
+	}
+}
 
 // counts is the last line of the report, as numbers.
 type counts struct {
@@ -127,24 +106,26 @@ type counts struct {
 	NotRun  int   `json:"not_run"`
 }
 
-func (r Report) counts() (c counts) {
-	for _, a := range r.Areas() {
-		warned, notRun, total := a.Count(StatusWarned), a.Count(StatusNotRun), len(a.Results)
-		passed := a.Count(StatusPassed) + warned
-		c.Warned += warned
-		c.NotRun += notRun
-		if a.Name == further {
-			c.Further.add(passed, total)
+func (r Report) counts() counts {
+	c := counts{Warned: r.count(StatusWarned), NotRun: r.count(StatusNotRun)}
+	incomplete := map[string]bool{} // by area of the score
+	for _, x := range r.Results {
+		passed := x.Status == StatusPassed || x.Status == StatusWarned
+		if x.Area == further {
+			c.Further.add(passed)
 			continue
 		}
-		c.Checks.add(passed, total)
-		c.Areas.add(passed/total, 1) // all of its rules, or it has not passed
+		c.Checks.add(passed)
+		incomplete[x.Area] = incomplete[x.Area] || !passed
+	}
+	for _, lacking := range incomplete {
+		c.Areas.add(!lacking)
 	}
 	return c
 }
 
-// Summary is the last line of the report, such as
-// "areas 6/6, checks 15/15, further 16/16", and how many warned or were not run.
+// Summary is the last line of the report, such as "areas 6/6, checks 15/15, further 16/16", and how many warned or were
+// not run.
 func (r Report) Summary() string {
 	c := r.counts()
 	line := fmt.Sprintf("areas %d/%d, checks %d/%d, further %d/%d",

@@ -1,15 +1,11 @@
-// Package verify checks what this service promises about its database
-// connections, and reports it rule by rule.
+// Package verify checks what this service promises about its database connections, and reports it rule by rule.
 //
-// The rules are in this file. What can be seen of them from a configured
-// database, without changing anything there, is checked by Live, which
-// `tiny-shop verify` calls. Everything else, the checks of the source among them,
-// lives in this package's tests: `go test -v ./internal/verify` prints the
-// same report with every rule in it.
+// The rules are in this file. What can be seen of them from a configured database, without changing anything there, is
+// checked by Live, which `tiny-shop verify` calls. Everything else, the checks of the source among them, lives in this
+// package's tests: `go test -v ./internal/verify` prints the same report with every rule in it.
 package verify
 
-// Rule is one promise of this service. Its number never changes, so that
-// code, tests, log lines and issues can name it.
+// Rule is one promise of this service. Its number never changes, so that code, tests, log lines and issues can name it.
 type Rule struct {
 	ID    string `json:"id"`    // NP01 to NP31
 	Area  string `json:"area"`  // one of the six areas of the score, or "further"
@@ -29,8 +25,8 @@ const (
 	further       = "further"
 )
 
-// Rules are all rules in the order of the report: the fifteen checks of the
-// score (NP01 to NP15), area by area, then the sixteen further ones.
+// Rules are all rules in the order of the report: the fifteen checks of the score (NP01 to NP15), area by area, then the
+// sixteen further ones.
 var Rules = []Rule{
 	{"NP01", poolType, "no pool in the main engine", "A connection handed from one session to another carries its settings, locks and failures along.", "Let each session dial; nothing in internal/nopool may hand a connection on."},
 	{"NP14", poolType, "no pooled engine anywhere", "A second pool, added with good intent, takes connections that the pooler's budget does not have.", "Remove the pool and use a session, or allow it by a comment that says why."},
