@@ -47,7 +47,7 @@ var Rules = []Rule{
 	{"NP17", further, "bounded", "More connections than the pooler admits turn load into errors.", "Lower DB_MAX_SESSIONS or DB_REPLICAS, or give the role and the pooler more."},
 	{"NP18", further, "lazy", "A request that never asks the database must not wait for a connection.", "Open the session at its first query, not before."},
 	{"NP19", further, "truthful", "A client that was told of success stops trying.", "Look at Commit's error, and keep an unknown outcome apart."},
-	{"NP20", further, "survives exhaustion", "A full pooler passes; a wrong password does not, and trying it again locks everybody out.", "Add the pooler's wording to the table in internal/nopool/errors.go."},
+	{"NP20", further, "survives exhaustion", "A full pooler passes; a wrong password does not, and trying it again locks everybody out.", "Add the pooler's wording to the table in internal/connect/refusal.go."},
 	{"NP21", further, "one dial per attempt", "Fallbacks multiply the load on a pooler exactly when it is full.", "Keep one address and no fallbacks for each attempt."},
 	{"NP22", further, "slot held to the end", "A slot freed before the server has closed lets the next session be refused.", "Free the slot after the server's close, in the background."},
 	{"NP23", further, "kind to the pooler", "A connection dropped inside a transaction costs the pooler its warm backend.", "Send COMMIT or ROLLBACK on a context of its own before the close."},

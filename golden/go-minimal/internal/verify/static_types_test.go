@@ -55,7 +55,7 @@ func (c *checker) kind(n *types.TypeName) string {
 		return "connection"
 	case path == c.module+"/internal/nopool" && name == "Session":
 		return "session"
-	case path == c.module+"/internal/nopool":
+	case path == c.module+"/internal/nopool" && name == "DB":
 		return "engine"
 	}
 	return ""
