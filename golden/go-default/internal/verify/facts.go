@@ -60,6 +60,7 @@ func (l *live) Config() (*pgx.ConnConfig, error) {
 const facts = `select json_object_agg(name, value)::text from (values
 	('version', split_part(version(), ' on ', 1)),
 	('port', inet_client_port()::text),
+	('name', current_setting('application_name')),
 	('tls', (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl)),
 	('timeouts', (select string_agg(setting, ' ' order by name) from pg_settings where name in
 		('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'))),

@@ -86,7 +86,7 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 }
 
 // answers wants the database to answer at all. It tells the version, and whether a pooler is in between: then the port
-// that the server sees is not ours.
+// that the server sees is not ours. Supavisor is known by the application_name that it sets.
 func answers(ctx context.Context, l *live) (string, error) {
 	seen, err := l.read(ctx, facts)
 	if err == nil {
@@ -95,10 +95,14 @@ func answers(ctx context.Context, l *live) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if l.direct = l.facts["port"] == l.port.Load(); l.direct {
+	l.direct = l.facts["port"] == l.port.Load()
+	switch {
+	case l.direct:
 		return l.facts["version"] + ", directly", nil
+	case strings.HasPrefix(l.facts["name"], "Supavisor"):
+		return l.facts["version"] + ", through Supavisor", nil
 	}
-	return l.facts["version"] + ", through a pooler or proxy", nil
+	return l.facts["version"] + ", through PgBouncer or another pooler or proxy", nil
 }
 
 // distinct wants a dial for each session, one after the other and, where the settings admit two, at the same time.
