@@ -240,7 +240,7 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 		{middleware, `level, "request", "method"`, `level, "answered", "method"`},
 	}},
 	{name: "a goroutine that reads the counters", edits: []edit{
-		{serve, "	s.logBudget()\n", `	s.logBudget()
+		{serve, "	s.warn()\n", `	s.warn()
 	go s.watch(ctx)
 `},
 		{"cmd/demo/watch.go", "", `package main

@@ -318,7 +318,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{serve, "case errors.Is(err, nopool.ErrConfiguration):", "case err != nil:"},
 	}},
 	{name: "a refused password ends the process at once", fails: "NP09", edits: []edit{
-		{command, "	if nopool.IsAuthentication(err) {", "	if false && nopool.IsAuthentication(err) {"},
+		{command, "	if connect.IsAuthentication(err) {", "	if false && connect.IsAuthentication(err) {"},
 	}},
 	{name: "it listens first and looks for its database then", fails: "NP09", edits: []edit{
 		{serve, `		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
@@ -968,7 +968,7 @@ var _ = (*Server).export
 		{migrations, "port == 6543 && supabase", "port == 0 && supabase"},
 	}},
 	{name: "migrations go where requests go", fails: "NP30", edits: []edit{
-		{"cmd/demo/migrate.go", "cfg.MigrationURL", "cfg.DB.URL"},
+		{command, "cfg.Migrations,", "cfg.Database,"},
 	}},
 	{name: "no migrations are an error", fails: "NP30", edits: []edit{
 		{migrations, `	if errors.Is(err, goose.ErrNoMigrations) {
