@@ -221,10 +221,8 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 `},
 	}},
 	{name: "another middleware and another default", edits: []edit{
-		{"internal/httpapi/server.go", "	return s.correlate(s.accessLog(s.recover(s.limit(next))))\n", `	return s.correlate(s.accessLog(s.recover(s.limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		next.ServeHTTP(w, r)
-	})))))
+		{middleware, "		next.ServeHTTP(recorder, r)\n", `		recorder.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(recorder, r)
 `},
 		{settingsTable, "	guessedSessions = 10 //", "	guessedSessions = 8 //"},
 	}},

@@ -97,7 +97,7 @@ var mutations = []mutation{
 		{migrations, "	defer closeAll()\n", "	_ = closeAll\n"},
 	}, also: "NP30"},
 	{name: "migrations open a pool of their own", fails: "NP02 NP14", edits: []edit{
-		{migrations, "	provider, err := newProvider(db, o.FS)\n", `	pool, err := pgxpool.New(ctx, o.URL)
+		{migrations, "	locker, err := lock.", `	pool, err := pgxpool.New(ctx, config.ConnString())
 	if err != nil {
 		return err
 	}
@@ -105,8 +105,7 @@ var mutations = []mutation{
 	if err := pool.Ping(ctx); err != nil {
 		return err
 	}
-	provider, err := newProvider(db, o.FS)
-`},
+	locker, err := lock.`},
 		{migrations, `	"github.com/jackc/pgx/v5/stdlib"
 `, `	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -143,11 +142,11 @@ var mutations = []mutation{
 	{name: "a goroutine is given the request's session", fails: "NP03", edits: []edit{
 		{handlers, `	w.Header().Set("Location"`, `	go audit(r, session)
 	w.Header().Set("Location"`},
-		{handlers, "var noSuchNote", `func audit(r *http.Request, session *nopool.Session) {
+		{handlers, "// answerWith answers", `func audit(r *http.Request, session *nopool.Session) {
 	_, _ = session.Exec(r.Context(), "insert into audit default values")
 }
 
-var noSuchNote`},
+// answerWith answers`},
 	}},
 	{name: "a package opens an engine of its own", fails: "NP03", edits: []edit{
 		{reports, "", `package reports
@@ -298,10 +297,10 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "no panic is recovered", fails: "NP08", edits: []edit{
-		{"internal/httpapi/server.go", "s.accessLog(s.recover(s.limit(next)))", "s.accessLog(s.limit(next))"},
+		{middleware, "		defer s.recover(recorder, r)\n", ""},
 	}, also: "NP04 NP06 NP23"},
 	{name: "a panic is answered with its value", fails: "NP08", edits: []edit{
-		{middleware, "			s.write(w, r, internalError)\n", `			s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
+		{middleware, "	s.write(w, r, internalError)\n", `	s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
 `},
 	}},
 	{name: "a panic is not logged", fails: "NP08", edits: []edit{
@@ -364,7 +363,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{connstring, "plaintext && !(allowPlaintext && local(connect.Host))", "plaintext && !allowPlaintext"},
 	}},
 	{name: "every environment but production is local", fails: "NP12", edits: []edit{
-		{settings, `if value("APP_ENV") == "local"`, `if value("APP_ENV") != "production"`},
+		{settings, `AllowPlaintext: c.Env == "local"`, `AllowPlaintext: c.Env != "production"`},
 	}},
 	{name: "no certificate is verified", fails: "NP12", edits: []edit{
 		{connstring, "	if !verified(connect) && !allowPlainAuth {", `	if connect.TLSConfig != nil {
@@ -395,7 +394,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{settingsTable, `duration(&c.DB.IdleInTransactionTimeout, shortest)`, `duration(&c.DB.LockTimeout, shortest)`},
 	}},
 	{name: "requests have no bound", fails: "NP13", edits: []edit{
-		{middleware, "context.WithTimeout(r.Context(), s.RequestTimeout)", "context.WithTimeout(r.Context(), s.RequestTimeout+10*time.Second)"},
+		{middleware, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
 		{openFile, "time.AfterFunc(s.db.config.ConnectTimeout, ", "time.AfterFunc(s.db.config.ConnectTimeout+5*time.Second, "},
@@ -813,7 +812,10 @@ type Store struct {
 		{events, "		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.log.Enabled(s.ctx, slog.LevelError) {"},
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
-		{settings, `"config of %s (%s)", c.AppName, c.Env)`, `"config of %s (%s): %s", c.AppName, c.Env, c.DB.URL)`},
+		{settings, `{ fmt.Fprintf(f, "config of %s (%s)", c.AppName, c.Env) }`, `{
+	to, _ := c.Database.Config()
+	fmt.Fprintf(f, "config of %s (%s): %s", c.AppName, c.Env, to.ConnString())
+}`},
 	}},
 	{name: "a handler sends the server's words", fails: "NP24", edits: []edit{
 		{handlers, `	note, err := notes.Create(r.Context(), session, draft)
@@ -887,7 +889,7 @@ var _ = (*Server).export
 		{serve, "	cfg.DB.Logger = s.log\n", "	cfg.DB.Logger = s.log.With(\"of\", \"database\")\n"},
 	}, also: "NP08 NP11"},
 	{name: "any traceparent is taken", fails: "NP26", edits: []edit{
-		{middleware, "	if match == nil || strings.HasPrefix(header, \"ff\") ||\n", "	if match == nil ||\n"},
+		{middleware, "	if match == nil || strings.HasPrefix(trace, \"ff\") ||\n", "	if match == nil ||\n"},
 	}},
 
 	{name: "/health asks the database", fails: "NP27", edits: []edit{
@@ -906,7 +908,7 @@ var _ = (*Server).export
 		{health, "	c.checked = time.Now()\n", "	if c.err == nil {\n		c.checked = time.Now()\n	}\n"},
 	}},
 	{name: "a busy service is not ready", fails: "NP27", edits: []edit{
-		{health, `	if now.InUse >= now.Limit && time.Since(now.LastOpened) < busyFor {
+		{health, `	if now.InUse >= now.MaxSessions && time.Since(now.LastOpened) < busyFor {
 		return nil
 	}
 `, ""},
@@ -940,7 +942,7 @@ var _ = (*Server).export
 		{session, "			panic(http.ErrAbortHandler) // the client must see that the response is cut short\n", "			return\n"},
 	}},
 	{name: "a panic is answered where an answer has begun", fails: "NP28", edits: []edit{
-		{"internal/httpapi/server.go", "s.correlate(s.accessLog(s.recover(s.limit(next))))", "s.correlate(s.recover(s.accessLog(s.limit(next))))"},
+		{middleware, "	if w.status != 0 {\n		panic(http.ErrAbortHandler)\n	}\n", ""},
 	}},
 
 	{name: "a retry has no end", fails: "NP29", edits: []edit{
@@ -959,7 +961,7 @@ var _ = (*Server).export
 
 	{name: "two migrations run at once", fails: "NP30 NP02", edits: []edit{
 		{migrations, `		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))`, `		goose.WithDisableGlobalRegistry(true))`},
-		{migrations, "	locker, err := lock.", "	_, err := lock."},
+		{migrations, "	locker, err := lock.", "	_, err = lock."},
 	}},
 	{name: "migrations have no timeouts", fails: "NP30", edits: []edit{
 		{migrations, `const session = "set lock_timeout = '5s'; set statement_timeout = '15min'; set idle_in_transaction_session_timeout = '5min'"`, `const session = "select 1"`},

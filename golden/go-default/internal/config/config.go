@@ -37,8 +37,7 @@ type Config struct {
 	PoolSize, Replicas, Reserve int  // what DB.MaxSessions was derived from; PoolSize is 0 when unset
 	BudgetGuessed               bool // neither DB_MAX_SESSIONS nor DB_POOL_SIZE is set
 
-	databaseURL, migrationURL string // until they are parsed
-	allowPlainAuth            bool
+	allowPlainAuth bool
 }
 
 // Load reads the settings through getenv. Its error holds one line for each
@@ -54,14 +53,14 @@ func Load(getenv func(string) string) (Config, error) {
 	var problems []error
 	for _, s := range c.settings() {
 		text := cmp.Or(value(s.name), s.fallback)
-		if text == "" {
+		if text == "" || s.read == nil {
 			continue
 		}
 		if err := s.read(text); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	problems = append(problems, c.connectors()...)
+	problems = append(problems, c.connectors(value)...)
 	c.deriveBudget()
 	if len(problems) == 0 { // a comparison with a value that is wrong itself only confuses
 		problems = c.contradictions()
@@ -69,29 +68,26 @@ func Load(getenv func(string) string) (Config, error) {
 	return c, errors.Join(problems...)
 }
 
-// connectors parses the URLs.
-func (c *Config) connectors() (problems []error) {
-	parse := func(name, url string) *connect.Connector {
-		connector, err := connect.Parse(url, connect.Options{
+// connectors reads the URLs, which the other settings say how to take.
+func (c *Config) connectors(value func(name string) string) (problems []error) {
+	parse := func(name string) *connect.Connector {
+		connector, err := connect.Parse(value(name), connect.Options{
 			AppName: c.AppName, AllowPlaintext: c.Env == "local", AllowPlainAuth: c.allowPlainAuth,
 		})
 		if err != nil {
 			_, reason, _ := strings.Cut(err.Error(), "invalid: ") // the setting's name says the rest
+			if value(name) == "" {
+				reason = `not set: give it a postgres:// URL, or run "go run ./cmd/demo dev" for a private local database`
+			}
 			problems = append(problems, fmt.Errorf("%s: %s", name, reason))
 		}
 		return connector
 	}
-	if c.databaseURL == "" {
-		problems = append(problems, errors.New("DATABASE_URL: not set: give it a postgres:// URL, "+
-			`or run "go run ./cmd/demo dev" for a private local database`))
-	} else {
-		c.Database = parse("DATABASE_URL", c.databaseURL)
-	}
+	c.Database = parse("DATABASE_URL")
 	c.DB.Connector, c.Migrations = c.Database, c.Database
-	if c.migrationURL != "" && c.migrationURL != c.databaseURL {
-		c.Migrations = parse("MIGRATION_DATABASE_URL", c.migrationURL)
+	if url := value("MIGRATION_DATABASE_URL"); url != "" && url != value("DATABASE_URL") {
+		c.Migrations = parse("MIGRATION_DATABASE_URL")
 	}
-	c.databaseURL, c.migrationURL = "", ""
 	return problems
 }
 

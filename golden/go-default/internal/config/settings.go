@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -24,16 +23,16 @@ const (
 // .env.example and in the README.
 type setting struct {
 	name     string
-	fallback string // read when it is not set; "" leaves what it stands for to Load
-	read     func(text string) error
+	fallback string                  // read when it is not set; "" leaves what it stands for to Load
+	read     func(text string) error // nil for the URLs, which are read last
 }
 
 // settings are all there are, in the order of the documentation. Each reads into
 // a field of c.
 func (c *Config) settings() []setting {
 	return []setting{
-		{"DATABASE_URL", "", text(&c.databaseURL)},
-		{"MIGRATION_DATABASE_URL", "", text(&c.migrationURL)},
+		{"DATABASE_URL", "", nil},
+		{"MIGRATION_DATABASE_URL", "", nil},
 		{"MIGRATION_ALLOW_POOLER", "false", boolean(&c.MigrationAllowPooler)},
 		{"APP_NAME", "demo", name(&c.AppName)},
 		{"APP_ENV", "production", name(&c.Env)},
@@ -59,65 +58,53 @@ func (c *Config) settings() []setting {
 	}
 }
 
-// text accepts anything.
-func text(to *string) func(string) error {
+// reader returns what reads a setting into a field of c. A text that parse does not
+// take is what refusal says.
+func reader[T any](to *T, refusal string, parse func(text string) (T, bool)) func(text string) error {
 	return func(text string) error {
-		*to = text
+		value, ok := parse(text)
+		if !ok {
+			return fmt.Errorf("%s is %s", quote(text), refusal)
+		}
+		*to = value
 		return nil
 	}
 }
 
 // name accepts what Postgres keeps as it is in application_name.
 func name(to *string) func(string) error {
-	return func(text string) error {
-		*to = text
-		if len(text) > 63 || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
-			return errors.New("must be at most 63 letters, digits and signs of ASCII, without spaces")
-		}
-		return nil
-	}
-}
-
-func level(to *slog.Level) func(string) error {
-	return func(text string) error {
-		if to.UnmarshalText([]byte(text)) != nil {
-			return fmt.Errorf("%s is not one of debug, info, warn, error", quote(text))
-		}
-		return nil
-	}
+	return reader(to, "not at most 63 letters, digits and signs of ASCII, without spaces", func(text string) (string, bool) {
+		return text, len(text) <= 63 && !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' })
+	})
 }
 
 func oneOf(to *string, choices ...string) func(string) error {
-	return func(text string) error {
-		*to = strings.ToLower(text)
-		if !slices.Contains(choices, *to) {
-			return fmt.Errorf("%s is not one of %s", quote(text), strings.Join(choices, ", "))
-		}
-		return nil
-	}
+	return reader(to, "not one of "+strings.Join(choices, ", "), func(text string) (string, bool) {
+		text = strings.ToLower(text)
+		return text, slices.Contains(choices, text)
+	})
+}
+
+func level(to *slog.Level) func(string) error {
+	return reader(to, "not one of debug, info, warn, error", func(text string) (level slog.Level, ok bool) {
+		err := level.UnmarshalText([]byte(text))
+		return level, err == nil
+	})
 }
 
 func address(to *string) func(string) error {
-	return func(text string) error {
-		*to = text
+	return reader(to, "not an address such as :8080 or 127.0.0.1:8080", func(text string) (string, bool) {
 		_, port, err := net.SplitHostPort(text)
-		if err == nil {
-			_, err = strconv.ParseUint(port, 10, 16)
-		}
-		if err != nil {
-			return fmt.Errorf("%s is not an address such as :8080 or 127.0.0.1:8080", quote(text))
-		}
-		return nil
-	}
+		_, portErr := strconv.ParseUint(port, 10, 16)
+		return text, err == nil && portErr == nil
+	})
 }
 
 func boolean(to *bool) func(string) error {
-	return func(text string) (err error) {
-		if *to, err = strconv.ParseBool(text); err != nil {
-			return fmt.Errorf("%s is neither true nor false", quote(text))
-		}
-		return nil
-	}
+	return reader(to, "neither true nor false", func(text string) (bool, bool) {
+		value, err := strconv.ParseBool(text)
+		return value, err == nil
+	})
 }
 
 func integer(to *int, least, most int) func(string) error {
@@ -129,12 +116,10 @@ func duration(to *time.Duration, least time.Duration) func(string) error {
 }
 
 func between[T cmp.Ordered](to *T, what string, parse func(string) (T, error), least, most T) func(string) error {
-	return func(text string) (err error) {
-		if *to, err = parse(text); err != nil || *to < least || *to > most {
-			return fmt.Errorf("%s is not %s from %v to %v", quote(text), what, least, most)
-		}
-		return nil
-	}
+	return reader(to, fmt.Sprintf("not %s from %v to %v", what, least, most), func(text string) (T, bool) {
+		value, err := parse(text)
+		return value, err == nil && value >= least && value <= most
+	})
 }
 
 // quote shows a refused value, unless it may be a connection string that landed

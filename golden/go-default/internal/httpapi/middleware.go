@@ -32,30 +32,69 @@ func CorrelationID(ctx context.Context) string {
 	return id
 }
 
-// correlate gives the request its id: the client's where it is well-formed,
-// else the trace's, else a new one.
-func (s *Server) correlate(next http.Handler) http.Handler {
+// Wrap puts around next what every request passes: its id, a log line, an answer
+// for panics, and the bounds of its time and of its body.
+func (s *Server) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get(correlationHeader)
-		if !validID.MatchString(id) {
-			id = traceID(r.Header.Get("traceparent"))
-		}
-		if id == "" {
-			id = rand.Text()
-		}
+		id := correlationID(r.Header)
 		w.Header().Set(correlationHeader, id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), correlationKey{}, id)))
+		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), correlationKey{}, id), s.RequestTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Body = http.MaxBytesReader(w, r.Body, s.MaxBody)
+		recorder := &recordingWriter{ResponseWriter: w}
+		defer s.logRequest(recorder, r, time.Now())
+		defer s.recover(recorder, r)
+		next.ServeHTTP(recorder, r)
+		recorder.status = cmp.Or(recorder.status, http.StatusOK) // what net/http sends for a handler that wrote nothing
 	})
 }
 
-// traceID returns the trace id of a valid traceparent header, else "".
-func traceID(header string) string {
-	match := validTrace.FindStringSubmatch(header)
-	if match == nil || strings.HasPrefix(header, "ff") ||
+// correlationID returns the client's id where it is well-formed, else the trace's,
+// else a new one.
+func correlationID(header http.Header) string {
+	if id := header.Get(correlationHeader); validID.MatchString(id) {
+		return id
+	}
+	trace := header.Get("traceparent")
+	match := validTrace.FindStringSubmatch(trace)
+	if match == nil || strings.HasPrefix(trace, "ff") ||
 		strings.Trim(match[1], "0") == "" || strings.Trim(match[2], "0") == "" {
-		return ""
+		return rand.Text()
 	}
 	return match[1]
+}
+
+// logRequest writes one line for each request, without its query string, which
+// may hold anything.
+func (s *Server) logRequest(w *recordingWriter, r *http.Request, started time.Time) {
+	level := slog.LevelInfo
+	if probe := r.URL.Path == "/health" || r.URL.Path == "/ready"; probe && w.status < 400 {
+		level = slog.LevelDebug // one every few seconds, from everywhere, would drown the others
+	}
+	s.Logger.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path,
+		"status", w.status, "bytes", w.bytes, "duration", time.Since(started))
+}
+
+// recover turns a panic into a 500, or cuts the response short where it has
+// begun. The server goes on.
+func (s *Server) recover(w *recordingWriter, r *http.Request) {
+	value := recover()
+	if value == nil {
+		return
+	}
+	if value == http.ErrAbortHandler {
+		panic(value)
+	}
+	err, ok := value.(error)
+	if !ok {
+		err = fmt.Errorf("%v", value)
+	}
+	s.Logger.ErrorContext(r.Context(), "panic", "error", nopool.Describe(err), "stack", string(debug.Stack()))
+	if w.status != 0 {
+		panic(http.ErrAbortHandler)
+	}
+	s.write(w, r, internalError)
 }
 
 // WithCorrelation returns a handler that adds the correlation id of its context
@@ -103,58 +142,3 @@ func (w *recordingWriter) Write(p []byte) (int, error) {
 }
 
 func (w *recordingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// accessLog writes one line for each request, without its query string, which
-// may hold anything.
-func (s *Server) accessLog(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		started := time.Now()
-		recorder := &recordingWriter{ResponseWriter: w}
-		defer func() {
-			level := slog.LevelInfo
-			if probe := r.URL.Path == "/health" || r.URL.Path == "/ready"; probe && recorder.status < 400 {
-				level = slog.LevelDebug // one every few seconds, from everywhere, would drown the others
-			}
-			s.Logger.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path,
-				"status", recorder.status, "bytes", recorder.bytes, "duration", time.Since(started))
-		}()
-		next.ServeHTTP(recorder, r)
-		recorder.status = cmp.Or(recorder.status, http.StatusOK) // what net/http sends for a handler that wrote nothing
-	})
-}
-
-// recover turns a panic into a 500, or cuts the response short where it has
-// begun. The server goes on.
-func (s *Server) recover(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			value := recover()
-			if value == nil {
-				return
-			}
-			if value == http.ErrAbortHandler {
-				panic(value)
-			}
-			err, ok := value.(error)
-			if !ok {
-				err = fmt.Errorf("%v", value)
-			}
-			s.Logger.ErrorContext(r.Context(), "panic", "error", nopool.Describe(err), "stack", string(debug.Stack()))
-			if recorder, ok := w.(*recordingWriter); ok && recorder.status != 0 {
-				panic(http.ErrAbortHandler)
-			}
-			s.write(w, r, internalError)
-		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-// limit bounds the request's time and the size of its body.
-func (s *Server) limit(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), s.RequestTimeout)
-		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, s.MaxBody)
-		next.ServeHTTP(w, r.WithContext(ctx))
-	})
-}

@@ -69,25 +69,16 @@ func deleteNote(w http.ResponseWriter, r *http.Request, session *nopool.Session)
 		return err
 	}
 	if err := notes.Delete(r.Context(), session, id); err != nil {
-		return noteError(err)
+		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-var noSuchNote = newError(http.StatusNotFound, "not_found", "There is no such note")
-
 // answerWith answers with v, unless err says that there is none.
 func answerWith(w http.ResponseWriter, v any, err error) error {
 	if err == nil {
 		writeJSON(w, http.StatusOK, v)
-	}
-	return noteError(err)
-}
-
-func noteError(err error) error {
-	if errors.Is(err, notes.ErrNotFound) {
-		return noSuchNote
 	}
 	return err
 }
@@ -96,7 +87,7 @@ func noteError(err error) error {
 func noteID(r *http.Request) (int64, error) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
-		return 0, noSuchNote
+		return 0, notFound
 	}
 	return id, nil
 }

@@ -41,11 +41,6 @@ func (s *Server) Handler() http.Handler {
 	return s.Wrap(s.routes())
 }
 
-// Wrap puts the middleware that every request passes around next.
-func (s *Server) Wrap(next http.Handler) http.Handler {
-	return s.correlate(s.accessLog(s.recover(s.limit(next))))
-}
-
 // Drain makes the readiness probe fail, so that no new requests are sent here,
 // while those that come are still served.
 func (s *Server) Drain() { s.draining.Store(true) }
