@@ -221,10 +221,10 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 `},
 	}},
 	{name: "another middleware and another default", edits: []edit{
-		{middleware, "		next.ServeHTTP(recorder, r)\n", `		recorder.Header().Set("X-Content-Type-Options", "nosniff")
+		{server, "		next.ServeHTTP(recorder, r)\n", `		recorder.Header().Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(recorder, r)
 `},
-		{settingsTable, "	guessedSessions = 10 //", "	guessedSessions = 8 //"},
+		{settings, "	guessedSessions = 10 //", "	guessedSessions = 8 //"},
 	}},
 	{name: "a log as a cloud wants it", edits: []edit{
 		{serve, "	options := &slog.HandlerOptions{Level: cfg.LogLevel}\n", `	names := map[string]string{slog.TimeKey: "timestamp", slog.LevelKey: "severity", slog.MessageKey: "message"}
@@ -235,7 +235,7 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 		return a
 	}}
 `},
-		{middleware, `level, "request", "method"`, `level, "answered", "method"`},
+		{server, `level, "request", "method"`, `level, "answered", "method"`},
 	}},
 	{name: "a goroutine that reads the counters", edits: []edit{
 		{serve, "	s.warn()\n", `	s.warn()

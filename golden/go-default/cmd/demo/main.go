@@ -49,8 +49,17 @@ func main() { os.Exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdou
 // run is the whole program with nothing global in it: it returns the exit
 // status. Results go to stdout, logs and errors to stderr.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	ctx, stop := untilSignal(ctx)
-	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(received)
+	go func() { // the first signal ends ctx, the second the process, whatever that is waiting for
+		<-received
+		cancel()
+		<-received
+		os.Exit(exitInterrupted)
+	}()
 	err := app{getenv, stdout, stderr}.dispatch(ctx, args)
 	switch {
 	case err == nil:
@@ -77,21 +86,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 }
 
 const authenticationDelay = 2 * time.Second
-
-// untilSignal returns a context that the first SIGINT or SIGTERM ends. The
-// second ends the process, whatever it is waiting for.
-func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	received := make(chan os.Signal, 2)
-	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-received
-		cancel()
-		<-received
-		os.Exit(exitInterrupted)
-	}()
-	return ctx, func() { signal.Stop(received); cancel() }
-}
 
 // app is what the commands share.
 type app struct {
