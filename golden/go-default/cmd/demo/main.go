@@ -77,10 +77,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if connect.IsAuthentication(err) {
 		// Restarted over and over, the process would have its address blocked:
 		// Supavisor allows ten refused passwords in 150 s.
-		select {
-		case <-time.After(authenticationDelay):
-		case <-ctx.Done():
-		}
+		time.Sleep(authenticationDelay)
 	}
 	return exitFailed
 }

@@ -152,10 +152,7 @@ func (s *service) listen(ctx context.Context) error {
 // are closed, which ends their sessions too.
 func (s *service) drain(ctx context.Context) error {
 	s.api.Drain()
-	select {
-	case <-time.After(s.config.ShutdownDelay):
-	case <-ctx.Done():
-	}
+	time.Sleep(s.config.ShutdownDelay) // within the bound of ctx, which is longer
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("requests were cut short: %w", err), s.http.Close())
 	}

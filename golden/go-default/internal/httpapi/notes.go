@@ -103,7 +103,7 @@ func readNote(r *http.Request) (draft notes.Draft, err error) {
 		fields = append(fields, FieldError(problem))
 	}
 	if fields != nil {
-		return draft, &Error{Status: http.StatusUnprocessableEntity, Code: "invalid_note", Detail: "The note is not valid", Fields: fields}
+		return draft, &Error{http.StatusUnprocessableEntity, "invalid_note", "The note is not valid", fields}
 	}
 	return draft, nil
 }
@@ -135,10 +135,8 @@ func queryInt(r *http.Request, name string, missing, least, most int64) (int64, 
 	}
 	value, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || value < least || value > most {
-		return 0, &Error{
-			Status: http.StatusBadRequest, Code: "bad_query", Detail: "A query parameter is not valid",
-			Fields: []FieldError{{name, fmt.Sprintf("must be a number from %d to %d", least, most)}},
-		}
+		fields := []FieldError{{name, fmt.Sprintf("must be a number from %d to %d", least, most)}}
+		return 0, &Error{http.StatusBadRequest, "bad_query", "A query parameter is not valid", fields}
 	}
 	return value, nil
 }

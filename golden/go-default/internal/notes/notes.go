@@ -83,7 +83,8 @@ func Get(ctx context.Context, q Queries, id int64) (Note, error) {
 
 // Update replaces a note's content and returns it, or pgx.ErrNoRows.
 func Update(ctx context.Context, q Queries, id int64, d Draft) (Note, error) {
-	return one(ctx, q, `update notes set title = $2, body = $3, updated_at = now() where id = $1 returning `+columns, id, d.Title, d.Body)
+	return one(ctx, q, `update notes set title = $2, body = $3, updated_at = now() where id = $1 returning `+columns,
+		id, d.Title, d.Body)
 }
 
 // Delete removes a note. It returns pgx.ErrNoRows when there was none.
