@@ -221,12 +221,10 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 `},
 	}},
 	{name: "another middleware and another default", edits: []edit{
-		{"internal/httpapi/server.go", "	return s.correlate(s.accessLog(s.recover(s.limit(next))))\n", `	return s.correlate(s.accessLog(s.recover(s.limit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		next.ServeHTTP(w, r)
-	})))))
+		{server, "		next.ServeHTTP(recorder, r)\n", `		recorder.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(recorder, r)
 `},
-		{settingsTable, "	guessedSessions = 10 //", "	guessedSessions = 8 //"},
+		{settings, "	guessedSessions = 10 //", "	guessedSessions = 8 //"},
 	}},
 	{name: "a log as a cloud wants it", edits: []edit{
 		{serve, "	options := &slog.HandlerOptions{Level: cfg.LogLevel}\n", `	names := map[string]string{slog.TimeKey: "timestamp", slog.LevelKey: "severity", slog.MessageKey: "message"}
@@ -237,10 +235,10 @@ func Names(ctx context.Context, s *nopool.Session) ([]string, error) {
 		return a
 	}}
 `},
-		{middleware, `level, "request", "method"`, `level, "answered", "method"`},
+		{server, `level, "request", "method"`, `level, "answered", "method"`},
 	}},
 	{name: "a goroutine that reads the counters", edits: []edit{
-		{serve, "	s.logBudget()\n", `	s.logBudget()
+		{serve, "	s.warn()\n", `	s.warn()
 	go s.watch(ctx)
 `},
 		{"cmd/demo/watch.go", "", `package main

@@ -30,28 +30,27 @@ const takeConnection = `func (c *connection) take(before *connection) {
 
 // Files that many mutations touch.
 const (
-	session       = "internal/httpapi/session.go"
-	middleware    = "internal/httpapi/middleware.go"
-	problems      = "internal/httpapi/problem.go"
-	health        = "internal/httpapi/health.go"
-	handlers      = "internal/httpapi/notes.go"
-	engine        = "internal/nopool/nopool.go"
-	sessions      = "internal/nopool/session.go"
-	slotsFile     = "internal/nopool/slots.go"
-	openFile      = "internal/nopool/open.go"
-	flightFile    = "internal/nopool/flight.go"
-	connection    = "internal/nopool/connection.go"
-	events        = "internal/nopool/events.go"
-	connecting    = "internal/connect/connect.go"
-	dialFile      = "internal/connect/dial.go"
-	loginFile     = "internal/connect/login.go"
-	refusals      = "internal/connect/refusal.go"
-	migrations    = "internal/migrate/migrate.go"
-	settings      = "internal/config/config.go"
-	settingsTable = "internal/config/settings.go"
-	serve         = "cmd/demo/serve.go"
-	command       = "cmd/demo/main.go"
-	reports       = "internal/reports/reports.go"
+	session    = "internal/httpapi/session.go"
+	server     = "internal/httpapi/server.go"
+	problems   = "internal/httpapi/problem.go"
+	health     = "internal/httpapi/health.go"
+	handlers   = "internal/httpapi/notes.go"
+	engine     = "internal/nopool/nopool.go"
+	sessions   = "internal/nopool/session.go"
+	slotsFile  = "internal/nopool/slots.go"
+	openFile   = "internal/nopool/open.go"
+	flightFile = "internal/nopool/flight.go"
+	connection = "internal/nopool/connection.go"
+	events     = "internal/nopool/events.go"
+	connecting = "internal/connect/connect.go"
+	dialFile   = "internal/connect/dial.go"
+	loginFile  = "internal/connect/login.go"
+	refusals   = "internal/connect/refusal.go"
+	migrations = "internal/migrate/migrate.go"
+	settings   = "internal/config/config.go"
+	serve      = "cmd/demo/serve.go"
+	command    = "cmd/demo/main.go"
+	reports    = "internal/reports/reports.go"
 )
 
 // mutations are in the order of the rules.
@@ -110,7 +109,7 @@ var mutations = []mutation{
 		{migrations, "	defer closeAll()\n", "	_ = closeAll\n"},
 	}, also: "NP30"},
 	{name: "migrations open a pool of their own", fails: "NP02 NP14", edits: []edit{
-		{migrations, "	provider, err := newProvider(db, o.FS)\n", `	pool, err := pgxpool.New(ctx, config.ConnString())
+		{migrations, "	locker, err := lock.", `	pool, err := pgxpool.New(ctx, config.ConnString())
 	if err != nil {
 		return err
 	}
@@ -118,8 +117,7 @@ var mutations = []mutation{
 	if err := pool.Ping(ctx); err != nil {
 		return err
 	}
-	provider, err := newProvider(db, o.FS)
-`},
+	locker, err := lock.`},
 		{migrations, `	"github.com/jackc/pgx/v5/stdlib"
 `, `	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -156,11 +154,11 @@ var mutations = []mutation{
 	{name: "a goroutine is given the request's session", fails: "NP03", edits: []edit{
 		{handlers, `	w.Header().Set("Location"`, `	go audit(r, session)
 	w.Header().Set("Location"`},
-		{handlers, "var noSuchNote", `func audit(r *http.Request, session *nopool.Session) {
+		{handlers, "// answerWith answers", `func audit(r *http.Request, session *nopool.Session) {
 	_, _ = session.Exec(r.Context(), "insert into audit default values")
 }
 
-var noSuchNote`},
+// answerWith answers`},
 	}},
 	{name: "a package opens an engine of its own", fails: "NP03", edits: []edit{
 		{reports, "", `package reports
@@ -290,14 +288,14 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "no panic is recovered", fails: "NP08", edits: []edit{
-		{"internal/httpapi/server.go", "s.accessLog(s.recover(s.limit(next)))", "s.accessLog(s.limit(next))"},
+		{server, "		defer s.recover(recorder, r)\n", ""},
 	}, also: "NP04 NP06 NP23"},
 	{name: "a panic is answered with its value", fails: "NP08", edits: []edit{
-		{middleware, "			s.write(w, r, internalError)\n", `			s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
+		{server, "	s.write(w, r, internalError)\n", `	s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
 `},
 	}},
 	{name: "a panic is not logged", fails: "NP08", edits: []edit{
-		{middleware, "s.Logger.ErrorContext(r.Context(), \"panic\"", "s.Logger.DebugContext(context.WithoutCancel(r.Context()), \"request ended\""},
+		{server, "s.Logger.ErrorContext(r.Context(), \"panic\"", "s.Logger.DebugContext(context.WithoutCancel(r.Context()), \"request ended\""},
 	}},
 
 	{name: "it starts without asking the database", fails: "NP09", edits: []edit{
@@ -379,13 +377,13 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	dial, after := config.DialFunc`},
 	}, also: "NP20 NP23 NP16"},
 	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
-		{settingsTable, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
+		{settings, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
 	}},
 	{name: "a setting is read into another's timeout", fails: "NP13", edits: []edit{
-		{settingsTable, `duration(&c.DB.IdleInTransactionTimeout, shortest)`, `duration(&c.DB.LockTimeout, shortest)`},
+		{settings, `duration(&c.DB.IdleInTransactionTimeout, shortest)`, `duration(&c.DB.LockTimeout, shortest)`},
 	}},
 	{name: "requests have no bound", fails: "NP13", edits: []edit{
-		{middleware, "context.WithTimeout(r.Context(), s.RequestTimeout)", "context.WithTimeout(r.Context(), s.RequestTimeout+10*time.Second)"},
+		{server, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
 		{openFile, "time.AfterFunc(s.db.config.ConnectTimeout, ", "time.AfterFunc(s.db.config.ConnectTimeout+5*time.Second, "},
@@ -707,7 +705,7 @@ type Store struct {
 		{session, "		// A panic, or runtime.Goexit", "		_, _ = session.Exec(ctx, \"select 1\")\n		// A panic, or runtime.Goexit"},
 	}, also: "NP01 NP11 NP16 NP17 NP19 NP20 NP21 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP22"},
 	{name: "each request looks whether the database is there", fails: "NP18 NP27", edits: []edit{
-		{middleware, "		r.Body = http.MaxBytesReader(", "		_ = reachable(s.DB)\n		r.Body = http.MaxBytesReader("},
+		{server, "		r.Body = http.MaxBytesReader(", "		_ = reachable(s.DB)\n		r.Body = http.MaxBytesReader("},
 	}, also: "NP01 NP10 NP11 NP16 NP17 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP09"},
 	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
 		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
@@ -816,7 +814,7 @@ type Store struct {
 		{events, "		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.log.Enabled(s.ctx, slog.LevelError) {"},
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
-		{settings, "func (c Config) Format(f fmt.State, _ rune) { fmt.Fprintf(f, \"config of %s (%s)\", c.AppName, c.Env) }", `func (c Config) Format(f fmt.State, _ rune) {
+		{settings, `{ fmt.Fprintf(f, "config of %s (%s)", c.AppName, c.Env) }`, `{
 	to, _ := c.Database.Config()
 	fmt.Fprintf(f, "config of %s (%s): %s", c.AppName, c.Env, to.ConnString())
 }`},
@@ -876,16 +874,16 @@ var _ = (*Server).export
 	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP26 NP27 NP28"},
 
 	{name: "any id is taken", fails: "NP26", edits: []edit{
-		{middleware, "`^[A-Za-z0-9._-]{1,64}$`", "`^.+$`"},
+		{server, "`^[A-Za-z0-9._-]{1,64}$`", "`^.+$`"},
 	}},
 	{name: "the id is not in the response", fails: "NP26", edits: []edit{
-		{middleware, "		w.Header().Set(correlationHeader, id)\n", ""},
+		{server, "		w.Header().Set(correlationHeader, id)\n", ""},
 	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP24 NP25 NP27 NP28 NP16 NP22 NP31"},
 	{name: "the id is not in the log", fails: "NP26", edits: []edit{
-		{middleware, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
+		{server, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
 	}, also: "NP08 NP11"},
 	{name: "a logger with attributes loses the id", fails: "NP26", edits: []edit{
-		{middleware, `func (c correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
+		{server, `func (c correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return correlated{c.Handler.WithAttrs(attrs)}
 }
 
@@ -893,7 +891,7 @@ var _ = (*Server).export
 		{serve, "	cfg.DB.Logger = s.log\n", "	cfg.DB.Logger = s.log.With(\"of\", \"database\")\n"},
 	}, also: "NP08 NP11"},
 	{name: "any traceparent is taken", fails: "NP26", edits: []edit{
-		{middleware, "	if match == nil || strings.HasPrefix(header, \"ff\") ||\n", "	if match == nil ||\n"},
+		{server, "	if match == nil || strings.HasPrefix(trace, \"ff\") ||\n", "	if match == nil ||\n"},
 	}},
 
 	{name: "/health asks the database", fails: "NP27", edits: []edit{
@@ -946,7 +944,7 @@ var _ = (*Server).export
 		{session, "			panic(http.ErrAbortHandler) // the client must see that the response is cut short\n", "			return\n"},
 	}},
 	{name: "a panic is answered where an answer has begun", fails: "NP28", edits: []edit{
-		{"internal/httpapi/server.go", "s.correlate(s.accessLog(s.recover(s.limit(next))))", "s.correlate(s.recover(s.accessLog(s.limit(next))))"},
+		{server, "	if w.status != 0 {\n		panic(http.ErrAbortHandler)\n	}\n", ""},
 	}},
 
 	{name: "a retry has no end", fails: "NP29", edits: []edit{
@@ -965,7 +963,7 @@ var _ = (*Server).export
 
 	{name: "two migrations run at once", fails: "NP30 NP02", edits: []edit{
 		{migrations, `		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))`, `		goose.WithDisableGlobalRegistry(true))`},
-		{migrations, "	locker, err := lock.", "	_, err := lock."},
+		{migrations, "	locker, err := lock.", "	_, err = lock."},
 	}},
 	{name: "migrations have no timeouts", fails: "NP30", edits: []edit{
 		{migrations, `const session = "set lock_timeout = '5s'; set statement_timeout = '15min'; set idle_in_transaction_session_timeout = '5min'"`, `const session = "select 1"`},
@@ -974,7 +972,7 @@ var _ = (*Server).export
 		{migrations, "port == 6543 && supabase", "port == 0 && supabase"},
 	}},
 	{name: "migrations go where requests go", fails: "NP30", edits: []edit{
-		{"cmd/demo/migrate.go", "cfg.Migrations,", "cfg.Database,"},
+		{command, "cfg.Migrations,", "cfg.Database,"},
 	}},
 	{name: "no migrations are an error", fails: "NP30", edits: []edit{
 		{migrations, `	if errors.Is(err, goose.ErrNoMigrations) {

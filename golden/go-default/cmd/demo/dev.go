@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,44 +34,31 @@ func (a app) dev(ctx context.Context) (err error) {
 	if err := server.CreateDatabase(ctx, "demo"); err != nil {
 		return err
 	}
-	return a.serveOn(ctx, server)
-}
-
-func (a app) serveOn(ctx context.Context, server *localpg.Server) error {
 	url := server.URL("demo")
-	cfg, err := load(func(name string) string {
-		switch name {
-		case "APP_ENV":
-			return "local"
-		case "DATABASE_URL", "MIGRATION_DATABASE_URL":
-			return url
-		}
-		return a.getenv(name)
-	})
-	if err != nil {
-		return err
-	}
-	cfg.BudgetGuessed = false // nobody else uses this server
 	// A file, so that the password is on no screen and in no log.
 	env := filepath.Join(devDir, "env")
 	if err := os.WriteFile(env, fmt.Appendf(nil, "export APP_ENV=local DATABASE_URL='%s'\n", url), 0o600); err != nil {
 		return err
 	}
-	if err := runMigrations(ctx, cfg, a.stdout, "up"); err != nil {
+	getenv, settings := a.getenv, map[string]string{"APP_ENV": "local", "DATABASE_URL": url, "MIGRATION_DATABASE_URL": url}
+	if getenv("DB_MAX_SESSIONS")+getenv("DB_POOL_SIZE") == "" {
+		settings["DB_MAX_SESSIONS"] = "10" // nobody else uses this server, so there is nothing to guess
+	}
+	a.getenv = func(name string) string { return cmp.Or(settings[name], getenv(name)) }
+	if err := a.migrate(ctx, "up"); err != nil {
 		return err
 	}
-	s, err := newService(cfg, a.stderr)
-	if err != nil {
-		return err
-	}
-	s.ready = func(addr net.Addr) {
-		_, port, _ := net.SplitHostPort(addr.String()) // an address that is listened on has a port
-		fmt.Fprintf(a.stdout, "serving on http://localhost:%s\n", port)
-		fmt.Fprintf(a.stdout, "its database, from another terminal: . %s && psql \"$DATABASE_URL\"\n", env)
-	}
+	_, port, _ := net.SplitHostPort(cmp.Or(getenv("HTTP_ADDR"), ":8080")) // serve looks at it more closely
+	fmt.Fprintf(a.stdout, "serving on http://localhost:%s\n", port)
+	fmt.Fprintf(a.stdout, "its database, from another terminal: . %s && psql \"$DATABASE_URL\"\n", env)
+	serving, end := context.WithCancel(ctx)
 	go func() {
 		<-server.Done()
-		s.failed <- fmt.Errorf("Postgres has ended: see %s", filepath.Join(server.Options.Dir, "server.log"))
+		end()
 	}()
-	return s.run(ctx)
+	err = a.serve(serving)
+	if serving.Err() != nil && ctx.Err() == nil {
+		err = errors.Join(err, fmt.Errorf("Postgres has ended: see %s", filepath.Join(server.Options.Dir, "server.log")))
+	}
+	return err
 }

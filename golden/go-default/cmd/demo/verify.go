@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"example.com/demo/internal/config"
 	"example.com/demo/internal/verify"
 )
 
@@ -16,16 +17,13 @@ import (
 func (a app) verify(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	asJSON := flags.Bool("json", false, "")
 	format := flags.String("format", "text", "")
+	flags.BoolFunc("json", "", func(string) error { return flags.Set("format", "json") })
 	strict := flags.Bool("strict", false, "")
 	if flags.Parse(args) != nil || flags.NArg() > 0 || !slices.Contains(verify.Formats, *format) {
 		return errUsage
 	}
-	if *asJSON {
-		*format = "json"
-	}
-	cfg, err := load(a.getenv)
+	cfg, err := config.Load(a.getenv)
 	if err != nil {
 		return err
 	}

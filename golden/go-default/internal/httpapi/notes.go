@@ -69,25 +69,16 @@ func deleteNote(w http.ResponseWriter, r *http.Request, session *nopool.Session)
 		return err
 	}
 	if err := notes.Delete(r.Context(), session, id); err != nil {
-		return noteError(err)
+		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-var noSuchNote = newError(http.StatusNotFound, "not_found", "There is no such note")
-
 // answerWith answers with v, unless err says that there is none.
 func answerWith(w http.ResponseWriter, v any, err error) error {
 	if err == nil {
 		writeJSON(w, http.StatusOK, v)
-	}
-	return noteError(err)
-}
-
-func noteError(err error) error {
-	if errors.Is(err, notes.ErrNotFound) {
-		return noSuchNote
 	}
 	return err
 }
@@ -96,7 +87,7 @@ func noteError(err error) error {
 func noteID(r *http.Request) (int64, error) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
-		return 0, noSuchNote
+		return 0, notFound
 	}
 	return id, nil
 }
@@ -112,7 +103,7 @@ func readNote(r *http.Request) (draft notes.Draft, err error) {
 		fields = append(fields, FieldError(problem))
 	}
 	if fields != nil {
-		return draft, &Error{Status: http.StatusUnprocessableEntity, Code: "invalid_note", Detail: "The note is not valid", Fields: fields}
+		return draft, &Error{http.StatusUnprocessableEntity, "invalid_note", "The note is not valid", fields}
 	}
 	return draft, nil
 }
@@ -144,10 +135,8 @@ func queryInt(r *http.Request, name string, missing, least, most int64) (int64, 
 	}
 	value, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || value < least || value > most {
-		return 0, &Error{
-			Status: http.StatusBadRequest, Code: "bad_query", Detail: "A query parameter is not valid",
-			Fields: []FieldError{{name, fmt.Sprintf("must be a number from %d to %d", least, most)}},
-		}
+		fields := []FieldError{{name, fmt.Sprintf("must be a number from %d to %d", least, most)}}
+		return 0, &Error{http.StatusBadRequest, "bad_query", "A query parameter is not valid", fields}
 	}
 	return value, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.com/demo/internal/nopool"
@@ -36,6 +37,7 @@ func newError(status int, code, detail string) *Error {
 
 // Answers that several causes share. internalError is for all that has no other.
 var (
+	notFound      = newError(http.StatusNotFound, "not_found", "There is nothing here")
 	internalError = newError(http.StatusInternalServerError, "internal_error", "Internal error")
 	busy          = newError(http.StatusServiceUnavailable, "busy", "The service is busy")
 	databaseDown  = newError(http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable")
@@ -45,11 +47,13 @@ var (
 		"The change may or may not have been saved. Check before you repeat it.")
 )
 
-// sessionErrors maps what the database layer says to the client's answer.
+// sessionErrors maps what the database layer says to the client's answer. That a row
+// is not there is for a handler to check where it means something else.
 var sessionErrors = []struct {
 	is     error
 	answer *Error
 }{
+	{pgx.ErrNoRows, notFound},
 	{nopool.ErrOutcomeUnknown, commitUnknown},
 	{nopool.ErrBusy, busy},
 	{nopool.ErrPoolerFull, busy},

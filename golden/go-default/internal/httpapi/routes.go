@@ -25,24 +25,15 @@ func (s *Server) problems(mux *http.ServeMux) http.Handler {
 			mux.ServeHTTP(w, r)
 			return
 		}
-		plain := &withoutText{ResponseWriter: w}
-		mux.ServeHTTP(plain, r)
-		switch plain.status {
+		held := &heldResponse{ResponseWriter: w, header: w.Header()} // its text is dropped, its headers stay
+		mux.ServeHTTP(held, r)
+		switch held.status {
 		case http.StatusNotFound:
-			s.write(w, r, newError(plain.status, "not_found", "There is nothing here"))
+			s.write(w, r, notFound)
 		case http.StatusMethodNotAllowed:
-			s.write(w, r, newError(plain.status, "method_not_allowed", "The method is not allowed here"))
+			s.write(w, r, newError(held.status, "method_not_allowed", "The method is not allowed here"))
 		default: // a redirect, from //path for one
-			w.WriteHeader(plain.status)
+			w.WriteHeader(held.status)
 		}
 	})
 }
-
-// withoutText keeps the headers and the status of an answer.
-type withoutText struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *withoutText) WriteHeader(status int)      { w.status = status }
-func (w *withoutText) Write(p []byte) (int, error) { return len(p), nil }

@@ -4,14 +4,12 @@ package notes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Limits of a note, in characters, and of a page, in notes.
@@ -22,12 +20,8 @@ const (
 	MaxLimit     = 200
 )
 
-// ErrNotFound means that there is no note of that id.
-var ErrNotFound = errors.New("note not found")
-
 // Queries is what this package asks of a session.
 type Queries interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
@@ -82,22 +76,20 @@ func Create(ctx context.Context, q Queries, d Draft) (Note, error) {
 	return one(ctx, q, `insert into notes (title, body) values ($1, $2) returning `+columns, d.Title, d.Body)
 }
 
-// Get returns a note, or ErrNotFound.
+// Get returns a note, or pgx.ErrNoRows.
 func Get(ctx context.Context, q Queries, id int64) (Note, error) {
 	return one(ctx, q, `select `+columns+` from notes where id = $1`, id)
 }
 
-// Update replaces a note's content and returns it, or ErrNotFound.
+// Update replaces a note's content and returns it, or pgx.ErrNoRows.
 func Update(ctx context.Context, q Queries, id int64, d Draft) (Note, error) {
-	return one(ctx, q, `update notes set title = $2, body = $3, updated_at = now() where id = $1 returning `+columns, id, d.Title, d.Body)
+	return one(ctx, q, `update notes set title = $2, body = $3, updated_at = now() where id = $1 returning `+columns,
+		id, d.Title, d.Body)
 }
 
-// Delete removes a note. It returns ErrNotFound when there was none.
+// Delete removes a note. It returns pgx.ErrNoRows when there was none.
 func Delete(ctx context.Context, q Queries, id int64) error {
-	tag, err := q.Exec(ctx, `delete from notes where id = $1`, id)
-	if err == nil && tag.RowsAffected() == 0 {
-		return ErrNotFound
-	}
+	_, err := one(ctx, q, `delete from notes where id = $1 returning `+columns, id)
 	return err
 }
 
@@ -119,9 +111,5 @@ func one(ctx context.Context, q Queries, sql string, args ...any) (Note, error) 
 	if err != nil {
 		return Note{}, err
 	}
-	note, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Note])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Note{}, ErrNotFound
-	}
-	return note, err
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[Note])
 }

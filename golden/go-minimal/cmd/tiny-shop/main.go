@@ -16,6 +16,8 @@ import (
 
 	"example.org/team/tiny-shop/internal/config"
 	"example.org/team/tiny-shop/internal/connect"
+	"example.org/team/tiny-shop/internal/migrate"
+	"example.org/team/tiny-shop/migrations"
 )
 
 const usage = `usage: tiny-shop [command]
@@ -42,21 +44,22 @@ const (
 // errUsage is an error of the command line.
 var errUsage = errors.New("unknown or incomplete command")
 
-// problems is a list of errors, printed one a line. Any other error is printed as
-// one line.
-type problems struct{ error }
-
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
 
 // run is the whole program with nothing global in it: it returns the exit
 // status. Results go to stdout, logs and errors to stderr.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	ctx, stop := untilSignal(ctx)
-	defer stop()
-	if slices.ContainsFunc(args, func(arg string) bool { return slices.Contains([]string{"-h", "-help", "--help", "help"}, arg) }) {
-		fmt.Fprint(stdout, usage)
-		return exitOK
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(received)
+	go func() { // the first signal ends ctx, the second the process, whatever that is waiting for
+		<-received
+		cancel()
+		<-received
+		os.Exit(exitInterrupted)
+	}()
 	err := app{getenv, stdout, stderr}.dispatch(ctx, args)
 	switch {
 	case err == nil:
@@ -68,46 +71,19 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		fmt.Fprintf(stderr, "tiny-shop: error: %s: %q\n%s", err, strings.Join(args, " "), usage)
 		return exitUsage
 	}
-	report(stderr, err)
+	text := strings.ReplaceAll(err.Error(), "\n\t", " ") // drivers break their errors into several lines
+	for line := range strings.Lines(text) {              // one for each problem with the settings
+		fmt.Fprintln(stderr, "tiny-shop: error:", strings.TrimSpace(line))
+	}
 	if connect.IsAuthentication(err) {
 		// Restarted over and over, the process would have its address blocked:
 		// Supavisor allows ten refused passwords in 150 s.
-		select {
-		case <-time.After(authenticationDelay):
-		case <-ctx.Done():
-		}
+		time.Sleep(authenticationDelay)
 	}
 	return exitFailed
 }
 
 const authenticationDelay = 2 * time.Second
-
-// untilSignal returns a context that the first SIGINT or SIGTERM ends. The
-// second ends the process, whatever it is waiting for.
-func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	received := make(chan os.Signal, 2)
-	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-received
-		cancel()
-		<-received
-		os.Exit(exitInterrupted)
-	}()
-	return ctx, func() { signal.Stop(received); cancel() }
-}
-
-// report prints one line for an error, since drivers break theirs into several,
-// or one for each of a list of problems.
-func report(w io.Writer, err error) {
-	lines := []string{err.Error()}
-	if errors.As(err, new(problems)) {
-		lines = strings.Split(err.Error(), "\n")
-	}
-	for _, line := range lines {
-		fmt.Fprintln(w, "tiny-shop: error:", strings.Join(strings.Fields(line), " "))
-	}
-}
 
 // app is what the commands share.
 type app struct {
@@ -116,40 +92,46 @@ type app struct {
 }
 
 func (a app) dispatch(ctx context.Context, args []string) error {
-	command, rest := "serve", args
-	if len(args) > 0 {
-		command, rest = args[0], args[1:]
-	}
-	switch {
-	case command == "serve" && len(rest) == 0:
-		return a.serve(ctx)
-	case command == "dev" && len(rest) == 0:
-		return a.dev(ctx)
-	case command == "migrate" && len(rest) == 1:
-		return a.migrate(ctx, rest[0])
-	case command == "verify":
-		return a.verify(ctx, rest)
-	case command == "version" && len(rest) == 0:
-		fmt.Fprintln(a.stdout, version())
+	help := func(arg string) bool { return slices.Contains([]string{"-h", "-help", "--help", "help"}, arg) }
+	switch line := strings.Join(args, " "); {
+	case slices.ContainsFunc(args, help):
+		fmt.Fprint(a.stdout, usage)
 		return nil
+	case line == "", line == "serve":
+		return a.serve(ctx)
+	case line == "dev":
+		return a.dev(ctx)
+	case line == "version":
+		return a.version()
+	case args[0] == "migrate" && len(args) == 2 && slices.Contains(migrate.Commands, args[1]):
+		return a.migrate(ctx, args[1])
+	case args[0] == "verify":
+		return a.verify(ctx, args[1:])
 	}
 	return errUsage
 }
 
-func load(getenv func(string) string) (config.Config, error) {
-	cfg, err := config.Load(getenv)
+func (a app) migrate(ctx context.Context, command string) error {
+	cfg, err := config.Load(a.getenv)
 	if err != nil {
-		return cfg, problems{err}
+		return err
 	}
-	return cfg, nil
+	return migrate.Run(ctx, migrate.Options{
+		Connector:      cfg.Migrations,
+		FS:             migrations.FS,
+		Out:            a.stdout,
+		ConnectTimeout: cfg.DB.ConnectTimeout,
+		AllowPooler:    cfg.MigrationAllowPooler,
+	}, command)
 }
 
-// version returns the program's name, the version or commit it was built from,
+// version prints the program's name, the version or commit it was built from,
 // and that of Go.
-func version() string {
+func (a app) version() error {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "tiny-shop (unknown version)"
+		return errors.New("not built by the go command, so the version is unknown")
 	}
-	return fmt.Sprintf("tiny-shop %s (%s)", info.Main.Version, info.GoVersion)
+	fmt.Fprintf(a.stdout, "tiny-shop %s (%s)\n", info.Main.Version, info.GoVersion)
+	return nil
 }

@@ -16,8 +16,10 @@ import (
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
+// serve answers requests until ctx ends, then lets requests and sessions finish. It
+// returns nil when all of them did.
 func (a app) serve(ctx context.Context) error {
-	cfg, err := load(a.getenv)
+	cfg, err := config.Load(a.getenv)
 	if err != nil {
 		return err
 	}
@@ -25,7 +27,27 @@ func (a app) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.run(ctx)
+	s.warn()
+	var parts lifecycle.Lifecycle
+	err = parts.Start(ctx,
+		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
+		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
+	)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-s.failed:
+	}
+	s.log.Info("stopping")
+	// One deadline for all parts, since whoever stops us has one for the process.
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.ShutdownTimeout)
+	defer cancel()
+	if err = errors.Join(err, parts.Stop(stopCtx)); err == nil {
+		s.log.Info("stopped")
+	}
+	return err
 }
 
 // service is the running process: an HTTP server, and the database to which each
@@ -36,13 +58,12 @@ type service struct {
 	db     *nopool.DB
 	api    *httpapi.Server
 	http   *http.Server
-	failed chan error          // what ended the HTTP server, or dev's Postgres
-	ready  func(addr net.Addr) // called once it listens; may be nil
+	failed chan error // what ended the HTTP server
 }
 
 // newService puts the parts together. It does not touch the network.
 func newService(cfg config.Config, logs io.Writer) (*service, error) {
-	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 2)}
+	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 1)}
 	cfg.DB.Logger = s.log
 	var err error
 	if s.db, err = nopool.Open(cfg.DB); err != nil {
@@ -69,45 +90,18 @@ func newLogger(w io.Writer, cfg config.Config) *slog.Logger {
 	return slog.New(httpapi.WithCorrelation(handler))
 }
 
-// run serves until ctx ends, then lets requests and sessions finish. It returns
-// nil when all of them did.
-func (s *service) run(ctx context.Context) error {
-	s.logBudget()
-	if !s.config.Database.Verified() {
+// warn says how many connections this process may hold, since all replicas
+// together must fit the pooler and nothing else will tell, and what is unsafe.
+func (s *service) warn() {
+	c := s.config
+	s.log.Info("database budget", "max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
+		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve)
+	if c.BudgetGuessed {
+		s.log.Warn("database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS")
+	}
+	if !c.Database.Verified() {
 		s.log.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
 	}
-	var parts lifecycle.Lifecycle
-	err := parts.Start(ctx,
-		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
-		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
-	)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-ctx.Done():
-	case err = <-s.failed:
-	}
-	s.log.Info("stopping")
-	// One deadline for all parts, since whoever stops us has one for the process.
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.ShutdownDelay+s.config.ShutdownTimeout)
-	defer cancel()
-	if err = errors.Join(err, parts.Stop(stopCtx)); err == nil {
-		s.log.Info("stopped")
-	}
-	return err
-}
-
-// logBudget says how many connections this process may hold: all replicas
-// together must fit the pooler, and nothing else will tell.
-func (s *service) logBudget() {
-	c := s.config
-	log, message := s.log.Info, "database budget"
-	if c.BudgetGuessed {
-		log, message = s.log.Warn, "database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS"
-	}
-	log(message, "max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
-		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve)
 }
 
 // checkDatabase runs a query in a session like any other. It tries again until
@@ -121,7 +115,10 @@ func (s *service) checkDatabase(ctx context.Context) error {
 	defer cancel()
 	last := errors.New("no answer")
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		version, err := databaseVersion(ctx, quiet)
+		var version string
+		err := quiet.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+			return session.QueryRow(ctx, "select version()").Scan(&version)
+		})
 		switch {
 		case err == nil:
 			s.log.Info("database ready", "version", version)
@@ -143,13 +140,6 @@ func (s *service) checkDatabase(ctx context.Context) error {
 	}
 }
 
-func databaseVersion(ctx context.Context, db *nopool.DB) (version string, err error) {
-	err = db.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
-		return session.QueryRow(ctx, "select version()").Scan(&version)
-	})
-	return version, err
-}
-
 func (s *service) listen(ctx context.Context) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.config.HTTPAddr)
 	if err != nil {
@@ -157,9 +147,6 @@ func (s *service) listen(ctx context.Context) error {
 	}
 	s.log.Info("listening", "addr", listener.Addr().String())
 	go func() { s.failed <- s.http.Serve(listener) }()
-	if s.ready != nil {
-		s.ready(listener.Addr())
-	}
 	return nil
 }
 
@@ -168,10 +155,7 @@ func (s *service) listen(ctx context.Context) error {
 // are closed, which ends their sessions too.
 func (s *service) drain(ctx context.Context) error {
 	s.api.Drain()
-	select {
-	case <-time.After(s.config.ShutdownDelay):
-	case <-ctx.Done():
-	}
+	time.Sleep(s.config.ShutdownDelay) // within the bound of ctx, which is longer
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("requests were cut short: %w", err), s.http.Close())
 	}

@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,8 +18,8 @@ import (
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
-// Config is the service's configuration, checked. Printing it in any way shows
-// its name and environment only, since two of its fields hold passwords.
+// Config is the service's configuration, checked. Printing it shows its name and
+// environment only, since two of its fields hold passwords; JSON does not see them.
 type Config struct {
 	AppName   string
 	Env       string // "local" relaxes the rules about TLS for this machine, and nothing else
@@ -37,8 +40,7 @@ type Config struct {
 	PoolSize, Replicas, Reserve int  // what DB.MaxSessions was derived from; PoolSize is 0 when unset
 	BudgetGuessed               bool // neither DB_MAX_SESSIONS nor DB_POOL_SIZE is set
 
-	databaseURL, migrationURL string // until they are parsed
-	allowPlainAuth            bool
+	allowPlainAuth bool
 }
 
 // Load reads the settings through getenv. Its error holds one line for each
@@ -54,14 +56,14 @@ func Load(getenv func(string) string) (Config, error) {
 	var problems []error
 	for _, s := range c.settings() {
 		text := cmp.Or(value(s.name), s.fallback)
-		if text == "" {
+		if text == "" || s.read == nil {
 			continue
 		}
 		if err := s.read(text); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	problems = append(problems, c.connectors()...)
+	problems = append(problems, c.connectors(value)...)
 	c.deriveBudget()
 	if len(problems) == 0 { // a comparison with a value that is wrong itself only confuses
 		problems = c.contradictions()
@@ -69,29 +71,26 @@ func Load(getenv func(string) string) (Config, error) {
 	return c, errors.Join(problems...)
 }
 
-// connectors parses the URLs.
-func (c *Config) connectors() (problems []error) {
-	parse := func(name, url string) *connect.Connector {
-		connector, err := connect.Parse(url, connect.Options{
+// connectors reads the URLs, which the other settings say how to take.
+func (c *Config) connectors(value func(name string) string) (problems []error) {
+	parse := func(name string) *connect.Connector {
+		connector, err := connect.Parse(value(name), connect.Options{
 			AppName: c.AppName, AllowPlaintext: c.Env == "local", AllowPlainAuth: c.allowPlainAuth,
 		})
 		if err != nil {
 			_, reason, _ := strings.Cut(err.Error(), "invalid: ") // the setting's name says the rest
+			if value(name) == "" {
+				reason = `not set: give it a postgres:// URL, or run "go run ./cmd/tiny-shop dev" for a private local database`
+			}
 			problems = append(problems, fmt.Errorf("%s: %s", name, reason))
 		}
 		return connector
 	}
-	if c.databaseURL == "" {
-		problems = append(problems, errors.New("DATABASE_URL: not set: give it a postgres:// URL, "+
-			`or run "go run ./cmd/tiny-shop dev" for a private local database`))
-	} else {
-		c.Database = parse("DATABASE_URL", c.databaseURL)
-	}
+	c.Database = parse("DATABASE_URL")
 	c.DB.Connector, c.Migrations = c.Database, c.Database
-	if c.migrationURL != "" && c.migrationURL != c.databaseURL {
-		c.Migrations = parse("MIGRATION_DATABASE_URL", c.migrationURL)
+	if url := value("MIGRATION_DATABASE_URL"); url != "" && url != value("DATABASE_URL") {
+		c.Migrations = parse("MIGRATION_DATABASE_URL")
 	}
-	c.databaseURL, c.migrationURL = "", ""
 	return problems
 }
 
@@ -131,5 +130,122 @@ func (c *Config) contradictions() (problems []error) {
 // Format shows nothing secret, whatever the verb.
 func (c Config) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "config of %s (%s)", c.AppName, c.Env) }
 
-// MarshalText is Format for JSON and for logs.
-func (c Config) MarshalText() ([]byte, error) { return []byte(fmt.Sprint(c)), nil }
+const (
+	guessedSessions = 10 // connections, when nothing says how many there are
+	most            = 100_000
+
+	shortest = time.Millisecond // Postgres counts in these, and reads 0 as "no limit"
+	longest  = 24 * time.Hour
+)
+
+// setting is one environment variable that Load reads. What it is for stands in
+// .env.example and in the README.
+type setting struct {
+	name     string
+	fallback string                  // read when it is not set; "" leaves what it stands for to Load
+	read     func(text string) error // nil for the URLs, which are read last
+}
+
+// settings are all there are, in the order of the documentation. Each reads into
+// a field of c.
+func (c *Config) settings() []setting {
+	return []setting{
+		{"DATABASE_URL", "", nil},
+		{"MIGRATION_DATABASE_URL", "", nil},
+		{"MIGRATION_ALLOW_POOLER", "false", boolean(&c.MigrationAllowPooler)},
+		{"APP_NAME", "tiny-shop", name(&c.AppName)},
+		{"APP_ENV", "production", name(&c.Env)},
+		{"LOG_LEVEL", "info", level(&c.LogLevel)},
+		{"LOG_FORMAT", "", oneOf(&c.LogFormat, "json", "text")},
+		{"HTTP_ADDR", ":8080", address(&c.HTTPAddr)},
+		{"HTTP_MAX_BODY", "1048576", integer(&c.MaxBody, 1, 1<<30)},
+		{"REQUEST_TIMEOUT", "60s", duration(&c.RequestTimeout, shortest)},
+		{"SHUTDOWN_DELAY", "0s", duration(&c.ShutdownDelay, 0)},
+		{"SHUTDOWN_TIMEOUT", "20s", duration(&c.ShutdownTimeout, shortest)},
+		{"DB_MAX_SESSIONS", "", integer(&c.DB.MaxSessions, 1, most)},
+		{"DB_POOL_SIZE", "", integer(&c.PoolSize, 1, most)},
+		{"DB_REPLICAS", "1", integer(&c.Replicas, 1, most)},
+		{"DB_RESERVE", "2", integer(&c.Reserve, 0, most)},
+		{"DB_MAX_WAITING", "", integer(&c.DB.MaxWaiting, 0, most)},
+		{"DB_SESSION_WAIT", "5s", duration(&c.DB.SessionWait, shortest)},
+		{"DB_CONNECT_TIMEOUT", "10s", duration(&c.DB.ConnectTimeout, shortest)},
+		{"DB_STARTUP_TIMEOUT", "30s", duration(&c.StartupTimeout, shortest)},
+		{"DB_STATEMENT_TIMEOUT", "30s", duration(&c.DB.StatementTimeout, shortest)},
+		{"DB_LOCK_TIMEOUT", "5s", duration(&c.DB.LockTimeout, shortest)},
+		{"DB_IDLE_IN_TRANSACTION_TIMEOUT", "30s", duration(&c.DB.IdleInTransactionTimeout, shortest)},
+		{"DB_ALLOW_PLAIN_AUTH", "false", boolean(&c.allowPlainAuth)},
+	}
+}
+
+// reader returns what reads a setting into a field of c. A text that parse does not
+// take is what refusal says.
+func reader[T any](to *T, refusal string, parse func(text string) (T, bool)) func(text string) error {
+	return func(text string) error {
+		value, ok := parse(text)
+		if !ok {
+			return fmt.Errorf("%s is %s", quote(text), refusal)
+		}
+		*to = value
+		return nil
+	}
+}
+
+// name accepts what Postgres keeps as it is in application_name.
+func name(to *string) func(string) error {
+	return reader(to, "not at most 63 letters, digits and signs of ASCII, without spaces", func(text string) (string, bool) {
+		return text, len(text) <= 63 && !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' })
+	})
+}
+
+func oneOf(to *string, choices ...string) func(string) error {
+	return reader(to, "not one of "+strings.Join(choices, ", "), func(text string) (string, bool) {
+		text = strings.ToLower(text)
+		return text, slices.Contains(choices, text)
+	})
+}
+
+func level(to *slog.Level) func(string) error {
+	return reader(to, "not one of debug, info, warn, error", func(text string) (level slog.Level, ok bool) {
+		err := level.UnmarshalText([]byte(text))
+		return level, err == nil
+	})
+}
+
+func address(to *string) func(string) error {
+	return reader(to, "not an address such as :8080 or 127.0.0.1:8080", func(text string) (string, bool) {
+		_, port, err := net.SplitHostPort(text)
+		_, portErr := strconv.ParseUint(port, 10, 16)
+		return text, err == nil && portErr == nil
+	})
+}
+
+func boolean(to *bool) func(string) error {
+	return reader(to, "neither true nor false", func(text string) (bool, bool) {
+		value, err := strconv.ParseBool(text)
+		return value, err == nil
+	})
+}
+
+func integer(to *int, least, most int) func(string) error {
+	return between(to, "a whole number", strconv.Atoi, least, most)
+}
+
+func duration(to *time.Duration, least time.Duration) func(string) error {
+	return between(to, "a duration, such as 500ms, 30s or 2m,", time.ParseDuration, least, longest)
+}
+
+func between[T cmp.Ordered](to *T, what string, parse func(string) (T, error), least, most T) func(string) error {
+	return reader(to, fmt.Sprintf("not %s from %v to %v", what, least, most), func(text string) (T, bool) {
+		value, err := parse(text)
+		return value, err == nil && value >= least && value <= most
+	})
+}
+
+// quote shows a refused value, unless it may be a connection string that landed
+// in the wrong setting.
+func quote(text string) string {
+	if len(text) > 40 || strings.ContainsAny(text, "@=/") {
+		return "the value (not shown)"
+	}
+	return strconv.Quote(text)
+}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -21,9 +22,7 @@ type Hook struct {
 }
 
 // Lifecycle is a list of hooks. The zero value is empty and ready to use.
-type Lifecycle struct {
-	started []Hook
-}
+type Lifecycle struct{ started []Hook }
 
 // Start runs the hooks' Start, and keeps their Stop for later. When one fails,
 // all hooks started before are stopped and the error is returned with theirs.
@@ -36,30 +35,28 @@ func (l *Lifecycle) Start(ctx context.Context, hooks ...Hook) error {
 				return errors.Join(fmt.Errorf("start %s: %w", h.Name, err), l.Stop(ctx))
 			}
 		}
-		l.started = append(l.started, h)
+		if h.Stop != nil {
+			l.started = append(l.started, h)
+		}
 	}
 	return nil
 }
 
 // Stop runs the Stop of every started hook, last first, whatever the others
 // return; ctx is the bound of all together. A second call does nothing.
-func (l *Lifecycle) Stop(ctx context.Context) error {
-	var errs []error
-	for ; len(l.started) > 0; l.started = l.started[:len(l.started)-1] {
-		h := l.started[len(l.started)-1]
-		if h.Stop == nil {
-			continue
-		}
-		if err := bounded(ctx, h.Stop); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", h.Name, err))
+func (l *Lifecycle) Stop(ctx context.Context) (err error) {
+	for _, h := range slices.Backward(l.started) {
+		done := make(chan error, 1)
+		go func() { done <- h.Stop(ctx) }()
+		if stopErr := wait(ctx, done); stopErr != nil {
+			err = errors.Join(err, fmt.Errorf("stop %s: %w", h.Name, stopErr))
 		}
 	}
-	return errors.Join(errs...)
+	l.started = nil
+	return err
 }
 
-func bounded(ctx context.Context, stop func(context.Context) error) error {
-	done := make(chan error, 1)
-	go func() { done <- stop(ctx) }()
+func wait(ctx context.Context, done <-chan error) error {
 	select {
 	case err := <-done:
 		return err

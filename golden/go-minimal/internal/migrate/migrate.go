@@ -58,7 +58,12 @@ func Run(ctx context.Context, o Options, command string) error {
 	}
 	db, closeAll := open(config)
 	defer closeAll()
-	provider, err := newProvider(db, o.FS)
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockWait), lock.WithUnlockTimeout(1, 5))
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, o.FS,
+		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
 	if errors.Is(err, goose.ErrNoMigrations) {
 		fmt.Fprintln(o.Out, "no migrations")
 		return nil
@@ -107,15 +112,6 @@ func open(config *pgx.ConnConfig) (db *sql.DB, closeAll func()) {
 		case <-time.After(closeTimeout):
 		}
 	}
-}
-
-func newProvider(db *sql.DB, files fs.FS) (*goose.Provider, error) {
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockWait), lock.WithUnlockTimeout(1, 5))
-	if err != nil {
-		return nil, err
-	}
-	return goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
 }
 
 // perform runs a command and reports what it did, also when it failed half-way.
