@@ -57,6 +57,13 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err == nil {
 		err = s.launch(ctx)
 	}
+	for range 30 { // the children of a server that was killed hold its memory for a moment
+		if err == nil || !strings.Contains(err.Error(), "shared memory block") {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		err = s.launch(ctx)
+	}
 	if err != nil && os.Getuid() == 0 && strings.Contains(err.Error(), "Permission denied") {
 		err = fmt.Errorf("%w (Postgres does not run as root, and as another user it cannot go there: "+
 			"run this as an ordinary user, or from a folder that is open to others)", err)
