@@ -18,10 +18,12 @@ import (
 var errNoPgBouncer = errors.New("no PgBouncer on this machine: install one " +
 	"(Debian: apt-get install pgbouncer, macOS: brew install pgbouncer)")
 
-// PgBouncerOptions are the limits of a pooler. Zero values are generous.
+// PgBouncerOptions are the limits of a pooler and its certificate. Zero values are generous.
 type PgBouncerOptions struct {
 	PoolSize      int // connections to Postgres per user and database
 	MaxClientConn int // clients, beyond which it refuses at once
+
+	Cert, Key []byte // for 127.0.0.1, in PEM; nil makes them
 }
 
 // configuration is a pgbouncer.ini. No client waits in vain for a first statement: query_wait_timeout is off.
@@ -58,10 +60,12 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 	u, err := url.Parse(databaseURL)
 	need(t, err)
 	dir, port := testDir(t), localpg.FreePort()
-	cert, key, err := localpg.NewCertificate()
+	if opts.Cert == nil {
+		opts.Cert, opts.Key, err = localpg.NewCertificate()
+	}
 	need(t, errors.Join(err,
-		localpg.WriteFile(filepath.Join(dir, "pooler.crt"), cert),
-		localpg.WriteFile(filepath.Join(dir, "pooler.key"), key),
+		localpg.WriteFile(filepath.Join(dir, "pooler.crt"), opts.Cert),
+		localpg.WriteFile(filepath.Join(dir, "pooler.key"), opts.Key),
 		localpg.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), secret(t, u.User))),
 		localpg.WriteFile(filepath.Join(dir, "pgbouncer.ini"), fmt.Appendf(nil, configuration, u.Hostname(),
 			cmp.Or(u.Port(), "5432"), port, cmp.Or(opts.PoolSize, 20), cmp.Or(opts.MaxClientConn, 100), dir))))
