@@ -102,7 +102,7 @@ func (c *Connector) encrypt(ctx context.Context, config *tls.Config, prepared *t
 		config = config.Clone()
 		config.CurvePreferences = groups[i:]
 	}
-	encrypted := tls.Client(prepared.NetConn(), config)
+	encrypted := tls.Client(&corked{Conn: prepared.NetConn()}, config)
 	err := encrypted.HandshakeContext(context.WithoutCancel(ctx)) // its deadline bounds it; a context would close it
 	switch {
 	case err == nil:
@@ -121,4 +121,30 @@ func (c *Connector) encrypt(ctx context.Context, config *tls.Config, prepared *t
 func isAlert(err error) bool {
 	operation, ok := errors.AsType[*net.OpError](err)
 	return ok && operation.Op == "remote error"
+}
+
+// corked is a connection that sends what is written to it when it is read from: the
+// end of the TLS handshake travels with the start-up message.
+type corked struct {
+	net.Conn
+	held     []byte
+	uncorked bool
+}
+
+func (c *corked) Write(p []byte) (int, error) {
+	if c.uncorked {
+		return c.Conn.Write(p)
+	}
+	c.held = append(c.held, p...)
+	return len(p), nil
+}
+
+func (c *corked) Read(p []byte) (int, error) {
+	if len(c.held) > 0 {
+		if _, err := c.Conn.Write(c.held); err != nil {
+			return 0, err
+		}
+		c.held = nil
+	}
+	return c.Conn.Read(p)
 }

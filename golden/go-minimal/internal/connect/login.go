@@ -81,6 +81,7 @@ func (c *Connector) start(ctx context.Context, config *pgconn.Config, dialled ne
 			return conn, err
 		}
 		conn = encrypted
+		defer func() { encrypted.NetConn().(*corked).uncorked = true }()
 	}
 	startup := &pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: maps.Clone(config.RuntimeParams)}
 	startup.Parameters["user"] = config.User
