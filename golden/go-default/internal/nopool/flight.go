@@ -21,8 +21,10 @@ import (
 
 // flight is a connection on which BEGIN travels with what pgx sends first, at no
 // round trip of its own: it goes in front of that write, and its answer is taken
-// out of what pgx reads. A Sync ends it, so the server answers it at once, however
-// long the statement behind it takes.
+// out of what pgx reads. A Flush ends it, so the server answers it at once, however
+// long the statement behind it takes. A Sync would too, but it also has the server go
+// on after an error: the statement behind a BEGIN that failed would run by itself, and
+// commit. Without one the server skips that statement.
 type flight struct {
 	net.Conn
 	begin []byte // goes in front of the next write
@@ -77,20 +79,20 @@ func (f *flight) await() {
 	f.read = true
 	defer close(f.over)
 	var forPgx []byte
-	for kind := byte(0); kind != 'Z'; { // ReadyForQuery
-		message, err := readMessage(f.reads)
-		if err != nil {
-			f.err, f.reads = cmp.Or(f.err, err), bytes.NewReader(nil)
-			return
+	for done := 0; done < 2 && f.err == nil; { // BEGIN, and its settings
+		var message []byte
+		if message, f.err = readMessage(f.reads); f.err != nil {
+			break
 		}
-		switch kind = message[0]; kind {
-		case 'E':
+		switch message[0] {
+		case 'C': // CommandComplete
+			done++
+		case 'E': // the server skips the statement behind, without an answer
 			var refusal pgproto3.ErrorResponse
 			_ = refusal.Decode(message[5:])
-			pgErr := pgconn.ErrorResponseToPgError(&refusal)
-			if f.err = pgErr; isFatal(pgErr) { // pgx must hear that the server closes, or it dials to cancel its statement
-				forPgx, kind = append(forPgx, message...), 'Z'
-			}
+			f.err = pgconn.ErrorResponseToPgError(&refusal)
+			refusal.Severity = "FATAL" // or pgx would wait for one, and dial to cancel
+			forPgx, _ = refusal.Encode(forPgx)
 		case 'S', 'N', 'A': // what may come at any time
 			forPgx = append(forPgx, message...)
 		}
@@ -104,15 +106,14 @@ func (f *flight) await() {
 // readMessage reads one message of the protocol (section 55.7 of the Postgres
 // manual), and not a byte more.
 func readMessage(r io.Reader) ([]byte, error) {
-	var head [5]byte
-	_, err := io.ReadFull(r, head[:])
-	length := binary.BigEndian.Uint32(head[1:])
+	message := make([]byte, 5)
+	_, err := io.ReadFull(r, message)
+	length := binary.BigEndian.Uint32(message[1:])
 	if err != nil || length < 4 || length > 1<<16 {
 		return nil, cmp.Or(err, errors.New("malformed answer to BEGIN"))
 	}
-	message := make([]byte, 1+length)
-	copy(message, head[:])
-	_, err = io.ReadFull(r, message[len(head):])
+	message = append(message, make([]byte, length-4)...)
+	_, err = io.ReadFull(r, message[5:])
 	return message, err
 }
 
@@ -142,7 +143,7 @@ func (s *Session) begin() (messages []byte) {
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
 		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},
-		&pgproto3.Sync{},
+		&pgproto3.Flush{},
 	} {
 		messages, _ = message.Encode(messages) // which fails above a gigabyte alone
 	}

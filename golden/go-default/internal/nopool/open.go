@@ -86,13 +86,12 @@ func (s *Session) attempt(ctx context.Context, since time.Time, conn *connection
 	connecting, cancel := context.WithDeadlineCause(ctx, since.Add(s.db.config.ConnectTimeout), errOpenTimeout)
 	defer cancel()
 	if refusal = conn.connect(connecting); refusal == nil {
-		flight := conn.flight
-		flight.begin, flight.began = s.begin(), began
+		conn.flight.begin, conn.flight.began = s.begin(), began
 		err = first(ctx, conn.pgx)
-		if !flight.sent.Load() { // what cannot be encoded is an error of the statement alone
+		if !conn.flight.sent.Load() { // what cannot be encoded is an error of the statement alone
 			_, _ = conn.pgx.Exec(ctx, ";")
 		}
-		if refusal = flight.answer(ctx); refusal == nil {
+		if refusal = conn.flight.answer(ctx); refusal == nil {
 			return err, nil
 		}
 	}

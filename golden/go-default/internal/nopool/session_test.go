@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -383,6 +384,51 @@ func TestFailedFirstStatement(t *testing.T) {
 	must(t, session.Rollback(t.Context()))
 	if after := db.Snapshot(); after.RolledBack != before.RolledBack+1 || after.Aborted != before.Aborted {
 		t.Errorf("counted %+v", after)
+	}
+}
+
+// TestRefusedBegin wants a first statement that travelled behind a BEGIN which
+// failed not to run: outside of a transaction it would commit by itself, once for
+// each attempt.
+func TestRefusedBegin(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	uses := map[string]func(ctx context.Context, s *nopool.Session) error{
+		"simple": func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "insert into t values (1)")
+			return err
+		},
+		"parameters": insert(2),
+		"batch": func(ctx context.Context, s *nopool.Session) error {
+			batch := &pgx.Batch{}
+			batch.Queue("insert into t values ($1)", 3)
+			return s.SendBatch(ctx, batch).Close()
+		},
+	}
+	for name, use := range uses {
+		err := db.Run(t.Context(), nopool.TxOptions{Isolation: "unheard of"}, use)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "42601" || !errors.Is(err, nopool.ErrConfiguration) {
+			t.Errorf("%s: %v, want the syntax error", name, err)
+		}
+	}
+	if n := count(t, db); n != 0 {
+		t.Errorf("%d rows, want none", n)
+	}
+
+	pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) (reply standin.Reply) {
+		if sql == "begin" && c.N < 3 { // a cancel that was meant for the pooler's last client
+			reply.Error = standin.Error("57014", "canceling statement due to user request")
+		}
+		return reply
+	}})
+	must(t, on(t, pooler.URL(), nil).Run(t.Context(), nopool.TxOptions{}, selectOne))
+	for i, conn := range pooler.Conns() {
+		if ran := slices.Contains(conn.Statements, "select 1"); ran != (i == 2) {
+			t.Errorf("attempt %d: %q", i+1, conn.Statements)
+		}
+	}
+	if stats := pooler.Stats(); stats.Dials != 3 {
+		t.Errorf("%d dials, want one per attempt and none to cancel", stats.Dials)
 	}
 }
 
