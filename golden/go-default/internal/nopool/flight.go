@@ -1,6 +1,7 @@
 package nopool
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -52,7 +53,10 @@ func (f *flight) Write(p []byte) (int, error) {
 func (f *flight) Read(p []byte) (int, error) {
 	f.reading.Lock()
 	defer f.reading.Unlock()
-	f.await()
+	if unanswered, ok := f.reads.(*bufio.Reader); ok { // pgx may wait here already when BEGIN goes out
+		_, _ = unanswered.Peek(1) // an error of it comes again
+		f.await()
+	}
 	return f.reads.Read(p)
 }
 

@@ -36,6 +36,7 @@ func open(t *testing.T, change func(*config)) (*nopool.DB, string) {
 type config struct {
 	nopool.Config
 	connect.Options
+	wrap func(net.Conn) net.Conn // what pgx gets as its connection; nil changes nothing
 }
 
 func openAt(t *testing.T, url string, change func(*config)) *nopool.DB {
@@ -79,10 +80,29 @@ func start(t testing.TB, url string, c config, change func(*config)) *nopool.DB 
 	}
 	connector, err := connect.Parse(url, c.Options)
 	must(t, err)
-	c.Connector = connector
+	c.Connector = wrapper{connector, c.wrap}
 	db, err := nopool.Open(c.Config)
 	must(t, err)
 	return db
+}
+
+// wrapper is a connector whose connections are wrapped once they are started.
+type wrapper struct {
+	nopool.Connector
+	wrap func(net.Conn) net.Conn
+}
+
+func (w wrapper) Config() (*pgx.ConnConfig, error) {
+	config, err := w.Connector.Config()
+	if err != nil || w.wrap == nil {
+		return config, err
+	}
+	after := config.AfterNetConnect
+	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		conn, err := after(ctx, config, conn)
+		return w.wrap(conn), err
+	}
+	return config, nil
 }
 
 func selectOne(ctx context.Context, s *nopool.Session) error {
@@ -429,6 +449,39 @@ func TestRefusedBegin(t *testing.T) {
 	}
 	if stats := pooler.Stats(); stats.Dials != 3 {
 		t.Errorf("%d dials, want one per attempt and none to cancel", stats.Dials)
+	}
+}
+
+// slowFirst is a connection whose first write, the start-up message, takes long
+// enough for pgx to begin to read in the background.
+type slowFirst struct {
+	net.Conn
+	written bool
+}
+
+func (s *slowFirst) Write(p []byte) (int, error) {
+	if !s.written {
+		s.written = true
+		time.Sleep(60 * time.Millisecond)
+	}
+	return s.Conn.Write(p)
+}
+
+// TestReadingBeforeBegin wants the answer to BEGIN kept from pgx, also where it reads
+// already when BEGIN goes out: a process that is held up for 15 ms at the wrong time
+// would else take that answer for its statement's.
+func TestReadingBeforeBegin(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, func(c *config) { c.wrap = func(conn net.Conn) net.Conn { return &slowFirst{Conn: conn} } })
+	for range 3 { // it is a race
+		must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			var answer string
+			err := s.QueryRow(ctx, "select 'right'").Scan(&answer)
+			if answer != "right" {
+				t.Errorf("read %q", answer)
+			}
+			return err
+		}))
 	}
 }
 
