@@ -60,12 +60,16 @@ func (f *flight) Read(p []byte) (int, error) {
 	return f.reads.Read(p)
 }
 
-// answer returns why BEGIN was refused, nil when it was acknowledged.
-func (f *flight) answer(ctx context.Context) error {
+// answer returns why BEGIN was refused, nil when it was acknowledged. The wait ends
+// with ctx, which pgx still watches where it has left something open, a batch; on a
+// connection that goes on, a second watch could set a deadline that nobody takes back.
+func (f *flight) answer(ctx context.Context, closed bool) error {
 	if !f.sent.Load() {
 		return cmp.Or(context.Cause(ctx), io.ErrClosedPipe)
 	}
-	defer context.AfterFunc(ctx, func() { _ = f.Conn.SetDeadline(time.Unix(1, 0)) })()
+	if closed {
+		defer context.AfterFunc(ctx, func() { _ = f.Conn.SetDeadline(time.Unix(1, 0)) })()
+	}
 	if f.reading.TryLock() { // else pgx reads already, since it still writes: the answer comes first
 		f.await()
 		f.reading.Unlock()

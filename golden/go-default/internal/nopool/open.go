@@ -91,7 +91,7 @@ func (s *Session) attempt(ctx context.Context, since time.Time, conn *connection
 		if !conn.flight.sent.Load() { // what cannot be encoded is an error of the statement alone
 			_, _ = conn.pgx.Exec(ctx, ";")
 		}
-		if refusal = conn.flight.answer(ctx); refusal == nil {
+		if refusal = conn.flight.answer(ctx, conn.pgx.IsClosed()); refusal == nil {
 			return err, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package nopool_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -452,6 +454,24 @@ func TestRefusedBegin(t *testing.T) {
 	}
 }
 
+// TestRefusedLargeStatement wants the reason of a pooler that closes while the first
+// statement is still being written.
+func TestRefusedLargeStatement(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
+		return standin.Reply{Error: standin.Fatal("08P01", "query_wait_timeout")}
+	}})
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Second })
+	large := "select '" + strings.Repeat("x", 20<<20) + "'"
+	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, large)
+		return err
+	})
+	if !errors.Is(err, nopool.ErrPoolerFull) {
+		t.Errorf("%v, want ErrPoolerFull", err)
+	}
+}
+
 // slowFirst is a connection whose first write, the start-up message, takes long
 // enough for pgx to begin to read in the background.
 type slowFirst struct {
@@ -482,6 +502,48 @@ func TestReadingBeforeBegin(t *testing.T) {
 			}
 			return err
 		}))
+	}
+}
+
+// readHook is a connection that calls its hook with all that it reads.
+type readHook struct {
+	net.Conn
+	hook func(read []byte)
+}
+
+func (r *readHook) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.hook(p[:n])
+	return n, err
+}
+
+// TestCancelledAfterFirstStatement wants COMMIT to go out where the context of the
+// first statement ends as that succeeds.
+func TestCancelledAfterFirstStatement(t *testing.T) {
+	t.Parallel()
+	var cancel atomic.Pointer[context.CancelFunc]
+	db, _ := open(t, func(c *config) {
+		c.wrap = func(conn net.Conn) net.Conn {
+			return &readHook{conn, func(read []byte) {
+				if bytes.Contains(read, []byte("answer")) {
+					(*cancel.Load())()
+				}
+			}}
+		}
+	})
+	for range 5 {
+		ctx, end := context.WithCancel(t.Context())
+		cancel.Store(&end)
+		s := db.Session(t.Context(), nopool.TxOptions{})
+		_, err := s.Exec(ctx, "select 'answer'")
+		time.Sleep(10 * time.Millisecond) // what the end of ctx still does
+		if err == nil {
+			err = s.Commit(ctx)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err) // further ones take long
+		}
+		_ = s.Rollback(ctx)
 	}
 }
 
