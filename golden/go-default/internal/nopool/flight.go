@@ -65,6 +65,7 @@ func (f *flight) Read(p []byte) (int, error) {
 // connection that goes on, a second watch could set a deadline that nobody takes back.
 func (f *flight) answer(ctx context.Context, closed bool) error {
 	if !f.sent.Load() {
+		f.begin = nil // or it would go out with Terminate
 		return cmp.Or(context.Cause(ctx), io.ErrClosedPipe)
 	}
 	if closed {

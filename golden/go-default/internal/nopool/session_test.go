@@ -3,6 +3,7 @@ package nopool_test
 import (
 	"bytes"
 	"context"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
 	"net"
@@ -546,6 +547,32 @@ func TestCancelledAfterFirstStatement(t *testing.T) {
 		_ = s.Rollback(ctx)
 	}
 }
+
+// TestLeftBeforeBegin wants no BEGIN from a session whose client left before it had
+// sent anything: a pooler gives up a connection on which one is open.
+func TestLeftBeforeBegin(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{})
+	db := on(t, pooler.URL(), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	leave := valuer(func() (driver.Value, error) { cancel(); return nil, errors.New("no value") })
+	err := db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select $1", leave)
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want that the client has left", err)
+	}
+	must(t, db.Close(t.Context()))
+	if conn := pooler.Conns()[0]; len(conn.Statements) > 0 || conn.End != standin.Terminated {
+		t.Errorf("%s after %q", conn.End, conn.Statements)
+	}
+}
+
+// valuer is an argument that is asked for its value.
+type valuer func() (driver.Value, error)
+
+func (v valuer) Value() (driver.Value, error) { return v() }
 
 // TestLongFirstStatement wants ConnectTimeout to bound the answer to BEGIN, not
 // the statement that travels with it.
