@@ -115,14 +115,14 @@ func (f *flight) await() {
 // readMessage reads one message of the protocol (section 55.7 of the Postgres
 // manual), and not a byte more.
 func readMessage(r io.Reader) ([]byte, error) {
-	message := make([]byte, 5)
-	_, err := io.ReadFull(r, message)
-	length := binary.BigEndian.Uint32(message[1:])
-	if err != nil || length < 4 || length > 1<<16 {
+	var head [5]byte
+	_, err := io.ReadFull(r, head[:])
+	length := binary.BigEndian.Uint32(head[1:])
+	if err != nil || length < 4 || length > 1<<24 { // settings come back, and can be long
 		return nil, cmp.Or(err, errors.New("malformed answer to BEGIN"))
 	}
-	message = append(message, make([]byte, length-4)...)
-	_, err = io.ReadFull(r, message[5:])
+	message := append(head[:], make([]byte, length-4)...)
+	_, err = io.ReadFull(r, message[len(head):])
 	return message, err
 }
 
