@@ -78,8 +78,8 @@ func (c *Connector) lookup(ctx context.Context, host string) (*hosts, error) {
 	known := cmp.Or(c.hosts.Load(), new(hosts))
 	if time.Now().After(known.until) {
 		found, err := c.resolve(ctx, host)
-		if err != nil {
-			return nil, err
+		if err != nil || len(found) == 0 {
+			return nil, cmp.Or(err, errors.New("the host has no address"))
 		}
 		known = &hosts{found, time.Now().Add(addressTTL), known.accepted}
 		c.hosts.Store(known)

@@ -64,6 +64,18 @@ func TestAddresses(t *testing.T) {
 	})
 }
 
+// TestNoAddress wants an error from a resolver that knows none, not a connection
+// that is nil.
+func TestNoAddress(t *testing.T) {
+	t.Parallel()
+	c := newConnector(new(pgx.ConnConfig), Options{
+		LookupFunc: func(context.Context, string) ([]string, error) { return nil, nil },
+	})
+	if _, err := c.dialHost(t.Context(), "tcp", "host:5432"); err == nil {
+		t.Error("dialled")
+	}
+}
+
 // TestRequiredBinding keeps the password from a server that asks for it in the
 // clear where channel_binding=require says that nothing but SCRAM will do.
 func TestRequiredBinding(t *testing.T) {
