@@ -32,10 +32,9 @@ type flight struct {
 	began func() // is called when BEGIN is acknowledged
 
 	sent    atomic.Bool
-	reading sync.Mutex // of what follows
-	reads   io.Reader
-	read    bool          // the answer to BEGIN
-	over    chan struct{} // closed when it has been read
+	reading sync.Mutex    // of what follows
+	reads   io.Reader     // a bufio.Reader until the answer to BEGIN has been read
+	over    chan struct{} // closed then
 	err     error         // why it is no acknowledgement
 }
 
@@ -82,10 +81,9 @@ func (f *flight) answer(ctx context.Context, closed bool) error {
 // await reads the answer to BEGIN, once, if BEGIN has been sent. The caller holds
 // the lock.
 func (f *flight) await() {
-	if f.read || !f.sent.Load() {
+	if _, unanswered := f.reads.(*bufio.Reader); !unanswered || !f.sent.Load() {
 		return
 	}
-	f.read = true
 	defer close(f.over)
 	var forPgx []byte
 	for done := 0; done < 2 && f.err == nil; { // BEGIN, and its settings

@@ -45,8 +45,9 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 	for attempt := 1; ; attempt++ {
 		conn = &connection{db: s.db, ctx: s.ctx, began: time.Now()}
 		err, refusal := s.attempt(ctx, served, conn, first, func() {
-			deadline.Stop()
-			s.opened(started, served, attempt)
+			if deadline.Stop() { // else ctx has ended
+				s.opened(started, served, attempt)
+			}
 		})
 		if refusal == nil {
 			s.conn = conn
@@ -91,7 +92,7 @@ func (s *Session) attempt(ctx context.Context, since time.Time, conn *connection
 		if !conn.flight.sent.Load() { // what cannot be encoded is an error of the statement alone
 			_, _ = conn.pgx.Exec(ctx, ";")
 		}
-		if refusal = conn.flight.answer(ctx, conn.pgx.IsClosed()); refusal == nil {
+		if refusal = conn.flight.answer(ctx, conn.pgx.IsClosed()); refusal == nil && !errors.Is(context.Cause(ctx), errOpenTimeout) {
 			return err, nil
 		}
 	}

@@ -548,6 +548,28 @@ func TestCancelledAfterFirstStatement(t *testing.T) {
 	}
 }
 
+// TestLateBegin reads the answer to BEGIN a moment too late: the session is not open,
+// and it is not the client that has cancelled anything.
+func TestLateBegin(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) {
+		c.ConnectTimeout = 300 * time.Millisecond
+		c.wrap = func(conn net.Conn) net.Conn {
+			return &readHook{conn, func(read []byte) {
+				if bytes.Contains(read, []byte("BEGIN")) {
+					time.Sleep(2 * c.ConnectTimeout)
+				}
+			}}
+		}
+	})
+	if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrUnavailable) {
+		t.Errorf("%v, want ErrUnavailable", err)
+	}
+	if now := db.Snapshot(); now.Opened != 0 || now.OpenErrors != 1 {
+		t.Errorf("counted %+v", now)
+	}
+}
+
 // TestLeftBeforeBegin wants no BEGIN from a session whose client left before it had
 // sent anything: a pooler gives up a connection on which one is open.
 func TestLeftBeforeBegin(t *testing.T) {
