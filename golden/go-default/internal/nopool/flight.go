@@ -39,7 +39,7 @@ type flight struct {
 }
 
 func (f *flight) Write(p []byte) (int, error) {
-	if f.begin == nil {
+	if f.begin == nil || p[0] == 'X' { // Terminate goes alone, when nothing was sent before it
 		return f.Conn.Write(p)
 	}
 	f.sent.Store(true)
@@ -64,7 +64,6 @@ func (f *flight) Read(p []byte) (int, error) {
 // connection that goes on, a second watch could set a deadline that nobody takes back.
 func (f *flight) answer(ctx context.Context, closed bool) error {
 	if !f.sent.Load() {
-		f.begin = nil // or it would go out with Terminate
 		return cmp.Or(context.Cause(ctx), io.ErrClosedPipe)
 	}
 	if closed {

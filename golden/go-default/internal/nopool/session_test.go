@@ -570,8 +570,8 @@ func TestLateBegin(t *testing.T) {
 	}
 }
 
-// TestLeftBeforeBegin wants no BEGIN from a session whose client left before it had
-// sent anything: a pooler gives up a connection on which one is open.
+// TestLeftBeforeBegin wants no BEGIN from a session whose client left, or panicked,
+// before it had sent anything: a pooler gives up a connection on which one is open.
 func TestLeftBeforeBegin(t *testing.T) {
 	t.Parallel()
 	pooler := standin.Start(t, standin.Options{})
@@ -585,9 +585,18 @@ func TestLeftBeforeBegin(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want that the client has left", err)
 	}
+	func() {
+		defer func() { _ = recover() }()
+		_ = db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select $1", valuer(func() (driver.Value, error) { panic("no value") }))
+			return err
+		})
+	}()
 	must(t, db.Close(t.Context()))
-	if conn := pooler.Conns()[0]; len(conn.Statements) > 0 || conn.End != standin.Terminated {
-		t.Errorf("%s after %q", conn.End, conn.Statements)
+	for i, conn := range pooler.Conns() {
+		if len(conn.Statements) > 0 || conn.End != standin.Terminated {
+			t.Errorf("connection %d: %s after %q", i+1, conn.End, conn.Statements)
+		}
 	}
 }
 
