@@ -150,7 +150,10 @@ func ownChecks(connString string) (string, error) {
 	if err != nil {
 		return "", malformed
 	}
-	query := parsed.Query()
+	query, err := url.ParseQuery(parsed.RawQuery) // which does not leave out what it cannot read
+	if err != nil {
+		return "", malformed
+	}
 	if parsed.Hostname() == "" && !query.Has("host") {
 		return "", invalid("names no host")
 	}

@@ -40,6 +40,7 @@ func TestParse(t *testing.T) {
 		{"two hosts", "postgres://u:s3cret@h1,h2/db?sslmode=require", false, "several hosts", false},
 		{"start-up parameter", "postgres://u:s3cret@h/db?sslmode=require&statement_timeout=5", false, "parameter", false},
 		{"options", "postgres://u:s3cret@h/db?sslmode=require&options=-cx=y", false, "parameter", false},
+		{"unreadable parameter", "postgres://u:s3cret@h/db?sslmode=require&channel_binding=require;", false, "malformed", false},
 		{"missing certificate file", "postgres://u:s3cret@h/db?sslmode=verify-full&sslrootcert=/s3cret", false, "cannot be read", false},
 	}
 	for _, test := range tests {

@@ -44,7 +44,7 @@ const addressTTL = 5 * time.Second
 // refusal, and ask a pooler that is full as often as it has addresses.
 func (c *Connector) dialHost(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
-	if err != nil || net.ParseIP(host) != nil { // a Unix socket, or where pgx cancels a statement
+	if network == "unix" || err != nil || net.ParseIP(host) != nil { // the last is where pgx cancels a statement
 		return c.dial(ctx, network, address)
 	}
 	known, err := c.lookup(ctx, host)
@@ -78,8 +78,8 @@ func (c *Connector) lookup(ctx context.Context, host string) (*hosts, error) {
 	known := cmp.Or(c.hosts.Load(), new(hosts))
 	if time.Now().After(known.until) {
 		found, err := c.resolve(ctx, host)
-		if err != nil {
-			return nil, err
+		if err != nil || len(found) == 0 {
+			return nil, cmp.Or(err, errors.New("the host has no address"))
 		}
 		known = &hosts{found, time.Now().Add(addressTTL), known.accepted}
 		c.hosts.Store(known)

@@ -64,6 +64,36 @@ func TestAddresses(t *testing.T) {
 	})
 }
 
+// TestUnixSocket wants the path of a socket dialled as it is, a colon in it or not.
+func TestUnixSocket(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/run/.s.PGSQL.5432", "/run/a:b/.s.PGSQL.5432"} {
+		dialled := ""
+		c := newConnector(new(pgx.ConnConfig), Options{
+			LookupFunc: func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") },
+			DialFunc: func(_ context.Context, _, address string) (net.Conn, error) {
+				dialled = address
+				return &net.UnixConn{}, nil
+			},
+		})
+		if _, err := c.dialHost(t.Context(), "unix", path); err != nil || dialled != path {
+			t.Errorf("%s: dialled %q, %v", path, dialled, err)
+		}
+	}
+}
+
+// TestNoAddress wants an error from a resolver that knows none, not a connection
+// that is nil.
+func TestNoAddress(t *testing.T) {
+	t.Parallel()
+	c := newConnector(new(pgx.ConnConfig), Options{
+		LookupFunc: func(context.Context, string) ([]string, error) { return nil, nil },
+	})
+	if _, err := c.dialHost(t.Context(), "tcp", "host:5432"); err == nil {
+		t.Error("dialled")
+	}
+}
+
 // TestRequiredBinding keeps the password from a server that asks for it in the
 // clear where channel_binding=require says that nothing but SCRAM will do.
 func TestRequiredBinding(t *testing.T) {

@@ -256,6 +256,39 @@ func TestRefusedHandshake(t *testing.T) {
 	}
 }
 
+// TestNoCertificate wants the same of one that asks for a certificate which we do not
+// have.
+func TestNoCertificate(t *testing.T) {
+	t.Parallel()
+	cert, key, err := localpg.NewCertificate()
+	must(t, err)
+	pair, err := tls.X509KeyPair(cert, key)
+	must(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer client.Close()
+				request := make([]byte, 8)
+				_, _ = io.ReadFull(client, request)
+				_, _ = client.Write([]byte("S"))
+				_ = tls.Server(client, &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}).Handshake()
+				_, _ = io.Copy(io.Discard, client) // a reset could overtake the alert
+			}()
+		}
+	}()
+	url := "postgres://app:secret@" + listener.Addr().String() + "/app?sslmode=require"
+	if err := on(t, url, nil).Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrConfiguration) {
+		t.Errorf("%v, want ErrConfiguration", err)
+	}
+}
+
 func TestDirectTLS(t *testing.T) {
 	t.Parallel()
 	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})

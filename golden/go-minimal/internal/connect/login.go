@@ -110,7 +110,10 @@ func (c *Connector) start(ctx context.Context, config *pgconn.Config, dialled ne
 			return &startedConn{Conn: conn, reads: io.MultiReader(bytes.NewReader(said), conn)}, nil
 		}
 	}
-	return conn, cmp.Or(err, errors.New("the server says too much before it is ready"))
+	if err = cmp.Or(err, errors.New("the server says too much before it is ready")); isAlert(err) {
+		err = lasting{err} // in TLS 1.3 the server looks at our certificate when we are done
+	}
+	return conn, err
 }
 
 // proof is the login of one connection.

@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -115,7 +116,7 @@ func (b *breaker) succeeded() {
 func (b *breaker) Refused(err error) error {
 	kind := kindOf(err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	if kind != nopool.ErrPoolerFull && !(answered && pgErr.Severity == "ERROR") && !errors.As(err, new(heldBack)) {
+	if kind != nopool.ErrPoolerFull && !(answered && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) == "ERROR") && !errors.As(err, new(heldBack)) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.failures++

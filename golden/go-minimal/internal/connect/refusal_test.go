@@ -45,6 +45,12 @@ func TestKindOf(t *testing.T) {
 			t.Errorf("%s %s: %v, want %v", test.code, test.message, got, test.want)
 		}
 	}
+	// A setting that a server refuses in German is no failure of the server either.
+	b := new(breaker)
+	refused := &pgconn.PgError{Severity: "FEHLER", SeverityUnlocalized: "ERROR", Code: "22023"}
+	if kind := b.Refused(refused); kind != nopool.ErrConfiguration || b.failures != 0 {
+		t.Errorf("%v, counted %d times", kind, b.failures)
+	}
 	// The pooler's password at the server is not ours, and is not held against us.
 	failing := &pgconn.PgError{Code: "08P01", Message: "server login has been failing, cached error: password authentication failed (server_login_retry)"}
 	if IsAuthentication(failing) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,6 +43,9 @@ type sessionError struct{ kind, cause error }
 func (e *sessionError) Error() string   { return e.kind.Error() + ": " + Describe(e.cause) }
 func (e *sessionError) Unwrap() []error { return []error{e.kind, e.cause} }
 
+// quoting matches what pgx says before it quotes a value.
+var quoting = regexp.MustCompile(`can't scan into dest\[\d+\]( \(col: [^)]+\))?|failed to encode args\[\d+\]|unable to encode`)
+
 // Describe returns err as a line fit for a log: of an error that the server
 // sent once a session was open no more than SQLSTATE and constraint, since its
 // message and detail can quote what the user typed. Refused connections keep
@@ -62,8 +66,8 @@ func Describe(err error) string {
 	case connecting: // several lines, the hook's name among them
 		text := strings.ReplaceAll(connectErr.Unwrap().Error(), "AfterNetConnect failed: ", "")
 		return strings.Join(strings.Fields(text), " ")
-	case strings.Contains(err.Error(), "failed to encode args["): // pgx quotes the value
-		return "an argument of the statement cannot be encoded"
+	case quoting.MatchString(err.Error()):
+		return quoting.FindString(err.Error())
 	}
 	return err.Error()
 }

@@ -1,6 +1,7 @@
 package nopool
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -18,6 +19,8 @@ func TestDescribeLeaksNothing(t *testing.T) {
 		fmt.Errorf("insert: %w", &pgconn.PgError{Severity: "ERROR", Code: "23505", ConstraintName: "notes_key", Message: "s3cret", Detail: "Key (title)=(s3cret)"}),
 		&sessionError{ErrOutcomeUnknown, fmt.Errorf("commit: %w", &pgconn.PgError{Severity: "ERROR", Code: "40001", Message: "s3cret"})},
 		encodeError(t),
+		errors.Unwrap(encodeError(t)), // as in the simple protocol
+		pgx.ScanRow(pgtype.NewMap(), []pgconn.FieldDescription{{Name: "n", DataTypeOID: pgtype.Int8OID}}, [][]byte{[]byte("s3cret")}, new(int16)),
 	} {
 		if text := Describe(err); strings.Contains(text, "s3cret") {
 			t.Errorf("%s", text)

@@ -1,6 +1,7 @@
 package nopool
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -21,23 +22,24 @@ import (
 
 // flight is a connection on which BEGIN travels with what pgx sends first, at no
 // round trip of its own: it goes in front of that write, and its answer is taken
-// out of what pgx reads. A Sync ends it, so the server answers it at once, however
-// long the statement behind it takes.
+// out of what pgx reads. A Flush ends it, so the server answers it at once, however
+// long the statement behind it takes. A Sync would too, but it also has the server go
+// on after an error: the statement behind a BEGIN that failed would run by itself, and
+// commit. Without one the server skips that statement.
 type flight struct {
 	net.Conn
 	begin []byte // goes in front of the next write
 	began func() // is called when BEGIN is acknowledged
 
 	sent    atomic.Bool
-	reading sync.Mutex // of what follows
-	reads   io.Reader
-	read    bool          // the answer to BEGIN
-	over    chan struct{} // closed when it has been read
+	reading sync.Mutex    // of what follows
+	reads   io.Reader     // a bufio.Reader until the answer to BEGIN has been read
+	over    chan struct{} // closed then
 	err     error         // why it is no acknowledgement
 }
 
 func (f *flight) Write(p []byte) (int, error) {
-	if f.begin == nil {
+	if f.begin == nil || p[0] == 'X' { // Terminate goes alone, when nothing was sent before it
 		return f.Conn.Write(p)
 	}
 	f.sent.Store(true)
@@ -50,16 +52,23 @@ func (f *flight) Write(p []byte) (int, error) {
 func (f *flight) Read(p []byte) (int, error) {
 	f.reading.Lock()
 	defer f.reading.Unlock()
-	f.await()
+	if unanswered, ok := f.reads.(*bufio.Reader); ok { // pgx may wait here already when BEGIN goes out
+		_, _ = unanswered.Peek(1) // an error of it comes again
+		f.await()
+	}
 	return f.reads.Read(p)
 }
 
-// answer returns why BEGIN was refused, nil when it was acknowledged.
-func (f *flight) answer(ctx context.Context) error {
+// answer returns why BEGIN was refused, nil when it was acknowledged. The wait ends
+// with ctx, which pgx still watches where it has left something open, a batch; on a
+// connection that goes on, a second watch could set a deadline that nobody takes back.
+func (f *flight) answer(ctx context.Context, closed bool) error {
 	if !f.sent.Load() {
 		return cmp.Or(context.Cause(ctx), io.ErrClosedPipe)
 	}
-	defer context.AfterFunc(ctx, func() { _ = f.Conn.SetDeadline(time.Unix(1, 0)) })()
+	if closed {
+		defer context.AfterFunc(ctx, func() { _ = f.Conn.SetDeadline(time.Unix(1, 0)) })()
+	}
 	if f.reading.TryLock() { // else pgx reads already, since it still writes: the answer comes first
 		f.await()
 		f.reading.Unlock()
@@ -71,26 +80,25 @@ func (f *flight) answer(ctx context.Context) error {
 // await reads the answer to BEGIN, once, if BEGIN has been sent. The caller holds
 // the lock.
 func (f *flight) await() {
-	if f.read || !f.sent.Load() {
+	if _, unanswered := f.reads.(*bufio.Reader); !unanswered || !f.sent.Load() {
 		return
 	}
-	f.read = true
 	defer close(f.over)
 	var forPgx []byte
-	for kind := byte(0); kind != 'Z'; { // ReadyForQuery
-		message, err := readMessage(f.reads)
-		if err != nil {
-			f.err, f.reads = cmp.Or(f.err, err), bytes.NewReader(nil)
-			return
+	for done := 0; done < 2 && f.err == nil; { // BEGIN, and its settings
+		var message []byte
+		if message, f.err = readMessage(f.reads); f.err != nil {
+			break
 		}
-		switch kind = message[0]; kind {
-		case 'E':
+		switch message[0] {
+		case 'C': // CommandComplete
+			done++
+		case 'E': // the server skips the statement behind, without an answer
 			var refusal pgproto3.ErrorResponse
 			_ = refusal.Decode(message[5:])
-			pgErr := pgconn.ErrorResponseToPgError(&refusal)
-			if f.err = pgErr; isFatal(pgErr) { // pgx must hear that the server closes, or it dials to cancel its statement
-				forPgx, kind = append(forPgx, message...), 'Z'
-			}
+			f.err = pgconn.ErrorResponseToPgError(&refusal)
+			refusal.Severity = "FATAL" // or pgx would wait for one, and dial to cancel
+			forPgx, _ = refusal.Encode(forPgx)
 		case 'S', 'N', 'A': // what may come at any time
 			forPgx = append(forPgx, message...)
 		}
@@ -107,11 +115,10 @@ func readMessage(r io.Reader) ([]byte, error) {
 	var head [5]byte
 	_, err := io.ReadFull(r, head[:])
 	length := binary.BigEndian.Uint32(head[1:])
-	if err != nil || length < 4 || length > 1<<16 {
+	if err != nil || length < 4 || length > 1<<24 { // settings come back, and can be long
 		return nil, cmp.Or(err, errors.New("malformed answer to BEGIN"))
 	}
-	message := make([]byte, 1+length)
-	copy(message, head[:])
+	message := append(head[:], make([]byte, length-4)...)
 	_, err = io.ReadFull(r, message[len(head):])
 	return message, err
 }
@@ -142,7 +149,7 @@ func (s *Session) begin() (messages []byte) {
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
 		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},
-		&pgproto3.Sync{},
+		&pgproto3.Flush{},
 	} {
 		messages, _ = message.Encode(messages) // which fails above a gigabyte alone
 	}

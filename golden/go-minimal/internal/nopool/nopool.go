@@ -78,10 +78,7 @@ func Open(cfg Config) (*DB, error) {
 		return nil, fmt.Errorf("%w: MaxSessions must be at least 1, MaxWaiting at least 0, SessionWait and ConnectTimeout positive, "+
 			"StatementTimeout at least 1ms", ErrConfiguration)
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	db := &DB{config: cfg, log: cfg.Logger, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
+	db := &DB{config: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
 	db.life, db.abort = context.WithCancelCause(context.Background())
 	return db, nil
 }

@@ -45,8 +45,9 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 	for attempt := 1; ; attempt++ {
 		conn = &connection{db: s.db, ctx: s.ctx, began: time.Now()}
 		err, refusal := s.attempt(ctx, served, conn, first, func() {
-			deadline.Stop()
-			s.opened(started, served, attempt)
+			if deadline.Stop() { // else ctx has ended
+				s.opened(started, served, attempt)
+			}
 		})
 		if refusal == nil {
 			s.conn = conn
@@ -86,13 +87,12 @@ func (s *Session) attempt(ctx context.Context, since time.Time, conn *connection
 	connecting, cancel := context.WithDeadlineCause(ctx, since.Add(s.db.config.ConnectTimeout), errOpenTimeout)
 	defer cancel()
 	if refusal = conn.connect(connecting); refusal == nil {
-		flight := conn.flight
-		flight.begin, flight.began = s.begin(), began
+		conn.flight.begin, conn.flight.began = s.begin(), began
 		err = first(ctx, conn.pgx)
-		if !flight.sent.Load() { // what cannot be encoded is an error of the statement alone
+		if !conn.flight.sent.Load() { // what cannot be encoded is an error of the statement alone
 			_, _ = conn.pgx.Exec(ctx, ";")
 		}
-		if refusal = flight.answer(ctx); refusal == nil {
+		if refusal = conn.flight.answer(ctx, conn.pgx.IsClosed()); refusal == nil && !errors.Is(context.Cause(ctx), errOpenTimeout) {
 			return err, nil
 		}
 	}

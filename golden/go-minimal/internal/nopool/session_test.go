@@ -1,12 +1,16 @@
 package nopool_test
 
 import (
+	"bytes"
 	"context"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +39,7 @@ func open(t *testing.T, change func(*config)) (*nopool.DB, string) {
 type config struct {
 	nopool.Config
 	connect.Options
+	wrap func(net.Conn) net.Conn // what pgx gets as its connection; nil changes nothing
 }
 
 func openAt(t *testing.T, url string, change func(*config)) *nopool.DB {
@@ -78,10 +83,29 @@ func start(t testing.TB, url string, c config, change func(*config)) *nopool.DB 
 	}
 	connector, err := connect.Parse(url, c.Options)
 	must(t, err)
-	c.Connector = connector
+	c.Connector = wrapper{connector, c.wrap}
 	db, err := nopool.Open(c.Config)
 	must(t, err)
 	return db
+}
+
+// wrapper is a connector whose connections are wrapped once they are started.
+type wrapper struct {
+	nopool.Connector
+	wrap func(net.Conn) net.Conn
+}
+
+func (w wrapper) Config() (*pgx.ConnConfig, error) {
+	config, err := w.Connector.Config()
+	if err != nil || w.wrap == nil {
+		return config, err
+	}
+	after := config.AfterNetConnect
+	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		conn, err := after(ctx, config, conn)
+		return w.wrap(conn), err
+	}
+	return config, nil
 }
 
 func selectOne(ctx context.Context, s *nopool.Session) error {
@@ -385,6 +409,201 @@ func TestFailedFirstStatement(t *testing.T) {
 		t.Errorf("counted %+v", after)
 	}
 }
+
+// TestRefusedBegin wants a first statement that travelled behind a BEGIN which
+// failed not to run: outside of a transaction it would commit by itself, once for
+// each attempt.
+func TestRefusedBegin(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	uses := map[string]func(ctx context.Context, s *nopool.Session) error{
+		"simple": func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "insert into t values (1)")
+			return err
+		},
+		"parameters": insert(2),
+		"batch": func(ctx context.Context, s *nopool.Session) error {
+			batch := &pgx.Batch{}
+			batch.Queue("insert into t values ($1)", 3)
+			return s.SendBatch(ctx, batch).Close()
+		},
+	}
+	for name, use := range uses {
+		err := db.Run(t.Context(), nopool.TxOptions{Isolation: "unheard of"}, use)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "42601" || !errors.Is(err, nopool.ErrConfiguration) {
+			t.Errorf("%s: %v, want the syntax error", name, err)
+		}
+	}
+	if n := count(t, db); n != 0 {
+		t.Errorf("%d rows, want none", n)
+	}
+
+	pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) (reply standin.Reply) {
+		if sql == "begin" && c.N < 3 { // a cancel that was meant for the pooler's last client
+			reply.Error = standin.Error("57014", "canceling statement due to user request")
+		}
+		return reply
+	}})
+	must(t, on(t, pooler.URL(), nil).Run(t.Context(), nopool.TxOptions{}, selectOne))
+	for i, conn := range pooler.Conns() {
+		if ran := slices.Contains(conn.Statements, "select 1"); ran != (i == 2) {
+			t.Errorf("attempt %d: %q", i+1, conn.Statements)
+		}
+	}
+	if stats := pooler.Stats(); stats.Dials != 3 {
+		t.Errorf("%d dials, want one per attempt and none to cancel", stats.Dials)
+	}
+}
+
+// TestRefusedLargeStatement wants the reason of a pooler that closes while the first
+// statement is still being written.
+func TestRefusedLargeStatement(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
+		return standin.Reply{Error: standin.Fatal("08P01", "query_wait_timeout")}
+	}})
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Second })
+	large := "select '" + strings.Repeat("x", 20<<20) + "'"
+	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, large)
+		return err
+	})
+	if !errors.Is(err, nopool.ErrPoolerFull) {
+		t.Errorf("%v, want ErrPoolerFull", err)
+	}
+}
+
+// slowFirst is a connection whose first write, the start-up message, takes long
+// enough for pgx to begin to read in the background.
+type slowFirst struct {
+	net.Conn
+	written bool
+}
+
+func (s *slowFirst) Write(p []byte) (int, error) {
+	if !s.written {
+		s.written = true
+		time.Sleep(60 * time.Millisecond)
+	}
+	return s.Conn.Write(p)
+}
+
+// TestReadingBeforeBegin wants the answer to BEGIN kept from pgx, also where it reads
+// already when BEGIN goes out: a process that is held up for 15 ms at the wrong time
+// would else take that answer for its statement's.
+func TestReadingBeforeBegin(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, func(c *config) { c.wrap = func(conn net.Conn) net.Conn { return &slowFirst{Conn: conn} } })
+	for range 3 { // it is a race
+		must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			var answer string
+			err := s.QueryRow(ctx, "select 'right'").Scan(&answer)
+			if answer != "right" {
+				t.Errorf("read %q", answer)
+			}
+			return err
+		}))
+	}
+}
+
+// readHook is a connection that calls its hook with all that it reads.
+type readHook struct {
+	net.Conn
+	hook func(read []byte)
+}
+
+func (r *readHook) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.hook(p[:n])
+	return n, err
+}
+
+// TestCancelledAfterFirstStatement wants COMMIT to go out where the context of the
+// first statement ends as that succeeds.
+func TestCancelledAfterFirstStatement(t *testing.T) {
+	t.Parallel()
+	var cancel atomic.Pointer[context.CancelFunc]
+	db, _ := open(t, func(c *config) {
+		c.wrap = func(conn net.Conn) net.Conn {
+			return &readHook{conn, func(read []byte) {
+				if bytes.Contains(read, []byte("answer")) {
+					(*cancel.Load())()
+				}
+			}}
+		}
+	})
+	for range 5 {
+		ctx, end := context.WithCancel(t.Context())
+		cancel.Store(&end)
+		s := db.Session(t.Context(), nopool.TxOptions{})
+		_, err := s.Exec(ctx, "select 'answer'")
+		time.Sleep(10 * time.Millisecond) // what the end of ctx still does
+		if err == nil {
+			err = s.Commit(ctx)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err) // further ones take long
+		}
+		_ = s.Rollback(ctx)
+	}
+}
+
+// TestLateBegin reads the answer to BEGIN a moment too late: the session is not open,
+// and it is not the client that has cancelled anything.
+func TestLateBegin(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) {
+		c.ConnectTimeout = 300 * time.Millisecond
+		c.wrap = func(conn net.Conn) net.Conn {
+			return &readHook{conn, func(read []byte) {
+				if bytes.Contains(read, []byte("BEGIN")) {
+					time.Sleep(2 * c.ConnectTimeout)
+				}
+			}}
+		}
+	})
+	if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrUnavailable) {
+		t.Errorf("%v, want ErrUnavailable", err)
+	}
+	if now := db.Snapshot(); now.Opened != 0 || now.OpenErrors != 1 {
+		t.Errorf("counted %+v", now)
+	}
+}
+
+// TestLeftBeforeBegin wants no BEGIN from a session whose client left, or panicked,
+// before it had sent anything: a pooler gives up a connection on which one is open.
+func TestLeftBeforeBegin(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{})
+	db := on(t, pooler.URL(), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	leave := valuer(func() (driver.Value, error) { cancel(); return nil, errors.New("no value") })
+	err := db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select $1", leave)
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want that the client has left", err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_ = db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select $1", valuer(func() (driver.Value, error) { panic("no value") }))
+			return err
+		})
+	}()
+	must(t, db.Close(t.Context()))
+	for i, conn := range pooler.Conns() {
+		if len(conn.Statements) > 0 || conn.End != standin.Terminated {
+			t.Errorf("connection %d: %s after %q", i+1, conn.End, conn.Statements)
+		}
+	}
+}
+
+// valuer is an argument that is asked for its value.
+type valuer func() (driver.Value, error)
+
+func (v valuer) Value() (driver.Value, error) { return v() }
 
 // TestLongFirstStatement wants ConnectTimeout to bound the answer to BEGIN, not
 // the statement that travels with it.

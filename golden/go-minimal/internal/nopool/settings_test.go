@@ -103,3 +103,20 @@ func TestNestedSession(t *testing.T) {
 	}))
 	must(t, db.Run(later, nopool.TxOptions{}, selectOne)) // work that outlives its request
 }
+
+// TestLongSetting wants room for the claims of a token with many rights: the server
+// repeats a setting in its answer.
+func TestLongSetting(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	claims := strings.Repeat("right ", 20_000)
+	opts := nopool.TxOptions{Settings: []nopool.Setting{{Name: "request.jwt.claims", Value: claims}}}
+	must(t, db.Run(t.Context(), opts, func(ctx context.Context, s *nopool.Session) error {
+		var got string
+		err := s.QueryRow(ctx, "select current_setting('request.jwt.claims')").Scan(&got)
+		if got != claims {
+			t.Errorf("got %d bytes, want %d", len(got), len(claims))
+		}
+		return err
+	}))
+}
