@@ -989,6 +989,6 @@ var _ = (*Server).export
 		{connection, "			_ = c.pgx.Close(ctx) // the endpoint", "			_, _ = c.pgx.Exec(ctx, \"discard all\")\n			_ = c.pgx.Close(ctx) // the endpoint"},
 	}, also: "NP06 NP23 NP22 NP28 NP16"},
 	{name: "the connection is tried before it is used", fails: "NP31", edits: []edit{
-		{openFile, "		flight := conn.flight\n", "		_ = conn.pgx.Ping(connecting)\n		flight := conn.flight\n"},
+		{openFile, "		conn.flight.begin, conn.flight.began", "		_ = conn.pgx.Ping(connecting)\n		conn.flight.begin, conn.flight.began"},
 	}, also: "NP16 NP19 NP23 NP24 NP29"},
 }
