@@ -3,8 +3,8 @@
 // server prove to each other who they are. It makes each connection profit from
 // those before it, since a service that keeps none makes many.
 //
-// connect.go is what callers use; dial.go and login.go are the two steps of a
-// connection that pgx leaves to them.
+// connect.go and refusal.go are what callers use; dial.go and login.go do what pgx
+// would do itself: pick an address, and log in.
 package connect
 
 import (
@@ -68,7 +68,10 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	if c.blocked() {
 		return nil, errBlocked
 	}
-	return c.config.Copy(), c.check()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c.config.Copy(), nil
 }
 
 // Format shows nothing secret, whatever the verb.
@@ -77,8 +80,8 @@ func (c *Connector) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "connector to %
 // Verified reports whether the server must prove who it is with a certificate.
 func (c *Connector) Verified() bool { return verified(c.config) }
 
-// SCRAM reports whether the server asked for SCRAM when the last connection was
-// made: else it got to know the password, or wanted none.
+// SCRAM reports whether the last server that let us in had asked for SCRAM: else it
+// got to know the password, or wanted none. It is false before the first connection.
 func (c *Connector) SCRAM() bool { return c.scrammed.Load() }
 
 // Parse returns what connects to a postgres:// URL or keyword/value string, for one
@@ -89,7 +92,7 @@ func (c *Connector) SCRAM() bool { return c.scrammed.Load() }
 // password to whoever answers. Its error is a nopool.ErrConfiguration with a static
 // text that quotes nothing of the URL: a mistyped one has its password in odd places.
 func Parse(connString string, o Options) (*Connector, error) {
-	connString, err := ownChecks(connString)
+	connString, err := prepare(connString)
 	if err != nil {
 		return nil, err
 	}
@@ -131,9 +134,9 @@ func Parse(connString string, o Options) (*Connector, error) {
 	return newConnector(config, o), nil
 }
 
-// ownChecks refuses what pgx would misread, before it sees it: a mistyped
-// scheme parses as a keyword, which would be sent to the server and echoed.
-func ownChecks(connString string) (string, error) {
+// prepare drops foreignKeys, and refuses early what pgx would take for an unknown
+// keyword, such as a mistyped scheme, to say what is wrong.
+func prepare(connString string) (string, error) {
 	connString = strings.TrimSpace(connString)
 	before, _, isURL := strings.Cut(connString, "://")
 	switch keywords := strings.Contains(before, "="); {

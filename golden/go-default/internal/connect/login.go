@@ -24,11 +24,11 @@ import (
 const (
 	scramPlain, scramBound = "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"
 
-	mostStartupBytes = 1 << 16 // from the server, before it is ready
-	usesOfKeys       = 1000    // before they are derived anew: some servers make a new salt each time
+	maxStartupBytes = 1 << 16 // from the server, before it is ready
+	usesOfKeys      = 1000    // before they are derived anew: some servers make a new salt each time
 
-	maxFailures = 3
-	window      = 150 * time.Second
+	maxFailures   = 3
+	failureWindow = 150 * time.Second
 )
 
 // tooManyRounds matches a server-first-message (RFC 5802, section 7) with a number
@@ -37,7 +37,7 @@ var tooManyRounds = regexp.MustCompile(`,i=[^,]{7}`)
 
 var (
 	// errBlocked: the password was refused too often of late to give it again.
-	errBlocked  = refuse("failed %d times within %v", maxFailures, window)
+	errBlocked  = refuse("failed %d times within %v", maxFailures, failureWindow)
 	errNotSCRAM = refuse("the server does not ask for SCRAM, and nothing else is allowed")
 )
 
@@ -61,8 +61,9 @@ type login struct {
 
 	// Supavisor blocks an address for two minutes after ten failures in 150 s, and
 	// a password can change while many connections log in. So each takes one of
-	// maxFailures turns to prove it, and one that was refused keeps its turn until
-	// the window is over: no more than that many can ever fail within it.
+	// maxFailures turns to prove it, which lasts a round trip, and one that was refused
+	// keeps its turn until the window is over: no more than that many can ever fail
+	// within it.
 	turns    chan struct{}
 	failures atomic.Int32
 }
@@ -70,7 +71,7 @@ type login struct {
 func (l *login) blocked() bool { return l.failures.Load() >= maxFailures }
 
 // start is a pgconn.Config.AfterNetConnect. It has the start-up conversation
-// (section 55.2.1 of the Postgres manual) in the place of pgx, and returns a
+// ("Message Flow", "Start-up" in the Postgres manual) in the place of pgx, and returns a
 // connection from which pgx reads the server's side of it once more.
 func (c *Connector) start(ctx context.Context, config *pgconn.Config, dialled net.Conn) (net.Conn, error) {
 	defer context.AfterFunc(ctx, func() { _ = dialled.SetDeadline(time.Unix(1, 0)) })()
@@ -89,13 +90,13 @@ func (c *Connector) start(ctx context.Context, config *pgconn.Config, dialled ne
 		startup.Parameters["database"] = config.Database
 	}
 	p := &proof{login: &c.login, ctx: ctx, conn: conn, server: pgproto3.NewFrontend(conn, conn)}
-	p.server.SetMaxBodyLen(mostStartupBytes)
+	p.server.SetMaxBodyLen(maxStartupBytes)
 	message, err := p.give(config.User, startup)
 	refusal, refused := message.(*pgproto3.ErrorResponse)
 	p.leave(refused && IsAuthentication(pgconn.ErrorResponseToPgError(refusal)))
 
 	var said []byte
-	for ready := false; err == nil && len(said) <= mostStartupBytes; message, err = p.server.Receive() {
+	for ready := false; err == nil && len(said) <= maxStartupBytes; message, err = p.server.Receive() {
 		if _, refused = message.(*pgproto3.ErrorResponse); refused {
 			said = nil // even where we were let in first, it is all that counts
 		}
@@ -138,13 +139,13 @@ func (p *proof) ask(message pgproto3.FrontendMessage) (pgproto3.BackendMessage, 
 // server's verdict: an ErrorResponse, or the message that lets us in.
 func (p *proof) give(user string, startup *pgproto3.StartupMessage) (pgproto3.BackendMessage, error) {
 	message, err := p.ask(startup)
+	if _, refused := message.(*pgproto3.ErrorResponse); err != nil || refused {
+		return message, err
+	}
 	asked, ok := message.(*pgproto3.AuthenticationSASL)
 	p.scrammed.Store(ok)
 	if ok {
 		return p.scram(asked.AuthMechanisms)
-	}
-	if _, refused := message.(*pgproto3.ErrorResponse); err != nil || refused {
-		return message, err
 	}
 	if p.strict {
 		return nil, errNotSCRAM
@@ -234,7 +235,8 @@ func (p *proof) choose(offered []string) (mechanism string, conversation *scram.
 	return scramPlain, conversation, nil
 }
 
-// takeTurn waits until the password may be proven, once.
+// takeTurn waits for a turn to prove the password, unless this login has one. It
+// returns errBlocked or ctx's cause.
 func (p *proof) takeTurn() error {
 	for !p.hasTurn {
 		if p.blocked() {
@@ -264,7 +266,7 @@ func (p *proof) leave(refused bool) {
 		return
 	}
 	p.failures.Add(1)
-	time.AfterFunc(window, func() { p.failures.Add(-1); end() })
+	time.AfterFunc(failureWindow, func() { p.failures.Add(-1); end() })
 }
 
 // derived returns the keys to have a conversation with.

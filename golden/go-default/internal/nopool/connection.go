@@ -22,14 +22,14 @@ const closeTimeout = 5 * time.Second
 // connection is what an attempt to open a session dials: its connection, and the
 // one that pgx makes to cancel a statement.
 type connection struct {
-	db     *DB
-	ctx    context.Context // of log lines
-	began  time.Time
-	pgx    *pgx.Conn // nil until it is connected
-	flight *flight
+	db      *DB
+	ctx     context.Context // of log lines
+	dialled time.Time
+	pgx     *pgx.Conn // nil until it is connected
+	flight  *flight
 
-	open   sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
-	ending sync.Once
+	unclosed sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
+	ending   sync.Once
 }
 
 // connect dials and logs in. The connection has a flight, which BEGIN can board.
@@ -45,7 +45,7 @@ func (c *connection) connect(ctx context.Context) (err error) {
 		if err != nil {
 			return nil, err
 		}
-		c.open.Add(1)
+		c.unclosed.Add(1)
 		return &endpoint{Conn: conn, of: c}, nil
 	}
 	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (_ net.Conn, err error) {
@@ -66,12 +66,12 @@ func (c *connection) connect(ctx context.Context) (err error) {
 func (c *connection) hangUp() {
 	c.ending.Do(func() {
 		if c.pgx != nil {
-			c.open.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way, which pgx gives 15 s
+			c.unclosed.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way, which pgx gives 15 s
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			_ = c.pgx.Close(ctx) // the endpoint knows when the server has closed
 			cancel()
 		}
-		c.open.Wait()
+		c.unclosed.Wait()
 	})
 }
 
@@ -91,7 +91,7 @@ func (e *endpoint) Close() error {
 }
 
 func (e *endpoint) awaitClose() {
-	defer e.of.open.Done()
+	defer e.of.unclosed.Done()
 	defer e.Conn.Close()
 	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // wakes a server that waits for us
@@ -99,7 +99,7 @@ func (e *endpoint) awaitClose() {
 	_ = e.Conn.SetDeadline(time.Now().Add(closeTimeout))
 	if _, err := io.Copy(io.Discard, e.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		e.of.db.count(func(total *Snapshot) { total.CloseTimeouts++ })
-		e.of.db.log.WarnContext(e.of.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
+		e.of.db.config.Logger.WarnContext(e.of.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
 	}
 }
 

@@ -18,27 +18,26 @@ type outcome struct {
 var (
 	committed  = outcome{"committed", func(total *Snapshot) { total.Committed++ }}
 	rolledBack = outcome{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
-	aborted    = outcome{"aborted", func(total *Snapshot) { total.Aborted++ }} // without an answer to ROLLBACK
+	aborted    = outcome{"aborted", func(total *Snapshot) { total.Aborted++ }}
 )
 
-// Snapshot is the state of a DB at one instant and what has happened since its
-// start. It is for the service's own code and metrics, not for a public
-// endpoint.
+// Snapshot is the state of a DB and what has happened since its start. It is for the
+// service's own code and metrics, not for a public endpoint.
 type Snapshot struct {
-	MaxSessions, InUse, Waiting int
+	MaxSessions, InUse, Waiting int // slots; those taken, from dial to the server's close; sessions in the queue
 
 	Opened     uint64 // sessions whose BEGIN was acknowledged
 	Closed     uint64 // of those, the ones whose connection is gone
 	Committed  uint64
 	RolledBack uint64
-	Aborted    uint64 // closed without COMMIT or ROLLBACK, after a cancel or a lost connection
+	Aborted    uint64 // closed without an answer to COMMIT or ROLLBACK
 
 	Dials         uint64 // connections attempted
 	OpenRetries   uint64 // attempts after a session's first
-	OpenErrors    uint64 // sessions that could not be opened
+	OpenErrors    uint64 // sessions that could not be opened, those whose client left included
 	Rejected      uint64 // sessions that got no slot
 	CommitUnknown uint64 // COMMITs whose answer was lost
-	CloseTimeouts uint64 // slots freed before the server's close was seen
+	CloseTimeouts uint64 // connections whose close by the server was not seen within 5 s
 
 	LastOpened time.Time // zero before the first session
 }
@@ -56,19 +55,6 @@ func (db *DB) Snapshot() (now Snapshot) {
 	return now
 }
 
-func (s *Session) opened(started, served time.Time, attempts int) {
-	s.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
-	s.db.log.DebugContext(s.ctx, "database session opened",
-		"waited", served.Sub(started), "took", time.Since(started), "attempts", attempts, "read_only", s.opts.ReadOnly)
-}
-
-// closed reports that the connection of a session that ended before is gone.
-func (s *Session) closed(how outcome, ended time.Time) {
-	s.db.count(func(total *Snapshot) { total.Closed++ })
-	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how.name,
-		"duration", ended.Sub(s.conn.began), "close", time.Since(ended))
-}
-
 // logError logs what may be logged at any level; the server's own words, which
 // can quote data, only when the logger is at debug. What a client cancelled is no
 // error.
@@ -79,9 +65,9 @@ func (s *Session) logError(err error) {
 	attrs := []slog.Attr{slog.String("error", Describe(err))}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))
-		if s.db.log.Enabled(s.ctx, slog.LevelDebug) {
+		if s.db.config.Logger.Enabled(s.ctx, slog.LevelDebug) {
 			attrs = append(attrs, slog.String("message", pgErr.Message), slog.String("detail", pgErr.Detail))
 		}
 	}
-	s.db.log.LogAttrs(s.ctx, slog.LevelError, "database session error", attrs...)
+	s.db.config.Logger.LogAttrs(s.ctx, slog.LevelError, "database session error", attrs...)
 }

@@ -18,8 +18,11 @@ const finishTimeout = 5 * time.Second
 
 // Session is one connection and one transaction, from its first use to Commit
 // or Rollback. It is for one goroutine; a second one gets ErrSessionBusy. Its
-// methods have the signatures of pgx, so code written for a pgx.Tx, and what
-// sqlc generates, runs on it.
+// methods are those of pgx.Tx, without those that would hand out the connection, so
+// what sqlc generates runs on it. The first use can fail with ErrBusy, ErrPoolerFull,
+// ErrUnavailable, ErrConfiguration, ErrNested or ErrClosed, and so do all that follow;
+// any use with the server's *pgconn.PgError, with ErrUnavailable when the connection is
+// lost, ErrSessionBusy or ErrSessionDone.
 type Session struct {
 	db   *DB
 	opts TxOptions
@@ -28,7 +31,7 @@ type Session struct {
 	life   context.Context // ends with the session, which cancels what is in flight
 	cancel context.CancelCauseFunc
 
-	holding atomic.Bool // it has a slot
+	holding atomic.Bool // from its slot to Commit or Rollback, when a session inside it is refused
 
 	mu    sync.Mutex  // held during each call, by TryLock: nothing queues for it
 	conn  *connection // nil before the first use
@@ -103,7 +106,10 @@ func (s *Session) use(ctx context.Context, open *rows, run operation) (err error
 	unbind := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
 	stop := func() { unbind(); cancel(nil) }
 	if s.conn == nil {
-		err = s.open(ctx, cancel, run)
+		if err = s.open(ctx, cancel, run); s.conn == nil { // no commit may succeed after a statement that never ran
+			s.ended = err
+			s.cancel(err)
+		}
 	} else {
 		err = run(ctx, s.conn.pgx)
 	}
@@ -119,7 +125,8 @@ func (s *Session) use(ctx context.Context, open *rows, run operation) (err error
 // COMMIT, or the session was never used. ErrOutcomeUnknown means that nobody
 // can tell; with any other error nothing was persisted, unless a statement of the
 // caller ended the transaction, which is ErrNoTransaction. It runs to its end even
-// when ctx is cancelled. A session that is in use stays open: roll it back.
+// when ctx is cancelled, for at most 5 s. A session that is in use stays open: roll it
+// back.
 func (s *Session) Commit(ctx context.Context) (err error) {
 	if err := s.enter(); err != nil {
 		return err
@@ -139,15 +146,16 @@ func (s *Session) commit(ctx context.Context) (outcome, error) {
 	// sent "closed" and "safe to retry" too.
 	unsent := s.conn.pgx.IsClosed()
 	if !unsent && s.conn.pgx.PgConn().TxStatus() == 'I' { // a COMMIT now would be acknowledged and mean nothing
-		return rolledBack, ErrNoTransaction
+		return aborted, ErrNoTransaction
 	}
 	tag, err := s.say(ctx, "commit")
+	refusal, refused := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case err == nil && tag.String() == "COMMIT":
 		return committed, nil
 	case err == nil:
 		return rolledBack, ErrRolledBack
-	case !connectionLost(err): // the server refused and rolled back
+	case refused && (!isFatal(refusal) || refusal.Code == "25P03"): // 25P03: the server had waited too long for a statement
 		return rolledBack, err
 	case unsent || s.opts.ReadOnly:
 		return aborted, &sessionError{ErrUnavailable, err}
@@ -157,7 +165,7 @@ func (s *Session) commit(ctx context.Context) (outcome, error) {
 }
 
 // Rollback ends the session with nothing persisted; after the session's end it
-// does nothing. It runs to its end even when ctx is cancelled. What another
+// does nothing. It runs to its end even when ctx is cancelled, for at most 5 s. What another
 // goroutine has in flight on the session is cancelled. Its error says only that
 // ROLLBACK was not acknowledged: the server rolls back all the same when the
 // connection closes.
@@ -210,6 +218,9 @@ func (s *Session) enter() error {
 // connection that was lost, which pgx reports in many ways, is ErrUnavailable,
 // unless err says itself why the connection is closed.
 func (s *Session) failed(err error) error {
+	if cause := context.Cause(s.life); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause // why it was ended, which pgx does not pass on
+	}
 	if err == nil || s.ended != nil || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
 		return err
 	}
@@ -234,7 +245,9 @@ func (s *Session) end(how outcome) {
 		ended := time.Now()
 		go func() {
 			s.conn.hangUp()
-			s.closed(how, ended)
+			s.db.count(func(total *Snapshot) { total.Closed++ })
+			s.db.config.Logger.DebugContext(s.ctx, "database session closed", "outcome", how.name,
+				"duration", ended.Sub(s.conn.dialled), "close", time.Since(ended))
 			s.db.slots.release()
 		}()
 	}

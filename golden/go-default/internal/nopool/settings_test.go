@@ -98,6 +98,13 @@ func TestNestedSession(t *testing.T) {
 		if err := db.Run(ctx, nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrNested) {
 			t.Errorf("%v, want ErrNested", err)
 		}
+		err := other.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			if err := db.Run(ctx, nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrNested) {
+				t.Errorf("inside a session of another database: %v, want ErrNested", err)
+			}
+			return nil
+		})
+		must(t, err)
 		later = ctx                                          //nolint:fatcontext // kept on purpose, to be used after its session
 		return other.Run(ctx, nopool.TxOptions{}, selectOne) // a budget of its own
 	}))

@@ -82,7 +82,7 @@ func TestSlotsRefused(t *testing.T) {
 			}
 		}()
 		go func() {
-			for pause(t.Context(), fullPause, s.refused) == nil { // its pauses end by themselves too
+			for pause(t.Context(), fullPause, s.room) == nil { // its pauses end by themselves too
 				if len(s.held) == 2 && s.inUse.Load() == 1 {
 					served <- "refused"
 					return
@@ -100,7 +100,7 @@ func TestSlotsRefused(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(ErrClosed)
-		if err := pause(ctx, fullPause, s.refused); !errors.Is(err, ErrClosed) {
+		if err := pause(ctx, fullPause, s.room); !errors.Is(err, ErrClosed) {
 			t.Errorf("with a context that has ended: %v, want its cause", err)
 		}
 	})
@@ -148,7 +148,7 @@ func TestSlotsUnderRace(t *testing.T) {
 				err := take(context.Background(), s, 50*time.Microsecond)
 				if err == nil && i%5 == 0 {
 					ctx, cancel := context.WithTimeout(context.Background(), 50*time.Microsecond)
-					_ = pause(ctx, fullPause, s.refused)
+					_ = pause(ctx, fullPause, s.room)
 					cancel()
 				}
 				if err == nil {

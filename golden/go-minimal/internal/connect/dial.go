@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// newConnector makes config connect by way of a Connector.
+// newConnector returns a Connector, and changes config to connect by way of it.
 func newConnector(config *pgx.ConnConfig, o Options) *Connector {
 	c := &Connector{config: config, dial: o.DialFunc, resolve: o.LookupFunc, login: login{
 		password: config.Password, binding: config.ChannelBinding, turns: make(chan struct{}, maxFailures),
@@ -60,7 +60,7 @@ func (c *Connector) dialHost(ctx context.Context, network, address string) (net.
 		conn, err = c.dial(share, network, net.JoinHostPort(ip, port))
 		cancel()
 		if err == nil {
-			c.hosts.Store(&hosts{known.addresses, known.until, ip})
+			c.hosts.Store(&hosts{from(known.addresses, i), known.until})
 			return conn, nil
 		}
 	}
@@ -71,22 +71,27 @@ func (c *Connector) dialHost(ctx context.Context, network, address string) (net.
 type hosts struct {
 	addresses []string
 	until     time.Time
-	accepted  string
 }
 
 func (c *Connector) lookup(ctx context.Context, host string) (*hosts, error) {
-	known := cmp.Or(c.hosts.Load(), new(hosts))
-	if time.Now().After(known.until) {
-		found, err := c.resolve(ctx, host)
-		if err != nil || len(found) == 0 {
-			return nil, cmp.Or(err, errors.New("the host has no address"))
-		}
-		known = &hosts{found, time.Now().Add(addressTTL), known.accepted}
-		c.hosts.Store(known)
+	known := c.hosts.Load()
+	if known != nil && time.Now().Before(known.until) {
+		return known, nil
 	}
-	first := max(0, slices.Index(known.addresses, known.accepted))
-	return &hosts{slices.Concat(known.addresses[first:], known.addresses[:first]), known.until, known.accepted}, nil
+	found, err := c.resolve(ctx, host)
+	if err != nil || len(found) == 0 {
+		return nil, cmp.Or(err, errors.New("the host has no address"))
+	}
+	if known != nil {
+		found = from(found, max(0, slices.Index(found, known.addresses[0])))
+	}
+	known = &hosts{found, time.Now().Add(addressTTL)}
+	c.hosts.Store(known)
+	return known, nil
 }
+
+// from returns a list that begins with the one at i and goes round.
+func from(list []string, i int) []string { return slices.Concat(list[i:], list[:i]) }
 
 // groups are TLS's key exchanges that are not post-quantum, in the order in which
 // Go prefers them. Go sends a key share for its first choice alone, and Postgres up
@@ -94,7 +99,7 @@ func (c *Connector) lookup(ctx context.Context, host string) (*hosts, error) {
 // the groups before the one that the server took last are left out.
 var groups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
-// encrypt has the TLS handshake that pgx has prepared, with the groups that the
+// encrypt performs the TLS handshake that pgx has prepared, with the groups that the
 // server is known to take.
 func (c *Connector) encrypt(ctx context.Context, config *tls.Config, prepared *tls.Conn) (*tls.Conn, error) {
 	i := slices.Index(groups, tls.CurveID(c.group.Load()))

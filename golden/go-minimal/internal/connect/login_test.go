@@ -98,7 +98,7 @@ func TestTurns(t *testing.T) {
 		if !l.blocked() {
 			t.Errorf("not blocked after %d failures", maxFailures)
 		}
-		time.Sleep(window + time.Second)
+		time.Sleep(failureWindow + time.Second)
 		if _, err := enter(t.Context()); err != nil {
 			t.Errorf("after the window: %v", err)
 		}
@@ -134,7 +134,7 @@ func FuzzAuthentication(f *testing.F) {
 	f.Add(bytes.Join([][]byte{encode(&pgproto3.AuthenticationGSS{}), ok, ready}, nil))
 	f.Add(append(encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01"}), ok...))
 	f.Add(ready)
-	f.Add(bytes.Repeat(encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), mostStartupBytes/8))
+	f.Add(bytes.Repeat(encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), maxStartupBytes/8))
 	f.Add(append(sasl, encode(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=x,s=c2FsdA==,i=+999999999")})...))
 	f.Add([]byte("R\xff\xff\xff\xff"))
 	f.Add([]byte("S\x00\x00\x00\x04R"))

@@ -16,7 +16,7 @@ import (
 
 // refusals tell what an error before the answer to BEGIN means, in this order.
 // The SQLSTATE is not enough: Supavisor gives all of its own XX000, and PgBouncer
-// 08P01. What is not listed is nopool.ErrUnavailable: 57P01 to 57P03, 53xxx, and what
+// 08P01. What is not listed is nopool.ErrUnavailable: 57P01 to 57P03, the rest of 53, what
 // nobody has met yet.
 var refusals = []struct {
 	code  string // beginning of the SQLSTATE
@@ -34,11 +34,13 @@ var refusals = []struct {
 	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", nopool.ErrConfiguration},
 	// Postgres: appendix A of the manual.
 	{"53300", "", nopool.ErrPoolerFull},
-	{"28", "", nopool.ErrConfiguration}, // invalid authorization
-	{"3D", "", nopool.ErrConfiguration}, // unknown database
-	{"42", "", nopool.ErrConfiguration}, // privilege, unknown parameter
-	{"22", "", nopool.ErrConfiguration}, // value of a setting
-	{"0A", "", nopool.ErrConfiguration}, // protocol feature
+	{"28", "", nopool.ErrConfiguration},    // invalid authorization
+	{"3D", "", nopool.ErrConfiguration},    // unknown database
+	{"42", "", nopool.ErrConfiguration},    // privilege, unknown parameter
+	{"22", "", nopool.ErrConfiguration},    // value of a setting
+	{"55P02", "", nopool.ErrConfiguration}, // a setting that is fixed at the server's start
+	{"25001", "", nopool.ErrConfiguration}, // a setting that comes too late in a transaction
+	{"0A", "", nopool.ErrConfiguration},    // protocol feature
 }
 
 // kindOf says what an error between dial and the answer to BEGIN means.
@@ -77,7 +79,8 @@ func (lasting) Is(target error) bool { return target == nopool.ErrConfiguration 
 func (l lasting) Unwrap() error      { return l.error }
 
 // breaker spaces out the attempts at a database that has refused several times
-// running: in between, callers fail at once with what the last attempt was told.
+// running: in between, callers are refused without a dial, with what the last attempt
+// was told.
 type breaker struct {
 	mu       sync.Mutex
 	failures int
@@ -116,7 +119,9 @@ func (b *breaker) succeeded() {
 func (b *breaker) Refused(err error) error {
 	kind := kindOf(err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	if kind != nopool.ErrPoolerFull && !(answered && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) == "ERROR") && !errors.As(err, new(heldBack)) {
+	letIn := answered && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) == "ERROR"
+	notDialled := errors.As(err, new(heldBack)) || errors.Is(err, errBlocked)
+	if kind != nopool.ErrPoolerFull && !letIn && !notDialled {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.failures++

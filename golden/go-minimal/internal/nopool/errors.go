@@ -14,21 +14,21 @@ import (
 var (
 	// ErrBusy: no slot was free in time, or the queue for one is full.
 	ErrBusy = errors.New("too many database sessions")
-	// ErrPoolerFull: the pooler or server admitted no more connections until the deadline.
+	// ErrPoolerFull: the pooler or server admitted no more connections until ConnectTimeout.
 	ErrPoolerFull = errors.New("database pooler is full")
-	// ErrUnavailable: the database could not be reached, for a reason that may pass.
+	// ErrUnavailable: the database could not be reached, or the connection was lost, for a reason that may pass.
 	ErrUnavailable = errors.New("database is unavailable")
-	// ErrConfiguration: the database refused us for a reason that will not pass by itself.
+	// ErrConfiguration: the database refused us for a reason that will not pass by itself, or a Config is invalid.
 	ErrConfiguration = errors.New("database configuration")
-	// ErrOutcomeUnknown: COMMIT was sent and its answer lost. It may have happened: do not repeat it.
+	// ErrOutcomeUnknown: COMMIT was sent, and its answer lost or not there within 5 s. It may have happened: do not repeat it.
 	ErrOutcomeUnknown = errors.New("commit outcome unknown")
 	// ErrRolledBack: COMMIT was answered with ROLLBACK, since an earlier error was ignored.
 	ErrRolledBack = errors.New("transaction was rolled back: an earlier statement had failed")
 	// ErrNoTransaction: a statement of the caller, such as commit or rollback, had ended the transaction.
 	ErrNoTransaction = errors.New("the session's transaction was ended by one of its statements")
-	// ErrNested: the caller already holds a session, and could wait for ever for a second connection.
+	// ErrNested: the caller already holds a session, and could wait in vain for a second connection.
 	ErrNested = errors.New("a database session is open already: use it, or end it first")
-	// ErrSessionDone: the session was used after its end.
+	// ErrSessionDone: the session was used after its end, or ended under a statement.
 	ErrSessionDone = errors.New("database session has ended")
 	// ErrSessionBusy: the session was used by two goroutines at once, or with rows still open.
 	ErrSessionBusy = errors.New("database session is in use: close its rows first, and use it from one goroutine at a time")
@@ -55,13 +55,13 @@ func Describe(err error) string {
 		return described.Error()
 	}
 	connectErr, connecting := errors.AsType[*pgconn.ConnectError](err)
-	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	pgErr, fromServer := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case answered && (connecting || isFatal(pgErr)):
+	case fromServer && (connecting || isFatal(pgErr)):
 		return fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
-	case answered && pgErr.ConstraintName != "":
+	case fromServer && pgErr.ConstraintName != "":
 		return fmt.Sprintf("SQLSTATE %s, constraint %s", pgErr.Code, pgErr.ConstraintName)
-	case answered:
+	case fromServer:
 		return "SQLSTATE " + pgErr.Code
 	case connecting: // several lines, the hook's name among them
 		text := strings.ReplaceAll(connectErr.Unwrap().Error(), "AfterNetConnect failed: ", "")
@@ -77,12 +77,4 @@ func Describe(err error) string {
 func isFatal(err *pgconn.PgError) bool {
 	severity := cmp.Or(err.SeverityUnlocalized, err.Severity) // some poolers know the old one alone
 	return severity == "FATAL" || severity == "PANIC"
-}
-
-// connectionLost reports whether err leaves open what became of the statement,
-// as opposed to an error that the server answered with. 25P03 is an answer too:
-// the server had waited too long for a statement and ended the session.
-func connectionLost(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return !ok || isFatal(pgErr) && pgErr.Code != "25P03"
 }

@@ -28,8 +28,8 @@ import (
 // commit. Without one the server skips that statement.
 type flight struct {
 	net.Conn
-	begin []byte // goes in front of the next write
-	began func() // is called when BEGIN is acknowledged
+	begin  []byte // goes in front of the next write
+	onOpen func() // is called when BEGIN is acknowledged
 
 	sent    atomic.Bool
 	reading sync.Mutex    // of what follows
@@ -59,9 +59,10 @@ func (f *flight) Read(p []byte) (int, error) {
 	return f.reads.Read(p)
 }
 
-// answer returns why BEGIN was refused, nil when it was acknowledged. The wait ends
-// with ctx, which pgx still watches where it has left something open, a batch; on a
-// connection that goes on, a second watch could set a deadline that nobody takes back.
+// answer waits for the answer to BEGIN and returns why it was refused, nil when it was
+// acknowledged. On a connection that pgx has closed nobody watches ctx any more, so
+// answer does. Where pgx has a batch open it still watches ctx itself, and a second
+// watch could leave a deadline behind that nobody takes back.
 func (f *flight) answer(ctx context.Context, closed bool) error {
 	if !f.sent.Load() {
 		return cmp.Or(context.Cause(ctx), io.ErrClosedPipe)
@@ -105,12 +106,12 @@ func (f *flight) await() {
 	}
 	f.reads = io.MultiReader(bytes.NewReader(forPgx), f.reads)
 	if f.err == nil {
-		f.began()
+		f.onOpen()
 	}
 }
 
-// readMessage reads one message of the protocol (section 55.7 of the Postgres
-// manual), and not a byte more.
+// readMessage reads one message of the protocol ("Message Formats" in the
+// Postgres manual), and not a byte more.
 func readMessage(r io.Reader) ([]byte, error) {
 	var head [5]byte
 	_, err := io.ReadFull(r, head[:])

@@ -61,3 +61,42 @@ func TestPanickingDialer(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedIsNotCommitted wants no success from a session whose statement never ran,
+// although its caller did not look.
+func TestRefusedIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) { c.MaxSessions, c.MaxWaiting = 1, 0 })
+	holder := db.Session(t.Context(), nopool.TxOptions{})
+	must(t, selectOne(t.Context(), holder))
+	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_ = selectOne(ctx, s)
+		must(t, holder.Rollback(ctx))
+		return nil
+	})
+	if !errors.Is(err, nopool.ErrBusy) {
+		t.Errorf("%v, want ErrBusy", err)
+	}
+}
+
+// TestClosedUnderAStatement wants a statement that Close has cut short to say so.
+func TestClosedUnderAStatement(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+		if strings.HasPrefix(sql, "slow") {
+			time.Sleep(300 * time.Millisecond)
+		}
+		return standin.Reply{}
+	}}).URL(), nil)
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	must(t, selectOne(t.Context(), session))
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		_ = db.Close(ctx)
+	}()
+	if _, err := session.Exec(t.Context(), "slow"); !errors.Is(err, nopool.ErrClosed) {
+		t.Errorf("%v, want ErrClosed", err)
+	}
+	_ = session.Rollback(t.Context())
+}

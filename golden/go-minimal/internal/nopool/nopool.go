@@ -29,9 +29,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Config says where the database is and how much of it may be used. Durations
-// must be positive. The server counts its timeouts in whole milliseconds, and a
-// LockTimeout or IdleInTransactionTimeout below one millisecond sets no limit.
+// Config says where the database is and how much of it may be used. SessionWait and
+// ConnectTimeout must be positive, StatementTimeout at least 1 ms. The server counts
+// in whole milliseconds: a LockTimeout or IdleInTransactionTimeout below one sets no
+// limit.
 type Config struct {
 	Connector   Connector // see package connect
 	MaxSessions int       // connections that may exist at any instant, at least 1
@@ -50,7 +51,8 @@ type Config struct {
 // Connector knows how to reach the database.
 type Connector interface {
 	// Config returns a configuration that names one host, for the caller to change,
-	// or an error when no connection should be made now.
+	// or an error when no connection should be made now, which goes to Refused like
+	// any other.
 	Config() (*pgx.ConnConfig, error)
 	// Refused is told why a connection could not be opened, and returns what that
 	// means: ErrPoolerFull, ErrUnavailable or ErrConfiguration.
@@ -60,7 +62,6 @@ type Connector interface {
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
 	config Config
-	log    *slog.Logger
 	slots  *slots
 	totals struct {
 		sync.Mutex
@@ -74,21 +75,24 @@ type DB struct {
 // Open checks cfg and returns a DB. It does not touch the network: the first
 // session does. Its error is an ErrConfiguration.
 func Open(cfg Config) (*DB, error) {
-	if cfg.MaxSessions < 1 || cfg.MaxWaiting < 0 || cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 || cfg.StatementTimeout < time.Millisecond {
-		return nil, fmt.Errorf("%w: MaxSessions must be at least 1, MaxWaiting at least 0, SessionWait and ConnectTimeout positive, "+
-			"StatementTimeout at least 1ms", ErrConfiguration)
+	if cfg.Connector == nil || cfg.MaxSessions < 1 || cfg.SessionWait <= 0 || cfg.ConnectTimeout <= 0 ||
+		cfg.StatementTimeout < time.Millisecond || min(cfg.MaxWaiting, int(cfg.LockTimeout), int(cfg.IdleInTransactionTimeout)) < 0 {
+		return nil, fmt.Errorf("%w: Connector must be set, MaxSessions be at least 1, SessionWait and ConnectTimeout positive, "+
+			"StatementTimeout at least 1ms, and nothing negative", ErrConfiguration)
 	}
-	db := &DB{config: cfg, log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)), slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	db := &DB{config: cfg, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting)}
 	db.life, db.abort = context.WithCancelCause(context.Background())
 	return db, nil
 }
 
-// TxOptions are the properties of a session's transaction. The zero value is a
-// read-write transaction at the server's default isolation level.
+// TxOptions are the properties of a session's transaction. The zero value has the
+// server's defaults: read write and read committed, unless role or database say
+// otherwise.
 type TxOptions struct {
 	ReadOnly  bool
-	Isolation pgx.TxIsoLevel
-	Settings  []Setting
+	Isolation pgx.TxIsoLevel // "" leaves it to the server
+	Settings  []Setting      // made in this order, after the timeouts
 }
 
 // Setting is a parameter of the server for one transaction, as by SET LOCAL. It
@@ -111,7 +115,7 @@ func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 // Run calls fn with a session of its own: committed when fn returns nil, rolled
 // back when it returns an error, panics, or ctx has ended by then; closed in
 // every case. It is the way to use the database outside a request. It returns
-// fn's error or Commit's.
+// fn's error, ctx's or Commit's.
 func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	s := db.Session(ctx, opts)
 	defer s.Rollback(ctx) // does nothing once Commit has ended the session
@@ -123,8 +127,9 @@ func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Conte
 
 // RunWithRetry is Run that runs the whole of fn again, at most three times in
 // all, when the server reports a serialization failure (40001) or a deadlock
-// (40P01). fn must have no effect outside its session. Every other error is
-// returned at once: after BEGIN nothing else is safe to repeat.
+// (40P01), after pauses of at most 50 and 100 ms. fn must have no effect outside its
+// session. Every other error is returned at once: after BEGIN nothing else is safe
+// to repeat.
 func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	for attempt := 1; ; attempt++ {
 		err := db.Run(ctx, opts, fn)
@@ -141,15 +146,15 @@ type sessionKey struct{}
 // WithSession returns a context for work on behalf of s: a second session of the
 // same DB that is made with it fails with ErrNested while s holds a connection.
 // Otherwise callers that each hold one connection and wait for a second could
-// wait for each other for ever.
+// wait for each other until SessionWait ends.
 func WithSession(ctx context.Context, s *Session) context.Context {
 	return context.WithValue(ctx, sessionKey{}, s)
 }
 
-// Close refuses new sessions and waits until those that exist have ended and the
-// server has closed their connections. When ctx ends first, it cancels the rest
-// and waits at most 10 s more. It returns nil when no connection is left, else an
-// error that wraps ctx's.
+// Close makes the first use of a session fail with ErrClosed, and waits until those
+// that have a connection have ended and the server has closed it. When ctx ends
+// first, it cancels the rest and waits at most 6 s more. It returns nil when no
+// connection is left, else an error that wraps ctx's.
 func (db *DB) Close(ctx context.Context) error {
 	idle := db.slots.close()
 	select {
@@ -161,7 +166,7 @@ func (db *DB) Close(ctx context.Context) error {
 	select {
 	case <-idle:
 		return nil
-	case <-time.After(finishTimeout + closeTimeout):
+	case <-time.After(closeTimeout + time.Second):
 		return fmt.Errorf("close database: %d sessions still open: %w", db.Snapshot().InUse, context.Cause(ctx))
 	}
 }

@@ -24,8 +24,8 @@ type operation func(ctx context.Context, conn *pgx.Conn) error
 // admits a client and says only at its first statement that it is full. As long as
 // BEGIN is not acknowledged nothing has happened, and first is done again on another
 // connection: on a full pooler until the deadline, on a database out of reach a few
-// times, after any other refusal never. cancel ends ctx, in which what first has
-// begun may outlive this call.
+// times, after any other refusal never. cancel ends ctx, which the rows or the batch
+// of first keep using.
 func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, first operation) error {
 	started := time.Now()
 	if err := s.takeSlot(ctx); err != nil {
@@ -38,15 +38,17 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 			go func() { conn.hangUp(); s.db.slots.release() }()
 		}
 	}()
-	served := time.Now()
+	gotSlot := time.Now()
 	deadline := time.AfterFunc(s.db.config.ConnectTimeout, func() { cancel(errOpenTimeout) })
 	defer deadline.Stop()
 	var reason error
 	for attempt := 1; ; attempt++ {
-		conn = &connection{db: s.db, ctx: s.ctx, began: time.Now()}
-		err, refusal := s.attempt(ctx, served, conn, first, func() {
+		conn = &connection{db: s.db, ctx: s.ctx, dialled: time.Now()}
+		err, refusal := s.attempt(ctx, gotSlot, conn, first, func() {
 			if deadline.Stop() { // else ctx has ended
-				s.opened(started, served, attempt)
+				s.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
+				s.db.config.Logger.DebugContext(s.ctx, "database session opened", "waited", gotSlot.Sub(started),
+					"took", time.Since(started), "attempts", attempt, "read_only", s.opts.ReadOnly)
 			}
 		})
 		if refusal == nil {
@@ -57,8 +59,6 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 			reason = refusal // which says more than the end of the time for other attempts
 		}
 		if !s.tryAgain(ctx, conn, refusal, attempt) {
-			s.ended = reason
-			s.cancel(reason)
 			s.db.count(func(total *Snapshot) { total.OpenErrors++ })
 			s.logError(reason)
 			return reason
@@ -67,29 +67,34 @@ func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, firs
 }
 
 func (s *Session) takeSlot(ctx context.Context) error {
-	if outer, ok := s.ctx.Value(sessionKey{}).(*Session); ok && outer.db == s.db && outer.holding.Load() {
-		return ErrNested
+	outer, ok := s.ctx.Value(sessionKey{}).(*Session)
+	for ; ok; outer, ok = outer.ctx.Value(sessionKey{}).(*Session) {
+		if outer.db == s.db && outer.holding.Load() {
+			return ErrNested
+		}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.db.config.SessionWait, ErrBusy)
 	defer cancel()
 	err := s.db.slots.acquire(ctx)
 	s.holding.Store(err == nil)
-	if err != nil && !errors.Is(err, context.Canceled) { // a client that left the queue was not refused anything
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrSessionDone) { // else it left the queue by itself
 		s.db.count(func(total *Snapshot) { total.Rejected++ })
-		s.db.log.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
+		s.db.config.Logger.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
 	}
 	return err
 }
 
-// attempt connects and does first. The second of its errors says why BEGIN was not
-// acknowledged, with its meaning; the caller's own cancellation comes back as it is.
-func (s *Session) attempt(ctx context.Context, since time.Time, conn *connection, first operation, began func()) (err, refusal error) {
-	connecting, cancel := context.WithDeadlineCause(ctx, since.Add(s.db.config.ConnectTimeout), errOpenTimeout)
+// attempt connects and does first. refusal is nil once BEGIN is acknowledged, and err
+// is then first's own; else refusal says why not, as ErrPoolerFull, ErrUnavailable or
+// ErrConfiguration, or is the cause for which ctx ended.
+func (s *Session) attempt(ctx context.Context, gotSlot time.Time, conn *connection, first operation, onOpen func()) (err, refusal error) {
+	// The addresses of a host share this deadline. ctx has none, since rows outlive the opening.
+	connecting, cancel := context.WithDeadlineCause(ctx, gotSlot.Add(s.db.config.ConnectTimeout), errOpenTimeout)
 	defer cancel()
 	if refusal = conn.connect(connecting); refusal == nil {
-		conn.flight.begin, conn.flight.began = s.begin(), began
+		conn.flight.begin, conn.flight.onOpen = s.begin(), onOpen
 		err = first(ctx, conn.pgx)
-		if !conn.flight.sent.Load() { // what cannot be encoded is an error of the statement alone
+		if !conn.flight.sent.Load() { // an argument could not be encoded: an empty statement carries BEGIN, and the session is of use
 			_, _ = conn.pgx.Exec(ctx, ";")
 		}
 		if refusal = conn.flight.answer(ctx, conn.pgx.IsClosed()); refusal == nil && !errors.Is(context.Cause(ctx), errOpenTimeout) {
@@ -107,7 +112,7 @@ func (s *Session) attempt(ctx context.Context, since time.Time, conn *connection
 // tryAgain reports whether there may be another attempt, when it is time for it. The
 // connection of the last one counts until it is gone.
 func (s *Session) tryAgain(ctx context.Context, conn *connection, refusal error, attempt int) bool {
-	limit, room := fullPause, s.db.slots.refused
+	limit, room := fullPause, s.db.slots.room
 	if !errors.Is(refusal, ErrPoolerFull) {
 		if limit, room = retryPause<<(attempt-1), nil; !errors.Is(refusal, ErrUnavailable) || attempt >= transientTries {
 			return false

@@ -40,9 +40,7 @@ func (r *rows) Next() (more bool) {
 	return more
 }
 
-func (r *rows) Scan(dest ...any) error {
-	return r.alone(func() error { return r.Rows.Scan(dest...) })
-}
+func (r *rows) Scan(dest ...any) error { return r.alone(func() error { return r.Rows.Scan(dest...) }) }
 
 func (r *rows) Values() (values []any, err error) {
 	err = r.alone(func() (err error) { values, err = r.Rows.Values(); return err })
@@ -113,6 +111,9 @@ func (b batch) Close() error {
 	b.open.Close()
 	return b.open.err
 }
+
+// Tx returns nil: the transaction is the session's.
+func (b batch) Tx() pgx.Tx { return nil }
 
 // failedBatch answers every question with the error that prevented the batch.
 type failedBatch struct{ err error }

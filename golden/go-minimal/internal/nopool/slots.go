@@ -13,7 +13,7 @@ import (
 type slots struct {
 	held       chan struct{}
 	maxWaiting int64
-	refused    chan struct{} // who receives from it had a slot, and the pooler no room
+	room       chan struct{} // who receives from it has a slot, and was refused by the pooler
 
 	inUse, waiting atomic.Int64
 	closing        sync.Once
@@ -22,7 +22,7 @@ type slots struct {
 
 func newSlots(n, maxWaiting int) *slots {
 	return &slots{held: make(chan struct{}, n), maxWaiting: int64(maxWaiting),
-		refused: make(chan struct{}), closed: make(chan struct{}), idle: make(chan struct{})}
+		room: make(chan struct{}), closed: make(chan struct{}), idle: make(chan struct{})}
 }
 
 // acquire takes a slot, waiting for it until ctx ends. It returns ErrBusy when
@@ -59,13 +59,14 @@ func (s *slots) wait(ctx context.Context) error {
 	}
 }
 
-// release frees a slot whose connection is gone. The pooler's room for that goes to
-// a session that was refused, if there is one, and not to one that comes later: the
-// slot rests for a while, since the pooler admits fewer than we may open.
+// release frees a slot whose connection is gone. If a session waits that the pooler
+// had refused, it is woken, since there may be room now, and the slot rests for a
+// while instead of going to one that comes later: the pooler admits fewer than we may
+// open.
 func (s *slots) release() {
 	s.inUse.Add(-1)
 	select {
-	case s.refused <- struct{}{}:
+	case s.room <- struct{}{}:
 		time.AfterFunc(fullPause, func() { <-s.held })
 	default:
 		<-s.held

@@ -88,7 +88,7 @@ func connectionStrings(t *T) {
 		"postgres://app:hushhush@h/d?sslmode=verify-full&sslrootcert=/no/hushhush.pem",
 	} {
 		if _, err := connect.Parse(url, connect.Options{AllowPlaintext: true}); err == nil || strings.Contains(err.Error(), word) {
-			t.Errorf("CheckURL says: %v", err)
+			t.Errorf("Parse says: %v", err)
 		}
 		_, err := config.Load(func(name string) string { return map[string]string{"DATABASE_URL": url}[name] })
 		if err == nil || strings.Contains(err.Error(), word) || !strings.Contains(err.Error(), "DATABASE_URL") {
