@@ -332,7 +332,7 @@ func TestHarmlessEdits(t *testing.T) {
 	}
 	t.Run("all of them", func(t *testing.T) {
 		out := wantGreen(t, together, "test", "-v", "./internal/verify")
-		if !strings.Contains(out, "allowed by the owner\n  NP03  internal/listen/listen.go:") {
+		if !strings.Contains(out, "allowed by the owner: NP03 at internal/listen/listen.go:") {
 			t.Errorf("the exception is not in the report:\n%s", out)
 		}
 	})
