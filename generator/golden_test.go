@@ -97,6 +97,9 @@ func TestGoldensAreWhole(t *testing.T) {
 	t.Parallel()
 	command := exec.CommandContext(t.Context(), "git", "status", "--porcelain", "--ignored", "../golden")
 	out, err := command.CombinedOutput()
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatalf("no checkout to look at: %v: %s", err, out)
+	}
 	if err != nil {
 		t.Skipf("no checkout to look at: %v: %s", err, out)
 	}

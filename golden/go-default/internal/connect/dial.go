@@ -60,7 +60,9 @@ func (c *Connector) dialHost(ctx context.Context, network, address string) (net.
 		conn, err = c.dial(share, network, net.JoinHostPort(ip, port))
 		cancel()
 		if err == nil {
-			c.hosts.Store(&hosts{from(known.addresses, i), known.until})
+			if i > 0 {
+				c.hosts.Store(&hosts{from(known.addresses, i), known.until})
+			}
 			return conn, nil
 		}
 	}
@@ -107,8 +109,12 @@ func (c *Connector) encrypt(ctx context.Context, config *tls.Config, prepared *t
 		config = config.Clone()
 		config.CurvePreferences = groups[i:]
 	}
-	encrypted := tls.Client(&corked{Conn: prepared.NetConn()}, config)
+	cork := &corked{Conn: prepared.NetConn()}
+	encrypted := tls.Client(cork, config)
 	err := encrypted.HandshakeContext(context.WithoutCancel(ctx)) // its deadline bounds it; a context would close it
+	if err != nil {
+		_, _ = cork.Conn.Write(cork.held) // the alert, which tells the server what we did not accept
+	}
 	switch {
 	case err == nil:
 		c.group.Store(uint32(encrypted.ConnectionState().CurveID))

@@ -16,8 +16,8 @@ import (
 
 // refusals tell what an error before the answer to BEGIN means, in this order.
 // The SQLSTATE is not enough: Supavisor gives all of its own XX000, and PgBouncer
-// 08P01. What is not listed is nopool.ErrUnavailable: 57P01 to 57P03, the rest of 53, what
-// nobody has met yet.
+// 08P01. What is not listed is nopool.ErrUnavailable: 57P01 to 57P03, the rest of
+// class 53, and what nobody has met yet.
 var refusals = []struct {
 	code  string // beginning of the SQLSTATE
 	texts string // of which one is in the message, separated by |; "" matches any

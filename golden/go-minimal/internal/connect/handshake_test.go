@@ -162,8 +162,7 @@ func answering(t *testing.T, speak func(net.Conn)) (address string) {
 func TestSilentHandshake(t *testing.T) {
 	t.Parallel()
 	address := answering(t, func(conn net.Conn) {
-		_, _ = io.ReadFull(conn, make([]byte, 8))
-		_, _ = conn.Write([]byte("S"))
+		acceptTLS(conn)
 		<-t.Context().Done()
 	})
 	var all sync.WaitGroup
@@ -260,33 +259,45 @@ func TestRefusedHandshake(t *testing.T) {
 // have.
 func TestNoCertificate(t *testing.T) {
 	t.Parallel()
+	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, ClientAuth: tls.RequireAnyClientCert}
+	address := answering(t, func(client net.Conn) {
+		acceptTLS(client)
+		_ = tls.Server(client, config).Handshake()
+		_, _ = io.Copy(io.Discard, client) // a reset could overtake the alert
+	})
+	err := on(t, "postgres://app:secret@"+address+"/app?sslmode=require", nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
+	if !errors.Is(err, nopool.ErrConfiguration) {
+		t.Errorf("%v, want ErrConfiguration", err)
+	}
+}
+
+// TestAlertIsSent wants a server to learn that its certificate is not accepted.
+func TestAlertIsSent(t *testing.T) {
+	t.Parallel()
+	config, told := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}, make(chan error, 3)
+	address := answering(t, func(client net.Conn) {
+		acceptTLS(client)
+		told <- tls.Server(client, config).Handshake()
+	})
+	_ = on(t, "postgres://app:secret@"+address+"/app?sslmode=verify-full", nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
+	if err := <-told; err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("the server learns: %v, want that its certificate is bad", err)
+	}
+}
+
+func certificate(t *testing.T) tls.Certificate {
+	t.Helper()
 	cert, key, err := localpg.NewCertificate()
 	must(t, err)
 	pair, err := tls.X509KeyPair(cert, key)
 	must(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer client.Close()
-				request := make([]byte, 8)
-				_, _ = io.ReadFull(client, request)
-				_, _ = client.Write([]byte("S"))
-				_ = tls.Server(client, &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}).Handshake()
-				_, _ = io.Copy(io.Discard, client) // a reset could overtake the alert
-			}()
-		}
-	}()
-	url := "postgres://app:secret@" + listener.Addr().String() + "/app?sslmode=require"
-	if err := on(t, url, nil).Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrConfiguration) {
-		t.Errorf("%v, want ErrConfiguration", err)
-	}
+	return pair
+}
+
+// acceptTLS reads an SSLRequest and says yes.
+func acceptTLS(client net.Conn) {
+	_, _ = io.ReadFull(client, make([]byte, 8))
+	_, _ = client.Write([]byte("S"))
 }
 
 func TestDirectTLS(t *testing.T) {
@@ -328,39 +339,20 @@ func addressOf(t *testing.T, url string) string {
 // manInTheMiddle ends TLS with a certificate of its own and passes on what it reads.
 func manInTheMiddle(t *testing.T, upstream string) (address string) {
 	t.Helper()
-	cert, key, err := localpg.NewCertificate()
-	must(t, err)
-	pair, err := tls.X509KeyPair(cert, key)
-	must(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer client.Close()
-				server, err := net.Dial("tcp", upstream)
-				if err != nil {
-					return
-				}
-				defer server.Close()
-				request := make([]byte, 8) // SSLRequest, and the answer "S", on both sides
-				_, _ = io.ReadFull(client, request)
-				_, _ = server.Write(request)
-				_, _ = io.ReadFull(server, request[:1])
-				_, _ = client.Write(request[:1])
-				inner := tls.Server(client, &tls.Config{Certificates: []tls.Certificate{pair}})
-				outer := tls.Client(server, &tls.Config{InsecureSkipVerify: true})
-				go func() { _, _ = io.Copy(outer, inner); server.Close() }()
-				_, _ = io.Copy(inner, outer)
-			}()
+	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
+	return answering(t, func(client net.Conn) {
+		server, err := net.Dial("tcp", upstream)
+		if err != nil {
+			return
 		}
-	}()
-	return listener.Addr().String()
+		defer server.Close()
+		_, _ = server.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}) // SSLRequest
+		_, _ = io.ReadFull(server, make([]byte, 1))
+		acceptTLS(client)
+		inner, outer := tls.Server(client, config), tls.Client(server, &tls.Config{InsecureSkipVerify: true})
+		go func() { _, _ = io.Copy(outer, inner); server.Close() }()
+		_, _ = io.Copy(inner, outer)
+	})
 }
 
 // TestNothingButSCRAM wants the password kept from a server that asks for it in
