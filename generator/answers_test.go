@@ -10,7 +10,7 @@ import (
 
 func TestAnswersRoundTrip(t *testing.T) {
 	t.Parallel()
-	for plan := range goStack(t).Combinations("demo", testVersion) {
+	for _, plan := range projects(t, goStack(t)) {
 		first, err := plan.AnswersFile()
 		if err != nil {
 			t.Fatal(err)

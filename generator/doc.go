@@ -10,15 +10,20 @@
 //
 // A stack is a folder:
 //
-//	stack.json                  title, and the options in the order they are asked
-//	base/…                      files of every project
-//	options/OPTION/CHOICE/…     files that a choice owns, and its slots.tmpl
-//	locks/CHOICE+CHOICE/…       go.mod and go.sum for these choices, made by go generate
+//	stack.json                         title, versions of modules, and the options in the order they are asked
+//	base/…                             files of every project
+//	options/OPTION/CHOICE/…            files that a choice owns
+//	shared/NAME/…                      files of all choices that say "uses": ["NAME"]
+//	pairs/OPTION.CHOICE+OPTION.CHOICE/…  files for choices that come together
 //
-// The folders of a layer mirror the output. A file that ends in .tmpl is
-// rendered and loses the suffix; any other is copied byte for byte. A layer's
-// slots.tmpl is not a file of the project: each {{define "name"}} block in it is
-// the layer's part of the slot that a file opens with {{slot "name" .}}.
+// Each of these folders is a layer, and mirrors the output. A file that ends in .tmpl
+// is rendered and loses the suffix; any other is copied byte for byte. No two layers
+// of one project have the same file. Four files of a layer are not the project's:
+//
+//	slots.tmpl          each {{define "name"}} block in it is the layer's part of the
+//	                    slot that a file opens with {{slot "name" .}}
+//	settings.json       the environment variables that the layer adds: see Setting
+//	lock.mod, lock.sum  what the layer adds to go.mod and go.sum, made by go generate
 package generator
 
 //go:generate go run ./internal/lock

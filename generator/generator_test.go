@@ -32,6 +32,16 @@ func goStack(t testing.TB) *Stack {
 	return nil
 }
 
+// realStacks returns the stacks that are shipped.
+func realStacks(t testing.TB) []*Stack {
+	t.Helper()
+	stacks, err := Load(templates.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stacks
+}
+
 // menu is a made-up stack: it shares no word with the real one, so whatever
 // works on it comes from its files alone.
 func menu() fstest.MapFS {
@@ -44,8 +54,8 @@ func menu() fstest.MapFS {
 				{"name": "name", "format": "project-name", "example": "supper"},
 				{"name": "table-cloth", "default": "linen for NAME"},
 				{"name": "main", "choices": [
-					{"name": "fish", "locks": true},
-					{"name": "roast", "locks": true, "conflicts": ["side/ice-cream"]}
+					{"name": "fish"},
+					{"name": "roast", "conflicts": ["side/ice-cream"]}
 				]},
 				{"name": "side", "many": true, "without": "no", "choices": [
 					{"name": "rice", "default": true},
@@ -57,8 +67,8 @@ func menu() fstest.MapFS {
 		"menu/base/plain.txt":                     file("as it is\n"),
 		"menu/base/dishes/{{.Name}}.txt.tmpl":     file("{{.Name}} on {{.TableCloth}}\n{{- slot \"dishes\" .}}\nend\n"),
 		"menu/base/serve.sh.tmpl":                 file("#!/bin/sh\necho {{.Version}}{{if .Side.IceCream}} quick{{end}}\n"),
-		"menu/locks/fish/shopping.txt":            file("a fish\n"),
-		"menu/locks/roast/shopping.txt":           file("a joint\n"),
+		"menu/options/main/fish/shopping.txt":     file("a fish\n"),
+		"menu/options/main/roast/shopping.txt":    file("a joint\n"),
 		"menu/options/main/fish/slots.tmpl":       file("{{define \"dishes\"}}\nfish for {{.Name}}\n{{end}}\n"),
 		"menu/options/main/roast/slots.tmpl":      file("{{/* nothing yet */}}\n"),
 		"menu/options/side/rice/rice.yaml":        file("grains: many\n"),

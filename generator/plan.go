@@ -2,9 +2,6 @@ package generator
 
 import (
 	"errors"
-	"fmt"
-	"io/fs"
-	"reflect"
 	"slices"
 	"strings"
 )
@@ -14,13 +11,9 @@ type Plan struct {
 	Version string // the tool's
 	Stack   *Stack
 	Answers Answers // one for each option of the stack
-	Layers  []Layer // in the order in which their parts are joined in a slot
-}
 
-// A Layer is a folder of templates that the project takes whole.
-type Layer struct {
-	Name  string // "base", "locks/…" or "option/choice"
-	files fs.FS
+	layers   []*layer // in the order in which their parts are joined in a slot
+	unlocked bool
 }
 
 // NewPlan makes a plan from answers and the stack's defaults. Its error joins
@@ -38,7 +31,16 @@ func NewPlan(s *Stack, given Answers, version string) (*Plan, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return p, p.addLayers()
+	choices := map[string]bool{}
+	for _, name := range p.active() {
+		choices[name] = true
+	}
+	for _, l := range s.layers {
+		if l.active(choices) {
+			p.layers = append(p.layers, l)
+		}
+	}
+	return p, nil
 }
 
 // active returns the chosen choices as "option/choice", in the stack's order:
@@ -63,97 +65,12 @@ func (p *Plan) choice(name string) Choice {
 	return choice
 }
 
-// addLayers names the plan's layers: base, the locks, then one for each choice.
-func (p *Plan) addLayers() error {
-	if err := p.addLayer("base", "base"); err != nil {
-		return err
-	}
-	if locks := p.Locks(); locks != "" {
-		if err := p.addLayer(locks, locks); err != nil {
-			return err
-		}
-	}
-	for _, name := range p.active() {
-		if err := p.addLayer(name, "options/"+name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Locks returns the name of the layer that holds go.mod and go.sum, made of the
-// active choices that change dependencies: "locks/pgx+goose". It is "" when no
-// active choice does.
-func (p *Plan) Locks() string {
-	var names []string
-	for _, name := range p.active() {
-		if choice := p.choice(name); choice.Locks {
-			names = append(names, choice.Name)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return "locks/" + strings.Join(names, "+")
-}
-
-// WithoutLocks returns the plan less its locks, for the program that makes them.
-func (p *Plan) WithoutLocks() *Plan {
-	without := *p
-	without.Layers = slices.DeleteFunc(slices.Clone(p.Layers), func(l Layer) bool { return l.Name == p.Locks() })
-	return &without
-}
-
-func (p *Plan) addLayer(name, folder string) error {
-	files, err := fs.Sub(p.Stack.files, folder)
-	if err != nil {
-		return fmt.Errorf("open layer %q: %w", name, err)
-	}
-	p.Layers = append(p.Layers, Layer{Name: name, files: files})
-	return nil
-}
-
-// data returns what templates see: a struct with a field for each option, so
-// that a template which misspells one is an error. Text is a string; choices
-// are a struct of bools: {{.Name}}, {{.Module}}, {{if .Provider.Supabase}}.
-func (p *Plan) data() any {
-	boolean, text := reflect.TypeFor[bool](), reflect.TypeFor[string]()
-	fields := make([]reflect.StructField, 0, 1+len(p.Stack.Options))
-	fields = append(fields, reflect.StructField{Name: "Version", Type: text})
-	for _, option := range p.Stack.Options {
-		kind := text
-		if !option.IsText() {
-			var choices []reflect.StructField
-			for _, name := range option.ChoiceNames() {
-				choices = append(choices, reflect.StructField{Name: camel(name), Type: boolean})
-			}
-			kind = reflect.StructOf(choices)
-		}
-		fields = append(fields, reflect.StructField{Name: camel(option.Name), Type: kind})
-	}
-	data := reflect.New(reflect.StructOf(fields)).Elem()
-	data.FieldByName("Version").SetString(p.Version)
-	for _, option := range p.Stack.Options {
-		field := data.FieldByName(camel(option.Name))
-		for _, value := range p.Answers[option.Name].Values {
-			if option.IsText() {
-				field.SetString(value)
-			} else {
-				field.FieldByName(camel(value)).SetBool(true)
-			}
-		}
-	}
-	return data.Interface()
-}
-
-// camel returns the Go field name of an option or choice: GithubActions for
-// github-actions.
-func camel(name string) string {
-	var field strings.Builder
-	for word := range strings.SplitSeq(name, "-") {
-		field.WriteString(strings.ToUpper(word[:1]) + word[1:])
-	}
-	return field.String()
+// Unlocked returns the plan of the same project without its go.mod and go.sum, for
+// the program that makes their parts.
+func (p *Plan) Unlocked() *Plan {
+	unlocked := *p
+	unlocked.unlocked = true
+	return &unlocked
 }
 
 // Next returns the commands to try first in the new project.
@@ -173,4 +90,14 @@ func (p *Plan) Verify() [][]string {
 		commands[i] = strings.Fields(strings.ReplaceAll(command, "NAME", p.Answers.Name()))
 	}
 	return commands
+}
+
+// module returns the answered module path, or "" where the stack asks for none.
+func (p *Plan) module() string {
+	for _, option := range p.Stack.Options {
+		if option.Format == goModule {
+			return p.Answers.text(option.Name)
+		}
+	}
+	return ""
 }

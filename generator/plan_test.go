@@ -15,11 +15,11 @@ func TestPlanLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := make([]string, len(plan.Layers))
-	for i, layer := range plan.Layers {
-		names[i] = layer.Name
+	names := make([]string, len(plan.layers))
+	for i, l := range plan.layers {
+		names[i] = l.name
 	}
-	want := []string{"base", "locks/roast", "main/roast", "side/rice", "side/sauce"}
+	want := []string{"base", "main/roast", "side/rice", "side/sauce"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("layers (-want +got):\n%s", diff)
 	}
@@ -90,11 +90,12 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-func TestCombinations(t *testing.T) {
+func TestSolutions(t *testing.T) {
 	t.Parallel()
+	s := menuStack(t)
 	got := map[string]bool{}
-	for plan := range menuStack(t).Combinations("supper", "v1.2.3") {
-		got[strings.Join(plan.active(), " ")] = true
+	for choices := range s.solutions(nil, func(string) bool { return true }) {
+		got[strings.Join(planOf(s, "supper", choices).active(), " ")] = true
 	}
 	// Of 16, those without a sauce on fish and an ice cream after a roast.
 	want := map[string]bool{
@@ -104,6 +105,31 @@ func TestCombinations(t *testing.T) {
 		"main/roast side/sauce": true, "main/roast side/rice side/sauce": true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("combinations (-want +got):\n%s", diff)
+		t.Errorf("solutions (-want +got):\n%s", diff)
+	}
+}
+
+// What does not go with the default is completed with another choice, or not at all.
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	s := menuStack(t)
+	for _, test := range []struct {
+		fixed map[string]bool
+		want  string
+	}{
+		{nil, "main/fish side/rice"},
+		{map[string]bool{"side/sauce": true}, "main/roast side/rice side/sauce"},
+		{map[string]bool{"main/roast": false, "side/rice": false}, "main/fish"},
+		{map[string]bool{"side/sauce": true, "side/ice-cream": true}, "none"},
+		{map[string]bool{"main/fish": true, "main/roast": true}, "none"},
+		{map[string]bool{"main/fish": false, "main/roast": false}, "none"},
+	} {
+		got := "none"
+		if choices, ok := s.complete(test.fixed); ok {
+			got = strings.Join(planOf(s, "supper", choices).active(), " ")
+		}
+		if got != test.want {
+			t.Errorf("%v: completed to %s, want %s", test.fixed, got, test.want)
+		}
 	}
 }

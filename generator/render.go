@@ -2,22 +2,18 @@ package generator
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"regexp"
 	"strings"
 	"text/template"
-	"text/template/parse"
 )
 
-const (
-	templateSuffix = ".tmpl"
-	slotsFile      = "slots.tmpl"
-)
+const templateSuffix = ".tmpl"
 
 // templateText finds template text of ours. Not every {{ is: other tools use it, too.
-var templateText = regexp.MustCompile(`\{\{-? *(\.[A-Z]|if |slot |define )`)
+var templateText = regexp.MustCompile(`\{\{-? *(\.[A-Z]|if |range |slot |define )`)
 
 // Generate renders the plan's layers, formats what they give, checks it, and
 // returns the whole project. Nothing is written. An error is a mistake in the
@@ -30,26 +26,29 @@ func Generate(p *Plan) (Tree, error) {
 	return tree, tree.check()
 }
 
-// A renderer renders the files of one plan.
-type renderer struct {
-	data  any
-	slots []*template.Template // the parts of each layer that has any, in plan order
-}
-
 func render(p *Plan) (Tree, error) {
-	r := &renderer{data: p.data()}
-	for _, layer := range p.Layers {
-		if err := r.addSlots(layer); err != nil {
-			return nil, fmt.Errorf("read slots of layer %q: %w", layer.Name, err)
-		}
+	all := func(string) bool { return true }
+	view, err := p.view(p.Stack.viewType(all), p.layers)
+	if err != nil {
+		return nil, err
 	}
 	var files []File
-	for _, layer := range p.Layers {
-		rendered, err := r.renderLayer(layer)
+	for _, l := range p.layers {
+		c, err := l.contents() // which partsOf has read without an error
 		if err != nil {
-			return nil, fmt.Errorf("render layer %q: %w", layer.Name, err)
+			return nil, err
 		}
-		files = append(files, rendered...)
+		for _, s := range c.sources {
+			file, err := s.render(view)
+			if err != nil {
+				return nil, fmt.Errorf("render layer %q: %w", l.name, err)
+			}
+			file.Layer = l.name
+			files = append(files, file)
+		}
+	}
+	if !p.unlocked {
+		files = append(files, lockFiles(p.layers, p.module())...)
 	}
 	answers, err := p.AnswersFile()
 	if err != nil {
@@ -59,52 +58,20 @@ func render(p *Plan) (Tree, error) {
 	return newTree(files)
 }
 
-func (r *renderer) addSlots(layer Layer) error {
-	text, err := fs.ReadFile(layer.files, slotsFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// render returns the file that the source gives in view.
+func (s source) render(view any) (File, error) {
+	var path, body bytes.Buffer
+	if err := s.path.Execute(&path, view); err != nil {
+		return File{}, err
 	}
-	if err != nil {
-		return err
+	data := s.data
+	if s.body != nil {
+		if err := s.body.Execute(&body, view); err != nil {
+			return File{}, err
+		}
+		data = body.Bytes()
 	}
-	parts, err := r.parse(slotsFile, string(text))
-	if err != nil {
-		return err
-	}
-	if parts.Tree != nil && !parse.IsEmptyTree(parts.Root) {
-		return errors.New("text outside of a define block")
-	}
-	r.slots = append(r.slots, parts)
-	return nil
-}
-
-func (r *renderer) renderLayer(layer Layer) ([]File, error) {
-	var files []File
-	err := fs.WalkDir(layer.files, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || name == slotsFile {
-			return err
-		}
-		data, err := fs.ReadFile(layer.files, name)
-		if err != nil {
-			return err
-		}
-		target, isTemplate := strings.CutSuffix(name, templateSuffix)
-		if isTemplate {
-			data, err = r.execute(name, string(data))
-		} else if text := templateText.Find(data); text != nil {
-			err = fmt.Errorf("%s: %q in a file without the suffix %s", name, text, templateSuffix)
-		}
-		if err != nil {
-			return err
-		}
-		path, err := r.execute(name, target)
-		if err != nil {
-			return err
-		}
-		files = append(files, File{Path: string(path), Mode: fileMode(data), Data: data, Layer: layer.Name})
-		return nil
-	})
-	return files, err
+	return File{Path: path.String(), Mode: fileMode(data), Data: data}, nil
 }
 
 // fileMode makes scripts executable, and knows them by their first line: an
@@ -116,31 +83,43 @@ func fileMode(data []byte) fs.FileMode {
 	return 0o644
 }
 
-func (r *renderer) parse(name, text string) (*template.Template, error) {
-	return template.New(name).Funcs(template.FuncMap{"slot": r.slot}).Parse(text)
-}
+// parts are what fills slots, in the order of the layers.
+type parts []*template.Template
 
-func (r *renderer) execute(name, text string) ([]byte, error) {
-	parsed, err := r.parse(name, text)
-	if err != nil {
-		return nil, err
+func partsOf(layers []*layer) (parts, error) {
+	var all parts
+	for _, l := range layers {
+		c, err := l.contents()
+		if err != nil {
+			return nil, fmt.Errorf("read layer %q: %w", l.name, err)
+		}
+		if c.slots != nil {
+			all = append(all, c.slots)
+		}
 	}
-	var out bytes.Buffer
-	err = parsed.Execute(&out, r.data)
-	return out.Bytes(), err
+	return all, nil
 }
 
-// slot joins the layers' parts of a slot. A part is the text between {{define}}
-// and {{end}} without its last newline: so it starts on a line of its own, and
-// {{- slot "name" .}} leaves nothing behind where no layer has a part.
-func (r *renderer) slot(name string, data any) (string, error) {
+// slot is the templates' function of that name: it joins the layers' parts of a
+// slot. A part is the text between {{define}} and {{end}} without its last newline:
+// so it starts on a line of its own, and {{- slot "name" .}} leaves nothing behind
+// where no layer has a part.
+func slot(name string, view any) (string, error) {
+	field := reflect.ValueOf(view)
+	if field.Kind() == reflect.Struct {
+		field = field.FieldByName(partsField)
+	}
+	filled, ok := field.Interface().(parts)
+	if !ok {
+		return "", fmt.Errorf("slot %q: want {{slot %q .}} outside of range, or $ within", name, name)
+	}
 	var out strings.Builder
-	for _, parts := range r.slots {
-		if parts.Lookup(name) == nil {
+	for _, of := range filled {
+		if of.Lookup(name) == nil {
 			continue
 		}
 		var part strings.Builder
-		if err := parts.ExecuteTemplate(&part, name, data); err != nil {
+		if err := of.ExecuteTemplate(&part, name, view); err != nil {
 			return "", err
 		}
 		out.WriteString(strings.TrimSuffix(part.String(), "\n"))

@@ -17,7 +17,7 @@ func TestGenerateRefuses(t *testing.T) {
 		"text beside slots":    {"options/main/fish/slots.tmpl", "fish\n", "text outside of a define block"},
 		"two owners":           {"options/main/fish/plain.txt", "x\n", `path "plain.txt": rendered by both base and main/fish`},
 		"two owners by suffix": {"options/main/fish/plain.txt.tmpl", "x\n", `path "plain.txt": rendered by both base and main/fish`},
-		"two owners by case":   {"options/main/fish/PLAIN.txt", "x\n", `path "plain.txt": rendered by both main/fish and base`},
+		"two owners by case":   {"options/main/fish/PLAIN.txt", "x\n", `path "plain.txt": rendered by both base and main/fish`},
 		"file and folder":      {"options/main/fish/plain.txt/x.txt", "x\n", `path "plain.txt": base has a file where main/fish needs a folder`},
 		"owner of the answers": {"base/.nullpool.json", "{}\n", `path ".nullpool.json": rendered by both`},
 		"path not portable":    {"base/con.txt", "x\n", `malformed file path "con.txt"`},
@@ -36,19 +36,25 @@ func TestGenerateRefuses(t *testing.T) {
 			t.Parallel()
 			files := menu()
 			files["menu/"+test.path] = &fstest.MapFile{Data: []byte(test.text)}
-			stacks, err := Load(files)
-			if err != nil {
-				t.Fatal(err)
-			}
-			plan, err := NewPlan(stacks[0], answers("name=supper"), testVersion)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err = Generate(plan); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := generateFrom(files); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})
 	}
+}
+
+// generateFrom returns what loading and generating say of a stack.
+func generateFrom(files fstest.MapFS) error {
+	stacks, err := Load(files)
+	if err != nil {
+		return err
+	}
+	plan, err := NewPlan(stacks[0], answers("name=supper"), testVersion)
+	if err != nil {
+		return err
+	}
+	_, err = Generate(plan)
+	return err
 }
 
 func TestGenerateFormatsGo(t *testing.T) {

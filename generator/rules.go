@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -117,7 +116,7 @@ func flagForm(choice string) string { return "--" + strings.Replace(choice, "/",
 // in any combination: the command that go build leaves there would be in its
 // way.
 func (s *Stack) checkNameIsFree(name string) error {
-	for _, pattern := range []string{"base/*", "locks/*/*", "options/*/*/*"} {
+	for _, pattern := range []string{"base/*", "options/*/*/*", "pairs/*/*", "shared/*/*"} {
 		paths, err := fs.Glob(s.files, pattern)
 		if err != nil {
 			return err
@@ -135,27 +134,15 @@ func (s *Stack) checkNameIsFree(name string) error {
 	return nil
 }
 
-var requirement = regexp.MustCompile(`(?m)^(?:require )?\s*(\S+) v\S+`)
-
 // checkModuleIsFree refuses the path of a module that the project requires in
 // any combination.
 func (s *Stack) checkModuleIsFree(option Option, answers Answers) error {
-	files, err := fs.Glob(s.files, "locks/*/go.mod"+templateSuffix)
-	if err != nil {
-		return err
-	}
 	path := answers.text(option.Name)
-	for _, file := range files {
-		data, err := fs.ReadFile(s.files, file)
-		if err != nil {
-			return err
-		}
-		for _, match := range requirement.FindAllSubmatch(data, -1) {
-			if string(match[1]) == path {
-				return &AnswerError{
-					Option: option.Name, Value: path, Better: "example.com/" + kebab(answers.Name()),
-					Reason: "the project itself requires this module",
-				}
+	for _, l := range s.layers {
+		if l.lock != nil && l.lock.versions[path] != "" {
+			return &AnswerError{
+				Option: option.Name, Value: path, Better: "example.com/" + kebab(answers.Name()),
+				Reason: "the project itself requires this module",
 			}
 		}
 	}

@@ -30,7 +30,11 @@ type Stack struct {
 	Verify  []string `json:"verify"`  // commands that build the project, run its tests and show their report
 	Options []Option `json:"options"` // in the order in which they are asked
 
-	files fs.FS // the stack's folder
+	// The versions of the modules that projects import, by path: the one place for them.
+	Modules map[string]string `json:"modules,omitempty"`
+
+	files  fs.FS    // the stack's folder
+	layers []*layer // all there are, in the order in which their parts are joined in a slot
 }
 
 // An Option is a question. It takes text when it has no choices, any number of
@@ -53,26 +57,31 @@ type Choice struct {
 	Help      string   `json:"help"`                // what it brings
 	Default   bool     `json:"default,omitempty"`   // for Many; otherwise the first choice is the default
 	Locks     bool     `json:"locks,omitempty"`     // it changes what the project depends on
+	Uses      []string `json:"uses,omitempty"`      // folders below shared/ that it brings, as others may
 	Requires  []string `json:"requires,omitempty"`  // "option/choice"
 	Conflicts []string `json:"conflicts,omitempty"` // "option/choice"
 }
 
 // Load returns the stacks among the top folders of files, sorted by name. A
-// mistake in a stack, such as a folder that no choice declares, is an error.
+// mistake in a stack, such as a folder that no choice declares, is an error. Where
+// it joins nothing but *LockError, the stacks are returned with it, for the program
+// that mends these.
 func Load(files fs.FS) ([]*Stack, error) {
 	paths, err := fs.Glob(files, "*/stack.json")
 	if err != nil {
 		return nil, fmt.Errorf("find stacks: %w", err)
 	}
 	var stacks []*Stack
+	var locks []error
 	for _, p := range paths {
 		stack, err := loadStack(files, path.Dir(p))
 		if err != nil {
 			return nil, fmt.Errorf("load stack %q: %w", path.Dir(p), err)
 		}
 		stacks = append(stacks, stack)
+		locks = append(locks, stack.checkLocks())
 	}
-	return stacks, nil
+	return stacks, errors.Join(locks...)
 }
 
 func loadStack(files fs.FS, name string) (*Stack, error) {
@@ -91,7 +100,13 @@ func loadStack(files fs.FS, name string) (*Stack, error) {
 		return nil, fmt.Errorf("read stack.json: %w", err)
 	}
 	stack.Name, stack.files = name, folder
-	return stack, errors.Join(stack.checkOptions(), stack.checkFolders())
+	if err := stack.checkOptions(); err != nil {
+		return nil, err
+	}
+	if stack.layers, err = layersOf(stack); err != nil {
+		return nil, err
+	}
+	return stack, errors.Join(stack.checkPaths(), stack.checkSettings())
 }
 
 // Option returns the option called name.
@@ -126,28 +141,6 @@ func (s *Stack) checkOptions() error {
 	}
 	if !seen[NameOption] {
 		errs = append(errs, fmt.Errorf("option %q: missing", NameOption))
-	}
-	return errors.Join(errs...)
-}
-
-// checkFolders wants a folder for each choice and a choice for each folder, so
-// that a misspelt folder cannot drop out of every project unnoticed.
-func (s *Stack) checkFolders() error {
-	var errs []error
-	for _, option := range s.Options {
-		for _, choice := range option.Choices {
-			name := option.Name + "/" + choice.Name
-			if info, err := fs.Stat(s.files, "options/"+name); err != nil || !info.IsDir() {
-				errs = append(errs, fmt.Errorf("choice %s: has no folder options/%s", name, name))
-			}
-		}
-	}
-	folders, err := fs.Glob(s.files, "options/*/*")
-	errs = append(errs, err)
-	for _, folder := range folders {
-		if name := strings.TrimPrefix(folder, "options/"); !s.declares(name) {
-			errs = append(errs, fmt.Errorf("folder %s: no such choice", folder))
-		}
 	}
 	return errors.Join(errs...)
 }

@@ -55,11 +55,14 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		"undeclared folder": {
 			func(f fstest.MapFS) { f["menu/options/main/soup/slots.tmpl"] = &fstest.MapFile{} },
-			"folder options/main/soup: no such choice",
+			"folder options/main/soup: nothing in stack.json has it",
 		},
 		"missing folder": {
-			func(f fstest.MapFS) { delete(f, "menu/options/main/roast/slots.tmpl") },
-			"choice main/roast: has no folder",
+			func(f fstest.MapFS) {
+				delete(f, "menu/options/main/roast/slots.tmpl")
+				delete(f, "menu/options/main/roast/shopping.txt")
+			},
+			"main/roast: has no folder options/main/roast",
 		},
 		"unknown key": {edited(`"title"`, `"titel"`), `unknown field "titel"`},
 		"unknown relation": {

@@ -60,8 +60,24 @@ func walk(node parse.Node, depth int, visit func(parse.Node, int)) {
 			walk(child, depth, visit)
 		}
 	case *parse.IfNode:
+		walk(n.Pipe, depth, visit)
 		walk(n.List, depth+1, visit)
 		walk(n.ElseList, depth+1, visit)
+	case *parse.RangeNode:
+		walk(n.Pipe, depth, visit)
+		walk(n.List, depth, visit)
+		walk(n.ElseList, depth, visit)
+	case *parse.ActionNode:
+		walk(n.Pipe, depth, visit)
+	case *parse.PipeNode:
+		if n == nil {
+			return
+		}
+		for _, command := range n.Cmds {
+			for _, argument := range command.Args {
+				walk(argument, depth, visit)
+			}
+		}
 	}
 }
 

@@ -1,27 +1,34 @@
-// Command lock writes the locks of every stack: the go.mod and go.sum that
-// belong to each combination of choices that changes dependencies. Run it with
-// go generate in the generator's folder after a change of templates.
+// Command lock makes the parts from which every project's go.mod and go.sum are put
+// together: lock.mod and lock.sum in the folder of each layer that changes what
+// projects depend on. Run it with go generate in the generator's folder after a
+// change of templates, or of a version in stack.json.
 //
-// It renders every valid combination, lets go mod tidy say what each needs, and
-// fails when two that share a lock need different ones. Versions stay as the
-// present lock has them; a new lock takes them from its neighbours.
+// What one layer imports, and its tests, becomes a module of its own that go mod
+// tidy completes. First all layers together are one module, so that every part has
+// the same version of a module: that of stack.json, or what these ask for.
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/mod/modfile"
 
 	"github.com/nullpool/nullpool/generator"
 )
 
-const templates = "../templates"
+const (
+	templates = "../templates"
+	goVersion = "1.26.0" // that every project asks for: goose does
+)
 
 func main() {
 	if err := run(context.Background()); err != nil {
@@ -32,108 +39,211 @@ func main() {
 
 func run(ctx context.Context) error {
 	stacks, err := generator.Load(os.DirFS(templates))
+	if stacks == nil { // else what is wrong is what this program mends
+		return err
+	}
+	for _, stack := range stacks {
+		if len(stack.Modules) == 0 {
+			continue
+		}
+		if err := lock(ctx, stack); err != nil {
+			return fmt.Errorf("stack %q: %w", stack.Name, err)
+		}
+	}
+	return nil
+}
+
+// lock writes the parts of a stack.
+func lock(ctx context.Context, stack *generator.Stack) error {
+	layers, err := stack.Imports()
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, stack := range stacks {
-		made := map[string]*lock{}
-		for plan := range stack.Combinations("demo", "devel") {
-			errs = append(errs, makeLock(ctx, plan, made))
+	folder := func(l generator.LayerImports) string {
+		return filepath.Join(templates, stack.Name, filepath.FromSlash(l.Folder))
+	}
+	versions := map[string]string{} // of the present parts, so that they stay as they are
+	for _, l := range layers {
+		maps.Copy(versions, readPart(folder(l)).versions)
+	}
+	maps.Copy(versions, stack.Modules)
+	everything, err := makePart(ctx, layers, versions)
+	if err != nil {
+		return err
+	}
+	if err := everything.undeclared(stack.Modules); err != nil {
+		return err
+	}
+	base, err := makePart(ctx, layers[:1], everything.versions)
+	if err != nil {
+		return err
+	}
+	errs := []error{base.write(folder(layers[0]), part{}, "go "+goVersion+"\n\n")}
+	for _, l := range layers[1:] {
+		whole, err := makePart(ctx, []generator.LayerImports{layers[0], l}, everything.versions)
+		switch {
+		case err != nil:
+		case l.Locks || !l.Choice && whole.differs(base):
+			err = whole.write(folder(l), base, "")
+		case whole.differs(base):
+			err = fmt.Errorf("choice %s: changes dependencies: say \"locks\": true in stack.json", l.Layer)
+		default:
+			err = errors.Join(os.RemoveAll(filepath.Join(folder(l), "lock.mod")), os.RemoveAll(filepath.Join(folder(l), "lock.sum")))
 		}
-		for folder, l := range made {
-			errs = append(errs, l.write(folder))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// A part is what go.mod requires, and go.sum.
+type part struct {
+	versions map[string]string // by module path
+	direct   map[string]bool
+	sum      string
+}
+
+// readPart returns the part in folder, without its go.sum; an empty one where there
+// is none.
+func readPart(folder string) part {
+	p := part{versions: map[string]string{}, direct: map[string]bool{}}
+	data, err := os.ReadFile(filepath.Join(folder, "lock.mod"))
+	if err == nil {
+		err = p.parse(data)
+	}
+	if err != nil {
+		return part{}
+	}
+	return p
+}
+
+func (p *part) parse(mod []byte) error {
+	parsed, err := modfile.Parse("go.mod", mod, nil)
+	if err != nil {
+		return err
+	}
+	p.versions, p.direct = map[string]string{}, map[string]bool{}
+	for _, require := range parsed.Require {
+		p.versions[require.Mod.Path], p.direct[require.Mod.Path] = require.Mod.Version, !require.Indirect
+	}
+	return nil
+}
+
+// requirements returns the part's lines of go.mod.
+func (p part) requirements() (lines []string) {
+	for _, path := range slices.Sorted(maps.Keys(p.versions)) {
+		mark := " // indirect"
+		if p.direct[path] {
+			mark = ""
+		}
+		lines = append(lines, "require "+path+" "+p.versions[path]+mark)
+	}
+	return lines
+}
+
+// differs reports whether the part is not just base's.
+func (p part) differs(base part) bool {
+	return !slices.Equal(p.requirements(), base.requirements()) || p.sum != base.sum
+}
+
+// makePart returns what the layers' imports need, at these versions where they are
+// named. It tidies twice: from what the packages' modules ask for, to learn which
+// modules there are, and then with the versions. A module that is named at first
+// and not needed would leave its traces.
+func makePart(ctx context.Context, layers []generator.LayerImports, versions map[string]string) (part, error) {
+	p := part{versions: map[string]string{}, direct: map[string]bool{}}
+	var code, tests []string
+	for _, l := range layers {
+		code, tests = append(code, l.Code...), append(tests, l.Tests...)
+	}
+	for _, name := range slices.Concat(code, tests) {
+		for path, version := range versions {
+			if name == path || strings.HasPrefix(name, path+"/") {
+				p.versions[path], p.direct[path] = version, true
+			}
+		}
+	}
+	for range 2 {
+		var err error
+		if p, err = p.tidy(ctx, source(code), source(tests)); err != nil {
+			return part{}, fmt.Errorf("layer %q: %w", layers[0].Layer, err)
+		}
+		for path := range p.versions {
+			p.versions[path] = cmp.Or(versions[path], p.versions[path])
+		}
+	}
+	return p, nil
+}
+
+// undeclared wants a version in stack.json of each module that a layer imports.
+func (p part) undeclared(modules map[string]string) error {
+	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(p.direct)) {
+		if _, ok := modules[path]; !ok && p.direct[path] {
+			errs = append(errs, fmt.Errorf("add to \"modules\" of stack.json: %q: %q", path, p.versions[path]))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// A lock is the content of a lock folder.
-type lock struct{ mod, sum []byte }
-
-// makeLock adds the plan's lock to made, or compares it with the one there.
-func makeLock(ctx context.Context, plan *generator.Plan, made map[string]*lock) error {
-	name := plan.Locks()
-	if name == "" {
-		return nil
-	}
-	folder := filepath.Join(templates, plan.Stack.Name, filepath.FromSlash(name))
-	present, err := startingPoint(folder)
-	if err != nil {
-		return err
-	}
-	tidied, err := tidy(ctx, plan, present)
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", name, err)
-	}
-	if other, ok := made[folder]; ok && (!bytes.Equal(other.mod, tidied.mod) || !bytes.Equal(other.sum, tidied.sum)) {
-		answers, _ := plan.AnswersFile()
-		return fmt.Errorf("lock %s: another combination that shares it needs something else than\n%s", name, answers)
-	}
-	made[folder] = tidied
-	return nil
-}
-
-// startingPoint returns the lock in folder, or else in a folder beside it, so
-// that a new combination starts from the versions of the others.
-func startingPoint(folder string) (*lock, error) {
-	beside, err := filepath.Glob(filepath.Join(filepath.Dir(folder), "*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, candidate := range append([]string{folder}, beside...) {
-		mod, modErr := os.ReadFile(filepath.Join(candidate, "go.mod.tmpl"))
-		sum, sumErr := os.ReadFile(filepath.Join(candidate, "go.sum.tmpl"))
-		if modErr == nil && (sumErr == nil || errors.Is(sumErr, fs.ErrNotExist)) {
-			return &lock{mod, sum}, nil
-		}
-	}
-	return nil, fmt.Errorf("lock folder %s: write a first go.mod.tmpl there", folder)
-}
-
-// tidy renders the plan with the given lock in a temporary folder and returns
-// the lock as go mod tidy leaves it.
-func tidy(ctx context.Context, plan *generator.Plan, present *lock) (tidied *lock, err error) {
+// tidy returns the part that go mod tidy makes of a package and its tests.
+func (p part) tidy(ctx context.Context, code, tests string) (tidied part, err error) {
 	dir, err := os.MkdirTemp("", "nullpool-lock-")
 	if err != nil {
-		return nil, err
+		return part{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-
-	tree, err := generator.Generate(plan.WithoutLocks())
-	if err != nil {
-		return nil, err
-	}
-	if err := generator.Write(ctx, tree, dir); err != nil {
-		return nil, err
-	}
-	modPath, sumPath := filepath.Join(dir, "go.mod"), filepath.Join(dir, "go.sum")
-	module := plan.Answers["module"].Values[0]
-	mod := bytes.ReplaceAll(present.mod, []byte("{{.Module}}"), []byte(module))
-	if err := errors.Join(os.WriteFile(modPath, mod, 0o644), os.WriteFile(sumPath, present.sum, 0o644)); err != nil {
-		return nil, err
+	const header = "module lock\n\ngo " + goVersion + "\n"
+	for name, text := range map[string]string{
+		"go.mod": header + strings.Join(p.requirements(), "\n"), "go.sum": p.sum, "lock.go": code, "lock_test.go": tests,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return part{}, err
+		}
 	}
 	command := exec.CommandContext(ctx, "go", "mod", "tidy")
-	command.Dir = dir
+	command.Dir, command.Env = dir, append(os.Environ(), "GOWORK=off")
 	if out, err := command.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go mod tidy: %w\n%s", err, out)
+		return part{}, fmt.Errorf("go mod tidy: %w\n%s", err, out)
 	}
-	mod, err = os.ReadFile(modPath)
+	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
-		return nil, err
+		return part{}, err
 	}
-	sum, err := os.ReadFile(sumPath) // tidy makes none for a module without dependencies
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if !strings.HasPrefix(string(mod), header) {
+		return part{}, fmt.Errorf("it wants more than Go %s", goVersion)
 	}
-	mod = []byte(strings.Replace(string(mod), "module "+module+"\n", "module {{.Module}}\n", 1))
-	return &lock{mod, sum}, nil
+	sum, err := os.ReadFile(filepath.Join(dir, "go.sum"))
+	if errors.Is(err, os.ErrNotExist) { // nothing is imported
+		err = nil
+	}
+	tidied.sum = string(sum)
+	return tidied, errors.Join(err, tidied.parse(mod))
 }
 
-func (l *lock) write(folder string) error {
+// source returns a file that imports these packages.
+func source(packages []string) string {
+	var out strings.Builder
+	out.WriteString("package lock\n")
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(packages))) {
+		fmt.Fprintf(&out, "import _ %q\n", name)
+	}
+	return out.String()
+}
+
+// write writes what the part has beside base's. A line of go.sum that base has and
+// the part does not, since it takes a newer version, is written with a minus.
+func (p part) write(folder string, base part, header string) error {
+	of := func(lines, others []string, mark string) (out string) {
+		for _, line := range lines {
+			if line != "" && !slices.Contains(others, line) {
+				out += mark + line + "\n"
+			}
+		}
+		return out
+	}
+	sums, baseSums := strings.Split(p.sum, "\n"), strings.Split(base.sum, "\n")
 	return errors.Join(
-		os.MkdirAll(folder, 0o755),
-		os.WriteFile(filepath.Join(folder, "go.mod.tmpl"), l.mod, 0o644),
-		os.WriteFile(filepath.Join(folder, "go.sum.tmpl"), l.sum, 0o644),
+		os.WriteFile(filepath.Join(folder, "lock.mod"), []byte(header+of(p.requirements(), base.requirements(), "")), 0o644),
+		os.WriteFile(filepath.Join(folder, "lock.sum"), []byte(of(sums, baseSums, "")+of(baseSums, sums, "- ")), 0o644),
 	)
 }

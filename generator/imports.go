@@ -1,0 +1,73 @@
+package generator
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// LayerImports are the packages of other modules that a layer imports by itself.
+type LayerImports struct {
+	Layer  string // its name
+	Folder string // in the stack's folder
+	Code   []string
+	Tests  []string // in files of tests
+	Choice bool     // it is one choice's
+	Locks  bool     // it is to have a part of go.mod and go.sum
+}
+
+// importLine finds an import that a part of a slot brings into another layer's file.
+var importLine = regexp.MustCompile(`(?m)^\t(?:\w+ )?"([^"\s]+\.[^"\s]+/[^"\s]+)"$`)
+
+// Imports returns what each layer imports, for the program that makes the parts of
+// go.mod and go.sum.
+func (s *Stack) Imports() ([]LayerImports, error) {
+	var all []LayerImports
+	for _, l := range s.layers {
+		choices, ok := s.complete(l.wanted())
+		if !ok {
+			continue // it is in no project
+		}
+		plan, err := NewPlan(s, s.answersOf("demo", choices), "devel")
+		if err != nil {
+			return nil, err
+		}
+		tree, err := Generate(plan.Unlocked())
+		if err != nil {
+			return nil, err
+		}
+		code, tests := map[string]bool{}, map[string]bool{}
+		for _, file := range tree {
+			if file.Layer != l.name || path.Ext(file.Path) != ".go" {
+				continue
+			}
+			into := code
+			if strings.HasSuffix(file.Path, "_test.go") {
+				into = tests
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file.Path, file.Data, parser.ImportsOnly)
+			if err != nil {
+				return nil, err
+			}
+			for _, spec := range parsed.Imports {
+				name, _ := strconv.Unquote(spec.Path.Value) // the parser has seen to that
+				if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") && !strings.HasPrefix(name, plan.module()+"/") {
+					into[name] = true
+				}
+			}
+		}
+		if text, err := fs.ReadFile(l.files, slotsFile); err == nil {
+			for _, match := range importLine.FindAllSubmatch(text, -1) {
+				code[string(match[1])] = true
+			}
+		}
+		all = append(all, LayerImports{l.name, l.folder, slices.Sorted(maps.Keys(code)), slices.Sorted(maps.Keys(tests)), slices.Contains(s.choices(), l.name), s.locks(l)})
+	}
+	return all, nil
+}

@@ -1,0 +1,244 @@
+package generator
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// covering returns choices for complete projects that together have every choice
+// alone, every two choices that can come together, and every choice with every
+// extra left out: the default, the smallest, everything, and what is still needed.
+func covering(s *Stack) []map[string]bool {
+	none, all := map[string]bool{}, map[string]bool{}
+	for _, option := range s.Options {
+		for i, choice := range option.Choices {
+			if option.Many {
+				none[option.Name+"/"+choice.Name] = false
+			}
+			if option.Many || i == len(option.Choices)-1 {
+				all[option.Name+"/"+choice.Name] = true
+			}
+		}
+	}
+	rows := []map[string]bool{s.asFarAsPossible(nil), s.asFarAsPossible(none), s.asFarAsPossible(all)}
+	for _, choice := range s.choices() {
+		alone := maps.Clone(none)
+		alone[choice] = true
+		rows = append(rows, s.asFarAsPossible(alone))
+	}
+	return append(rows, s.pairsLeft(rows)...)
+}
+
+// asFarAsPossible returns valid choices that are as wanted says, but for what does
+// not go with what comes before it.
+func (s *Stack) asFarAsPossible(wanted map[string]bool) map[string]bool {
+	fixed := map[string]bool{}
+	row, _ := s.complete(fixed)
+	for _, choice := range s.choices() {
+		taken, ok := wanted[choice]
+		if !ok {
+			continue
+		}
+		fixed[choice] = taken
+		if next, ok := s.complete(fixed); ok {
+			row = maps.Clone(next)
+		} else {
+			delete(fixed, choice)
+		}
+	}
+	return maps.Clone(row)
+}
+
+// A pair is two choices, each taken or left out.
+type pair [2]struct {
+	choice string
+	taken  bool
+}
+
+func (p pair) in(row map[string]bool) bool {
+	return row[p[0].choice] == p[0].taken && row[p[1].choice] == p[1].taken
+}
+
+// pairsLeft returns projects with the pairs that are in none of the rows.
+func (s *Stack) pairsLeft(rows []map[string]bool) (more []map[string]bool) {
+	var left []pair
+	for p := range s.allPairs {
+		if !slices.ContainsFunc(rows, p.in) {
+			left = append(left, p)
+		}
+	}
+	for len(left) > 0 {
+		fixed, row := map[string]bool{}, map[string]bool(nil)
+		for _, p := range left {
+			with := maps.Clone(fixed)
+			with[p[0].choice], with[p[1].choice] = p[0].taken, p[1].taken
+			agrees := true
+			for choice, taken := range fixed {
+				agrees = agrees && with[choice] == taken
+			}
+			if next, ok := s.complete(with); agrees && ok {
+				fixed, row = with, maps.Clone(next)
+			}
+		}
+		if row == nil {
+			return more // the pairs left never come together
+		}
+		more = append(more, row)
+		left = slices.DeleteFunc(left, func(p pair) bool { return p.in(row) })
+	}
+	return more
+}
+
+// allPairs yields every two choices of different options, or extras, in which one
+// may be left out.
+func (s *Stack) allPairs(yield func(pair) bool) {
+	names := s.choices()
+	for i, a := range names {
+		for _, b := range names[:i] {
+			for _, taken := range [][2]bool{{true, true}, {true, false}, {false, true}, {false, false}} {
+				p := pair{{a, taken[0]}, {b, taken[1]}}
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// projects returns the plans of a covering set of complete projects, or of all that
+// are valid where MATRIX=all asks for these.
+func projects(t *testing.T, s *Stack) (plans []*Plan) {
+	t.Helper()
+	rows := covering(s)
+	if os.Getenv("MATRIX") == "all" {
+		rows = nil
+		for choices := range s.solutions(nil, func(string) bool { return true }) {
+			rows = append(rows, maps.Clone(choices))
+		}
+	}
+	seen := map[string]bool{}
+	for _, row := range rows {
+		plan, err := NewPlan(s, s.answersOf("my-app", row), testVersion)
+		if err != nil {
+			t.Fatalf("%v: %v", row, err)
+		}
+		if name := strings.Join(plan.active(), " "); !seen[name] {
+			seen[name] = true
+			plans = append(plans, plan)
+		}
+	}
+	return plans
+}
+
+// TestProjects renders complete projects: all of their files are those that
+// TestFiles has proven, so none depends on a choice that its template does not show.
+func TestProjects(t *testing.T) {
+	t.Parallel()
+	for _, s := range append(realStacks(t), menuStack(t)) {
+		mustBeProven(t, s, proveFiles(t, s))
+	}
+}
+
+func mustBeProven(t *testing.T, s *Stack, proof *fileProof) {
+	t.Helper()
+	for _, plan := range projects(t, s) {
+		tree, err := Generate(plan)
+		if err != nil {
+			t.Errorf("%v: %v", plan.active(), err)
+			continue
+		}
+		files := map[string]File{}
+		for _, file := range tree {
+			files[file.Path] = file
+		}
+		choices := map[string]bool{}
+		for _, name := range plan.active() {
+			choices[name] = true
+		}
+		proven := 0
+		for _, d := range proof.dependences {
+			if !d.layer.active(choices) {
+				continue
+			}
+			want, ok := proof.rendered[proofKey(d.layer, d.source, d.project(choices))]
+			got := files[want.Path]
+			if !ok || want.Mode != got.Mode || !bytes.Equal(want.Data, got.Data) {
+				t.Errorf("%v: %s is not what was proven (-proven +project):\n%s", plan.active(), d.source.name, cmp.Diff(want, got))
+			}
+			proven++
+		}
+		if made := len(files) - proven; made < 1 || made > 3 { // the answers, and perhaps go.mod and go.sum
+			t.Errorf("%v: %d files that no layer has", plan.active(), made)
+		}
+	}
+}
+
+// TestProgramsBuild builds and vets every distinct program of a covering set of
+// projects as an owner first would: offline, with go.mod and go.sum as rendered.
+// It also holds that these are exactly what go mod tidy would make, and where
+// GOLANGCI_LINT names a linter, that the project's own configuration of it is content.
+func TestProgramsBuild(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	t.Parallel()
+	linter := os.Getenv("GOLANGCI_LINT")
+	if linter == "" && os.Getenv("CI") == "true" {
+		t.Error("CI wants GOLANGCI_LINT to name the linter")
+	}
+	programs, all := map[string]bool{}, 0
+	for _, plan := range projects(t, goStack(t)) {
+		tree, err := Generate(plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all++
+		if program := programOf(tree); !programs[program] {
+			programs[program] = true
+			t.Run(strings.ReplaceAll(strings.Join(plan.active(), ","), "/", "="), func(t *testing.T) {
+				mustBuild(t, tree, linter)
+			})
+		}
+	}
+	t.Logf("%d programs of %d projects", len(programs), all)
+}
+
+// programOf returns what tells programs apart: all that the go command reads.
+func programOf(tree Tree) string {
+	hash := sha256.New()
+	for _, file := range tree {
+		if slices.Contains([]string{".go", ".mod", ".sum", ".sql", ".txtar"}, path.Ext(file.Path)) {
+			fmt.Fprintf(hash, "%s %d\n%s", file.Path, len(file.Data), file.Data)
+		}
+	}
+	return string(hash.Sum(nil))
+}
+
+func mustBuild(t *testing.T, tree Tree, linter string) {
+	t.Helper()
+	dir := written(t, tree)
+	goTool(t, dir, nil, "mod", "download") // primes the module cache
+	// Without paths in them, packages that are the same in two projects are compiled once.
+	clean := []string{"GOPROXY=off", "GOFLAGS=-mod=readonly -buildvcs=false -trimpath"}
+	goTool(t, dir, clean, "build", "-o", t.TempDir(), "./...")
+	goTool(t, dir, clean, "vet", "./...")
+	goTool(t, dir, nil, "mod", "tidy", "-diff")
+	if linter == "" {
+		return
+	}
+	command := exec.CommandContext(t.Context(), linter, "run", "--allow-parallel-runners", "./...")
+	command.Dir, command.Env = dir, append(os.Environ(), "GOFLAGS=-buildvcs=false")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Errorf("golangci-lint: %v\n%s", err, out)
+	}
+}

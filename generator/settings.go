@@ -1,0 +1,168 @@
+package generator
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A Setting is an environment variable of the rendered service. One declaration,
+// in a layer's settings.json, gives what reads it, its documentation and its
+// example: templates range over .Settings.
+//
+// Of a setting that base declares, a choice may say what base leaves open: the
+// note and the example, such as those that fit a provider.
+type Setting struct {
+	Name  string `json:"name"`  // of the variable
+	Group string `json:"group"` // where it stands: one of base's groups
+
+	Help     string   `json:"help"`               // what it is for, in one line
+	Default  string   `json:"default,omitempty"`  // NAME stands for the project's name
+	Unset    string   `json:"unset,omitempty"`    // in Markdown, what holds where it is not set and Default is empty
+	Bound    string   `json:"bound"`              // in Markdown, what it takes
+	Required bool     `json:"required,omitempty"` // there is no service without it
+	Note     []string `json:"note,omitempty"`     // lines about it for whoever fills in an example
+	Example  string   `json:"example,omitempty"`  // Default where there is none; NAME stands for the project's name
+
+	// In the stack's language: where the value is kept, in what, a comment about
+	// it, and what reads it.
+	Field string `json:"field,omitempty"`
+	Type  string `json:"type,omitempty"` // "" where Field is declared elsewhere
+	About string `json:"about,omitempty"`
+	Read  string `json:"read,omitempty"`
+}
+
+// Fallback returns what holds where the variable is not set, in Markdown.
+func (s Setting) Fallback() string {
+	if s.Default != "" {
+		return "`" + s.Default + "`"
+	}
+	return s.Unset
+}
+
+// Env returns the setting's lines in an example of an environment: what it is
+// for, and an assignment, which is commented out unless it is required.
+func (s Setting) Env() string {
+	var lines strings.Builder
+	for _, line := range append(slices.Clone(s.Note), s.Help) {
+		lines.WriteString("# " + line + "\n")
+	}
+	if !s.Required {
+		lines.WriteString("#")
+	}
+	return lines.String() + s.Name + "=" + cmp.Or(s.Example, s.Default)
+}
+
+// readSettings returns the settings that a layer declares.
+func readSettings(files fs.FS) ([]Setting, error) {
+	data, err := fs.ReadFile(files, settingsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var settings []Setting
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&settings); err != nil {
+		return nil, fmt.Errorf("read %s: %w", settingsFile, err)
+	}
+	return settings, nil
+}
+
+var variable = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+
+// checkSettings returns what is wrong with the layers' declarations. No two layers
+// of one project declare the same, or amend the same of base's.
+func (s *Stack) checkSettings() error {
+	var errs []error
+	for i, l := range s.layers {
+		for j, setting := range l.settings {
+			if err := s.checkSetting(l, setting); err != nil {
+				errs = append(errs, fmt.Errorf("layer %q: setting %q: %w", l.name, setting.Name, err))
+			}
+			if _, twice := find(l.settings[:j], setting.Name); twice {
+				errs = append(errs, fmt.Errorf("layer %q: setting %q: declared twice", l.name, setting.Name))
+			}
+			for _, other := range s.layers[min(i, 1):i] { // after base
+				if _, both := find(other.settings, setting.Name); both && s.meet(l, other) {
+					errs = append(errs, fmt.Errorf("setting %q: declared by both %s and %s", setting.Name, other.name, l.name))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stack) checkSetting(l *layer, setting Setting) error {
+	base := s.layers[0]
+	if at, ok := find(base.settings, setting.Name); ok && l != base {
+		left := setting
+		left.Name, left.Note, left.Example = "", nil, ""
+		first := base.settings[at]
+		if !reflect.DeepEqual(left, Setting{}) || len(setting.Note) > 0 && len(first.Note) > 0 || setting.Example != "" && first.Example != "" {
+			return errors.New("base declares it: only a note and an example that base does not have can be added")
+		}
+		return nil
+	}
+	groups := groups(base.settings)
+	switch {
+	case !variable.MatchString(setting.Name):
+		return errors.New("want a name of A-Z, 0-9 and _")
+	case setting.Help == "" || setting.Bound == "" || setting.Default == "" && setting.Unset == "":
+		return errors.New("want help, bound, and a default or what holds where it is unset")
+	case l != base && !slices.Contains(groups, setting.Group):
+		return fmt.Errorf("group %q is none of base's: %s", setting.Group, strings.Join(groups, ", "))
+	}
+	return nil
+}
+
+// groups returns the settings' groups in order.
+func groups(settings []Setting) (names []string) {
+	for _, setting := range settings {
+		if !slices.Contains(names, setting.Group) {
+			names = append(names, setting.Group)
+		}
+	}
+	return names
+}
+
+func find(settings []Setting, name string) (int, bool) {
+	i := slices.IndexFunc(settings, func(s Setting) bool { return s.Name == name })
+	return i, i >= 0
+}
+
+// settingsOf returns the settings of a project called name that consists of these
+// layers, the first of which is base. What choices add to a group stands before the
+// group's last setting: an owner writes behind that one, and an update finds the
+// two apart.
+func settingsOf(layers []*layer, name string) []Setting {
+	all := slices.Clone(layers[0].settings)
+	for _, l := range layers[1:] {
+		for _, setting := range l.settings {
+			if at, ok := find(all, setting.Name); ok {
+				all[at].Note = append(slices.Clone(all[at].Note), setting.Note...)
+				all[at].Example = cmp.Or(all[at].Example, setting.Example)
+				continue
+			}
+			last := len(all) - 1
+			for all[last].Group != setting.Group {
+				last--
+			}
+			all = slices.Insert(all, last, setting)
+		}
+	}
+	for i := range all {
+		all[i].Default = strings.ReplaceAll(all[i].Default, "NAME", name)
+		all[i].Example = strings.ReplaceAll(all[i].Example, "NAME", name)
+	}
+	return all
+}
