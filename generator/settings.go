@@ -31,12 +31,11 @@ type Setting struct {
 	Note     []string `json:"note,omitempty"`     // lines about it for whoever fills in an example
 	Example  string   `json:"example,omitempty"`  // Default where there is none; NAME stands for the project's name
 
-	// In the stack's language: where the value is kept, in what, a comment about
-	// it, and what reads it.
-	Field string `json:"field,omitempty"`
-	Type  string `json:"type,omitempty"` // "" where Field is declared elsewhere
-	About string `json:"about,omitempty"`
-	Read  string `json:"read,omitempty"`
+	// In the stack's language.
+	Field string `json:"field,omitempty"` // where the value is kept
+	Type  string `json:"type,omitempty"`  // of the field; "" where it is declared elsewhere
+	About string `json:"about,omitempty"` // the field's comment; Help where there is none
+	Read  string `json:"read,omitempty"`  // what reads it
 }
 
 // Fallback returns what holds where the variable is not set, in Markdown.
@@ -46,6 +45,9 @@ func (s Setting) Fallback() string {
 	}
 	return s.Unset
 }
+
+// Doc returns a line about the field in which the value is kept.
+func (s Setting) Doc() string { return cmp.Or(s.About, s.Help) }
 
 // Env returns the setting's lines in an example of an environment: what it is
 // for, and an assignment, which is commented out unless it is required.

@@ -21,26 +21,25 @@ import (
 // Config is the service's configuration, checked. Printing it shows its name and
 // environment only, since two of its fields hold passwords; JSON does not see them.
 type Config struct {
-	AppName   string
-	Env       string // "local" relaxes the rules about TLS for this machine, and nothing else
-	LogLevel  slog.Level
-	LogFormat string // "json" or "text"
-
-	HTTPAddr        string
-	MaxBody         int // bytes of a request's body
-	RequestTimeout  time.Duration
-	ShutdownDelay   time.Duration // from "not ready" to the end of listening
-	ShutdownTimeout time.Duration // from there to the end of the last request and session
-	StartupTimeout  time.Duration // how long a database out of reach is retried at start
+	MigrationAllowPooler bool          // migrate even through what looks like a transaction-mode pooler
+	AppName              string        // application_name, as pg_stat_activity shows it
+	Env                  string        // "local" relaxes the rules about TLS for this machine, and nothing else
+	LogLevel             slog.Level    // debug, info, warn or error
+	LogFormat            string        // "json" or "text"
+	HTTPAddr             string        // where to listen
+	MaxBody              int           // bytes of a request's body
+	RequestTimeout       time.Duration // of a whole request; more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, not less than DB_STATEMENT_TIMEOUT
+	ShutdownDelay        time.Duration // from "not ready" to the end of listening
+	ShutdownTimeout      time.Duration // from there to the end of the last request and session
+	PoolSize             int           // what DB.MaxSessions is derived from; 0 when unset
+	Replicas             int           // processes that share the pooler, those of a rolling deploy included
+	Reserve              int           // connections left to migrations and administrators
+	StartupTimeout       time.Duration // how long a database out of reach is retried at start
+	allowPlainAuth       bool          // without a verified certificate, hand the password to servers that do not speak SCRAM
 
 	DB                   nopool.Config      // its Logger is left to the caller
 	Database, Migrations *connect.Connector // the former is DB's; one and the same, unless MIGRATION_DATABASE_URL is another
-	MigrationAllowPooler bool
-
-	PoolSize, Replicas, Reserve int  // what DB.MaxSessions was derived from; PoolSize is 0 when unset
-	BudgetGuessed               bool // neither DB_MAX_SESSIONS nor DB_POOL_SIZE is set
-
-	allowPlainAuth bool
+	BudgetGuessed        bool               // neither DB_MAX_SESSIONS nor DB_POOL_SIZE is set
 }
 
 // Load reads the settings through getenv. Its error holds one line for each

@@ -11,7 +11,7 @@ import (
 
 // ErrNotFound is returned where the machine has no Postgres. It says how to get one.
 var ErrNotFound = errors.New("no Postgres on this machine: install one (Debian: apt-get install postgresql, " +
-	"macOS: brew install postgresql@17), or name its folder in EMBEDDED_PG, or start one with: docker compose up -d db")
+	"macOS: brew install postgresql@17), or name its folder in EMBEDDED_PG")
 
 // folders are where packages put the server's programs without putting them on PATH. A version has two digits: older
 // servers know no SCRAM.

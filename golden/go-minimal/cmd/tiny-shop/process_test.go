@@ -55,7 +55,10 @@ func start(t *testing.T, dir string, env map[string]string, args ...string) *pro
 	t.Helper()
 	p := &process{t: t, cmd: exec.Command(program, args...), exited: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, &p.stdout, &p.stderr
-	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "EMBEDDED_PG=" + os.Getenv("EMBEDDED_PG"), "LOG_FORMAT=text"}
+	p.cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "EMBEDDED_PG=" + os.Getenv("EMBEDDED_PG"),
+		"LOG_FORMAT=text",
+	}
 	for name, value := range env {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
