@@ -1,11 +1,13 @@
 package generator
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,52 +17,110 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the goldens")
 
-// goldens returns the folders of the goldens: each that holds an answers file
-// is one, and these answers make it.
-func goldens(t *testing.T) []string {
+// missingFile lists, in a golden that holds only what differs from the default, the
+// default's files that it has not.
+const missingFile = "MISSING"
+
+// A golden is a folder that holds an answers file, and what these answers make.
+type golden struct {
+	dir   string
+	whole bool // the whole project, and not only what differs from the default
+	tree  Tree
+	plain Tree // the default project of the same texts
+}
+
+// goldens returns all of them. Whole are the default, one without extras, and everything.
+func goldens(t *testing.T) (all []golden) {
 	t.Helper()
 	files, err := filepath.Glob("../golden/*/" + AnswersPath)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no goldens: %v", err)
 	}
-	for i, file := range files {
-		files[i] = filepath.Dir(file)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		given, name, err := ReadAnswers(data)
+		i := slices.IndexFunc(realStacks(t), func(s *Stack) bool { return s.Name == name })
+		if err != nil || i < 0 {
+			t.Fatalf("%s: stack %q, error %v", file, name, err)
+		}
+		all = append(all, newGolden(t, realStacks(t)[i], filepath.Dir(file), given))
 	}
-	return files
+	return all
 }
 
-// goldenTree renders what the golden should be.
-func goldenTree(t *testing.T, dir string) Tree {
+func newGolden(t *testing.T, s *Stack, dir string, given Answers) golden {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, AnswersPath))
+	plan, err := NewPlan(s, given, testVersion)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", dir, err)
 	}
-	given, stack, err := ReadAnswers(data)
-	if err != nil || stack != "go" {
-		t.Fatalf("read answers: stack %q, error %v", stack, err)
+	isWhole := func(row map[string]bool) bool {
+		return strings.Join(plan.active(), " ") == strings.Join(planOf(s, "demo", row).active(), " ")
 	}
-	return generate(t, goStack(t), given)
+	texts := Answers{}
+	for _, option := range s.Options {
+		if option.IsText() {
+			texts[option.Name] = plan.Answers[option.Name]
+		}
+	}
+	extras := 0
+	for _, option := range s.Options {
+		if option.Many {
+			extras += len(plan.Answers[option.Name].Values)
+		}
+	}
+	rows := covering(s)
+	whole := isWhole(rows[0]) || isWhole(rows[2]) || extras == 0
+	return golden{dir, whole, generate(t, s, given), generate(t, s, texts)}
 }
 
-// TestGoldens compares whole trees: a file that is missing, extra, different or
-// of another mode fails it.
+// files returns what the golden's folder should hold.
+func (g golden) files() Tree {
+	if g.whole {
+		return g.tree
+	}
+	var differs Tree
+	var missing strings.Builder
+	for _, f := range g.tree {
+		if plain := file(g.plain, f.Path); f.Path == AnswersPath || plain.Mode != f.Mode || !bytes.Equal(plain.Data, f.Data) {
+			differs = append(differs, f)
+		}
+	}
+	for _, f := range g.plain {
+		if file(g.tree, f.Path).Path == "" {
+			missing.WriteString(f.Path + "\n")
+		}
+	}
+	if missing.Len() > 0 {
+		differs = append(differs, File{Path: missingFile, Mode: 0o644, Data: []byte(missing.String())})
+	}
+	return differs
+}
+
+// TestGoldens compares all files of all goldens: one that is missing, extra,
+// different or of another mode fails it.
 func TestGoldens(t *testing.T) {
 	t.Parallel()
-	for _, dir := range goldens(t) {
-		t.Run(filepath.Base(dir), func(t *testing.T) {
+	for _, g := range goldens(t) {
+		t.Run(filepath.Base(g.dir), func(t *testing.T) {
 			t.Parallel()
-			tree := goldenTree(t, dir)
 			if *update {
-				rewrite(t, tree, dir)
+				rewrite(t, g.files(), g.dir)
 			}
-			got, want := snapshot(t, dir), snapshot(t, written(t, tree))
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := g.compare(t); diff != "" {
 				t.Errorf("not what is rendered; if that is meant, run go test ./generator -run 'TestGoldens$' -update\n"+
 					"(-rendered +golden):\n%s", diff)
 			}
 		})
 	}
+}
+
+func (g golden) compare(t *testing.T) string {
+	t.Helper()
+	return cmp.Diff(snapshot(t, written(t, g.files())), snapshot(t, g.dir))
 }
 
 // rewrite puts the tree in the place of a golden.
@@ -74,7 +134,74 @@ func rewrite(t *testing.T, tree Tree, dir string) {
 	}
 }
 
-// TestGoldensPass vets each golden and runs its own tests, as its owner would.
+// TestGoldensCover wants every choice in a golden, and the three whole ones.
+func TestGoldensCover(t *testing.T) {
+	t.Parallel()
+	shown, whole := map[string]bool{}, 0
+	for _, g := range goldens(t) {
+		data, err := os.ReadFile(filepath.Join(g.dir, AnswersPath))
+		if err != nil {
+			t.Fatal(err)
+		}
+		given, name, err := ReadAnswers(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for option, answer := range given {
+			for _, value := range answer.Values {
+				shown[name+" "+option+"/"+value] = true
+			}
+		}
+		if g.whole {
+			whole++
+		}
+	}
+	for _, s := range realStacks(t) {
+		whole -= 3
+		for _, choice := range s.choices() {
+			if !shown[s.Name+" "+choice] {
+				_, name, _ := strings.Cut(choice, "/")
+				t.Errorf("no golden shows %s: write golden/%s-%s/%s, or choose it in that of everything, and -update", choice, s.Name, name, AnswersPath)
+			}
+		}
+	}
+	if whole != 0 {
+		t.Errorf("%d whole goldens more than the default, the smallest and everything of each stack", whole)
+	}
+}
+
+// TestGoldenDiffers holds a golden of differences, of a made-up stack, to be as
+// strict as a whole one.
+func TestGoldenDiffers(t *testing.T) {
+	t.Parallel()
+	given := answers("name=supper", "main=roast", "side=sauce")
+	for name, spoil := range map[string]func(dir string) error{
+		"":          func(string) error { return nil },
+		"missing":   func(dir string) error { return os.Remove(filepath.Join(dir, "sauce", "recipe.go")) },
+		"extra":     func(dir string) error { return os.WriteFile(filepath.Join(dir, "plain.txt"), []byte("as it is\n"), 0o644) },
+		"different": func(dir string) error { return os.WriteFile(filepath.Join(dir, "shopping.txt"), []byte("a fish\n"), 0o644) },
+		"mode":      func(dir string) error { return os.Chmod(filepath.Join(dir, "shopping.txt"), 0o755) },
+		"there":     func(dir string) error { return os.WriteFile(filepath.Join(dir, missingFile), []byte("plain.txt\n"), 0o644) },
+	} {
+		g := newGolden(t, menuStack(t), filepath.Join(t.TempDir(), "menu"), given)
+		rewrite(t, g.files(), g.dir)
+		if err := spoil(g.dir); err != nil {
+			t.Fatal(err)
+		}
+		if diff := g.compare(t); (diff == "") != (name == "") {
+			t.Errorf("%s: difference %q", name, diff)
+		}
+		var held []string
+		for _, f := range g.files() {
+			held = append(held, f.Path)
+		}
+		if want := []string{AnswersPath, "dishes/supper.txt", "sauce/recipe.go", "shopping.txt", missingFile}; !slices.Equal(held, want) {
+			t.Errorf("the golden holds %q, want %q", held, want)
+		}
+	}
+}
+
+// TestGoldensPass vets each whole golden and runs its own tests, as its owner would.
 func TestGoldensPass(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
@@ -83,10 +210,15 @@ func TestGoldensPass(t *testing.T) {
 	for _, name := range []string{"CI", "PATH", "TEST_DATABASE_URL"} {
 		_ = os.Getenv(name)
 	}
-	for _, dir := range goldens(t) {
-		t.Run(filepath.Base(dir), func(t *testing.T) {
-			goTool(t, dir, nil, "vet", "./...")
-			goTool(t, dir, nil, "test", "./...")
+	// Without paths in them, packages that two goldens share are compiled once.
+	shared := []string{"GOFLAGS=-trimpath -buildvcs=false"}
+	for _, g := range goldens(t) {
+		if !g.whole {
+			continue
+		}
+		t.Run(filepath.Base(g.dir), func(t *testing.T) {
+			goTool(t, g.dir, shared, "vet", "./...")
+			goTool(t, g.dir, shared, "test", "./...")
 		})
 	}
 }
@@ -114,12 +246,14 @@ func TestGoldensAreWhole(t *testing.T) {
 // finds what is missing or not used. It may look into the module cache here.
 func TestGoldenImports(t *testing.T) {
 	t.Parallel()
-	for _, dir := range goldens(t) {
-		for _, file := range goldenTree(t, dir) {
-			if filepath.Ext(file.Path) != ".go" {
+	seen := map[string]bool{}
+	for _, g := range goldens(t) {
+		for _, file := range g.tree {
+			if filepath.Ext(file.Path) != ".go" || seen[string(file.Data)] {
 				continue
 			}
-			data, err := imports.Process(filepath.Join(dir, filepath.FromSlash(file.Path)), file.Data, nil)
+			seen[string(file.Data)] = true
+			data, err := imports.Process(filepath.Join(g.dir, filepath.FromSlash(file.Path)), file.Data, nil)
 			if err != nil {
 				t.Error(fmt.Errorf("imports of %s: %w", file.Path, err))
 			} else if diff := cmp.Diff(string(file.Data), string(data)); diff != "" {

@@ -119,6 +119,8 @@ func (s *Stack) checkSetting(l *layer, setting Setting) error {
 	switch {
 	case !variable.MatchString(setting.Name):
 		return errors.New("want a name of A-Z, 0-9 and _")
+	case !properName.MatchString(setting.Group) || setting.Group == "all":
+		return fmt.Errorf("group %q: malformed or reserved", setting.Group)
 	case setting.Help == "" || setting.Bound == "" || setting.Default == "" && setting.Unset == "":
 		return errors.New("want help, bound, and a default or what holds where it is unset")
 	case l != base && !slices.Contains(groups, setting.Group):

@@ -118,20 +118,25 @@ func (s *Stack) Option(name string) (Option, bool) {
 	return s.Options[i], true
 }
 
-var optionName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
+// properName is that of an option, a choice or a group of settings: a field of what
+// templates see.
+var properName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
 func (s *Stack) checkOptions() error {
 	var errs []error
-	seen := map[string]bool{versionKey: true, stackKey: true}
+	seen := map[string]bool{versionKey: true, stackKey: true, "version": true, "parts": true, "settings": true}
 	for _, option := range s.Options {
-		if !optionName.MatchString(option.Name) || seen[option.Name] {
+		if !properName.MatchString(option.Name) || seen[option.Name] {
 			errs = append(errs, fmt.Errorf("option %q: malformed, reserved or declared twice", option.Name))
 		}
 		seen[option.Name] = true
 		if _, ok := formats[option.Format]; !ok {
 			errs = append(errs, fmt.Errorf("option %q: unknown format %q", option.Name, option.Format))
 		}
-		for _, choice := range option.Choices {
+		for i, choice := range option.Choices {
+			if !properName.MatchString(choice.Name) || slices.Contains(option.ChoiceNames()[:i], choice.Name) {
+				errs = append(errs, fmt.Errorf("choice %s/%s: malformed or declared twice", option.Name, choice.Name))
+			}
 			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
 				if !s.declares(other) {
 					errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"example.com/demo/internal/config"
+	"example.com/demo/internal/httpapi"
+	"example.com/demo/internal/lifecycle"
+	"example.com/demo/internal/nopool"
+)
+
+// serve answers requests until ctx ends, then lets requests and sessions finish. It
+// returns nil when all of them did.
+func (a app) serve(ctx context.Context) error {
+	cfg, err := config.Load(a.getenv)
+	if err != nil {
+		return err
+	}
+	s, err := newService(cfg, a.stderr)
+	if err != nil {
+		return err
+	}
+	s.warn()
+	var parts lifecycle.Lifecycle
+	err = parts.Start(ctx,
+		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
+		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
+	)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-s.failed:
+	}
+	s.log.Info("stopping")
+	// One deadline for all parts, since whoever stops us has one for the process.
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.ShutdownTimeout)
+	defer cancel()
+	if err = errors.Join(err, parts.Stop(stopCtx)); err == nil {
+		s.log.Info("stopped")
+	}
+	return err
+}
+
+// service is the running process: an HTTP server, and the database to which each
+// of its requests opens a connection.
+type service struct {
+	config config.Config
+	log    *slog.Logger
+	db     *nopool.DB
+	api    *httpapi.Server
+	http   *http.Server
+	failed chan error // what ended the HTTP server
+}
+
+// newService puts the parts together. It does not touch the network.
+func newService(cfg config.Config, logs io.Writer) (*service, error) {
+	s := &service{config: cfg, log: newLogger(logs, cfg), failed: make(chan error, 1)}
+	cfg.DB.Logger = s.log
+	var err error
+	if s.db, err = nopool.Open(cfg.DB); err != nil {
+		return nil, err
+	}
+	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: s.log, MaxBody: int64(cfg.MaxBody), RequestTimeout: cfg.RequestTimeout})
+	s.http = &http.Server{
+		Handler:           s.api.Handler(),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       cfg.RequestTimeout,
+		WriteTimeout:      cfg.RequestTimeout + 5*time.Second, // the error that the timeout causes must still get out
+		IdleTimeout:       2 * time.Minute,
+	}
+	return s, nil
+}
+
+func newLogger(w io.Writer, cfg config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
+	if cfg.LogFormat == "text" {
+		handler = slog.NewTextHandler(w, options)
+	}
+	return slog.New(httpapi.WithCorrelation(handler))
+}
+
+// warn says how many connections this process may hold, since all replicas
+// together must fit the pooler and nothing else will tell, and what is unsafe.
+func (s *service) warn() {
+	c := s.config
+	s.log.Info("database budget", "max_sessions", c.DB.MaxSessions, "max_waiting", c.DB.MaxWaiting,
+		"pool_size", c.PoolSize, "replicas", c.Replicas, "reserve", c.Reserve)
+	if c.BudgetGuessed {
+		s.log.Warn("database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS")
+	}
+	if !c.Database.Verified() {
+		s.log.Warn("database certificate is not verified: set sslmode=verify-full and sslrootcert")
+	}
+}
+
+// checkDatabase runs a query in a session like any other. It tries again until
+// StartupTimeout, unless the database refuses us for a reason that will not pass.
+func (s *service) checkDatabase(ctx context.Context) error {
+	quiet, err := nopool.Open(s.config.DB) // without a logger: what fails is reported once, below
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.config.StartupTimeout)
+	defer cancel()
+	last := errors.New("no answer")
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		var version string
+		err := quiet.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+			return session.QueryRow(ctx, "select version()").Scan(&version)
+		})
+		switch {
+		case err == nil:
+			s.log.Info("database ready", "version", version)
+			return quiet.Close(ctx)
+		case errors.Is(err, nopool.ErrConfiguration):
+			return err
+		case ctx.Err() == nil:
+			last = err
+			s.log.Warn("database not ready", "error", nopool.Describe(err))
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			return fmt.Errorf("gave up after %v (DB_STARTUP_TIMEOUT): %w", s.config.StartupTimeout, last)
+		}
+	}
+}
+
+func (s *service) listen(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.config.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	s.log.Info("listening", "addr", listener.Addr().String())
+	go func() { s.failed <- s.http.Serve(listener) }()
+	return nil
+}
+
+// drain fails the readiness probe, gives load balancers time to see it, and
+// lets the requests that are here finish. When ctx ends first, their connections
+// are closed, which ends their sessions too.
+func (s *service) drain(ctx context.Context) error {
+	s.api.Drain()
+	time.Sleep(s.config.ShutdownDelay) // within the bound of ctx, which is longer
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("requests were cut short: %w", err), s.http.Close())
+	}
+	return nil
+}

@@ -1,0 +1,250 @@
+// Package config turns the environment into a Config: one table has every setting
+// with its default and its bound, every problem is reported at once, and nothing
+// secret can be printed by accident.
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"example.com/demo/internal/connect"
+	"example.com/demo/internal/nopool"
+)
+
+// Config is the service's configuration, checked. Printing it shows its name and
+// environment only, since two of its fields hold passwords; JSON does not see them.
+type Config struct {
+	MigrationAllowPooler bool          // migrate even through what looks like a transaction-mode pooler
+	AppName              string        // application_name, as pg_stat_activity shows it
+	Env                  string        // "local" relaxes the rules about TLS for this machine, and nothing else
+	LogLevel             slog.Level    // debug, info, warn or error
+	LogFormat            string        // "json" or "text"
+	HTTPAddr             string        // where to listen
+	MaxBody              int           // bytes of a request's body
+	RequestTimeout       time.Duration // of a whole request; more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, not less than DB_STATEMENT_TIMEOUT
+	ShutdownDelay        time.Duration // from "not ready" to the end of listening
+	ShutdownTimeout      time.Duration // from there to the end of the last request and session
+	PoolSize             int           // what DB.MaxSessions is derived from; 0 when unset
+	Replicas             int           // processes that share the pooler, those of a rolling deploy included
+	Reserve              int           // connections left to migrations and administrators
+	StartupTimeout       time.Duration // how long a database out of reach is retried at start
+	allowPlainAuth       bool          // without a verified certificate, hand the password to servers that do not speak SCRAM
+
+	DB                   nopool.Config      // its Logger is left to the caller
+	Database, Migrations *connect.Connector // the former is DB's; one and the same, unless MIGRATION_DATABASE_URL is another
+	BudgetGuessed        bool               // neither DB_MAX_SESSIONS nor DB_POOL_SIZE is set
+}
+
+// Load reads the settings through getenv. Its error holds one line for each
+// problem, which names the setting and says what to do; it quotes neither a
+// password nor a URL.
+func Load(getenv func(string) string) (Config, error) {
+	value := func(name string) string { return strings.TrimSpace(getenv(name)) }
+	c := Config{LogFormat: "json"}
+	c.DB.MaxWaiting = -1             // not set; 0 has a meaning
+	if value("APP_ENV") == "local" { // which decides how others are read
+		c.LogFormat = "text"
+	}
+	var problems []error
+	for _, s := range c.settings() {
+		text := cmp.Or(value(s.name), s.fallback)
+		if text == "" || s.read == nil {
+			continue
+		}
+		if err := s.read(text); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
+		}
+	}
+	problems = append(problems, c.connectors(value)...)
+	c.deriveBudget()
+	if len(problems) == 0 { // a comparison with a value that is wrong itself only confuses
+		problems = c.contradictions()
+	}
+	return c, errors.Join(problems...)
+}
+
+// connectors reads the URLs, which the other settings say how to take.
+func (c *Config) connectors(value func(name string) string) (problems []error) {
+	parse := func(name string) *connect.Connector {
+		connector, err := connect.Parse(value(name), connect.Options{
+			AppName: c.AppName, AllowPlaintext: c.Env == "local", AllowPlainAuth: c.allowPlainAuth,
+		})
+		if err != nil {
+			_, reason, _ := strings.Cut(err.Error(), "invalid: ") // the setting's name says the rest
+			if value(name) == "" {
+				reason = `not set: give it a postgres:// URL, or run "go run ./cmd/demo dev" for a private local database`
+			}
+			problems = append(problems, fmt.Errorf("%s: %s", name, reason))
+		}
+		return connector
+	}
+	c.Database = parse("DATABASE_URL")
+	c.DB.Connector, c.Migrations = c.Database, c.Database
+	if url := value("MIGRATION_DATABASE_URL"); url != "" && url != value("DATABASE_URL") {
+		c.Migrations = parse("MIGRATION_DATABASE_URL")
+	}
+	return problems
+}
+
+// deriveBudget decides how many connections this process may hold. The pooler
+// counts all replicas together, so a share of its size is the safe answer.
+func (c *Config) deriveBudget() {
+	switch {
+	case c.DB.MaxSessions != 0:
+	case c.PoolSize != 0:
+		c.DB.MaxSessions = max(1, (c.PoolSize-c.Reserve)/max(1, c.Replicas))
+	default:
+		c.DB.MaxSessions, c.BudgetGuessed = guessedSessions, true
+	}
+	if c.DB.MaxWaiting < 0 {
+		c.DB.MaxWaiting = 4 * c.DB.MaxSessions
+	}
+}
+
+// contradictions looks at settings that only make sense together. A request that
+// ends before its session could open would blame the wrong party.
+func (c *Config) contradictions() (problems []error) {
+	refuse := func(when bool, format string, args ...any) {
+		if when {
+			problems = append(problems, fmt.Errorf(format, args...))
+		}
+	}
+	opening, sessions := c.DB.SessionWait+c.DB.ConnectTimeout, c.Replicas*c.DB.MaxSessions
+	refuse(c.RequestTimeout <= opening,
+		"REQUEST_TIMEOUT: %v must be more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, which is %v", c.RequestTimeout, opening)
+	refuse(c.RequestTimeout < c.DB.StatementTimeout,
+		"REQUEST_TIMEOUT: %v must not be less than DB_STATEMENT_TIMEOUT, which is %v", c.RequestTimeout, c.DB.StatementTimeout)
+	refuse(c.PoolSize > 0 && sessions > c.PoolSize,
+		"DB_POOL_SIZE: %d must not be less than DB_REPLICAS x DB_MAX_SESSIONS, which is %d", c.PoolSize, sessions)
+	return problems
+}
+
+// Format shows nothing secret, whatever the verb.
+func (c Config) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "config of %s (%s)", c.AppName, c.Env) }
+
+const (
+	guessedSessions = 10 // connections, when nothing says how many there are
+	most            = 100_000
+
+	shortest = time.Millisecond // Postgres counts in these, and reads 0 as "no limit"
+	longest  = 24 * time.Hour
+)
+
+// setting is one environment variable that Load reads. What it is for stands in
+// .env.example and in the README.
+type setting struct {
+	name     string
+	fallback string                  // read when it is not set; "" leaves what it stands for to Load
+	read     func(text string) error // nil for the URLs, which are read last
+}
+
+// settings are all there are, in the order of the documentation. Each reads into
+// a field of c.
+func (c *Config) settings() []setting {
+	return []setting{
+		{"DATABASE_URL", "", nil},
+		{"MIGRATION_DATABASE_URL", "", nil},
+		{"MIGRATION_ALLOW_POOLER", "false", boolean(&c.MigrationAllowPooler)},
+		{"APP_NAME", "demo", name(&c.AppName)},
+		{"APP_ENV", "production", name(&c.Env)},
+		{"LOG_LEVEL", "info", level(&c.LogLevel)},
+		{"LOG_FORMAT", "", oneOf(&c.LogFormat, "json", "text")},
+		{"HTTP_ADDR", ":8080", address(&c.HTTPAddr)},
+		{"HTTP_MAX_BODY", "1048576", integer(&c.MaxBody, 1, 1<<30)},
+		{"REQUEST_TIMEOUT", "60s", duration(&c.RequestTimeout, shortest)},
+		{"SHUTDOWN_DELAY", "0s", duration(&c.ShutdownDelay, 0)},
+		{"SHUTDOWN_TIMEOUT", "20s", duration(&c.ShutdownTimeout, shortest)},
+		{"DB_MAX_SESSIONS", "", integer(&c.DB.MaxSessions, 1, most)},
+		{"DB_POOL_SIZE", "", integer(&c.PoolSize, 1, most)},
+		{"DB_REPLICAS", "1", integer(&c.Replicas, 1, most)},
+		{"DB_RESERVE", "2", integer(&c.Reserve, 0, most)},
+		{"DB_MAX_WAITING", "", integer(&c.DB.MaxWaiting, 0, most)},
+		{"DB_SESSION_WAIT", "5s", duration(&c.DB.SessionWait, shortest)},
+		{"DB_CONNECT_TIMEOUT", "10s", duration(&c.DB.ConnectTimeout, shortest)},
+		{"DB_STARTUP_TIMEOUT", "30s", duration(&c.StartupTimeout, shortest)},
+		{"DB_STATEMENT_TIMEOUT", "30s", duration(&c.DB.StatementTimeout, shortest)},
+		{"DB_LOCK_TIMEOUT", "5s", duration(&c.DB.LockTimeout, shortest)},
+		{"DB_IDLE_IN_TRANSACTION_TIMEOUT", "30s", duration(&c.DB.IdleInTransactionTimeout, shortest)},
+		{"DB_ALLOW_PLAIN_AUTH", "false", boolean(&c.allowPlainAuth)},
+	}
+}
+
+// reader returns what reads a setting into a field of c. A text that parse does not
+// take is what refusal says.
+func reader[T any](to *T, refusal string, parse func(text string) (T, bool)) func(text string) error {
+	return func(text string) error {
+		value, ok := parse(text)
+		if !ok {
+			return fmt.Errorf("%s is %s", quote(text), refusal)
+		}
+		*to = value
+		return nil
+	}
+}
+
+// name accepts what Postgres keeps as it is in application_name.
+func name(to *string) func(string) error {
+	return reader(to, "not at most 63 letters, digits and signs of ASCII, without spaces", func(text string) (string, bool) {
+		return text, len(text) <= 63 && !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' })
+	})
+}
+
+func oneOf(to *string, choices ...string) func(string) error {
+	return reader(to, "not one of "+strings.Join(choices, ", "), func(text string) (string, bool) {
+		text = strings.ToLower(text)
+		return text, slices.Contains(choices, text)
+	})
+}
+
+func level(to *slog.Level) func(string) error {
+	return reader(to, "not one of debug, info, warn, error", func(text string) (level slog.Level, ok bool) {
+		err := level.UnmarshalText([]byte(text))
+		return level, err == nil
+	})
+}
+
+func address(to *string) func(string) error {
+	return reader(to, "not an address such as :8080 or 127.0.0.1:8080", func(text string) (string, bool) {
+		_, port, err := net.SplitHostPort(text)
+		_, portErr := strconv.ParseUint(port, 10, 16)
+		return text, err == nil && portErr == nil
+	})
+}
+
+func boolean(to *bool) func(string) error {
+	return reader(to, "neither true nor false", func(text string) (bool, bool) {
+		value, err := strconv.ParseBool(text)
+		return value, err == nil
+	})
+}
+
+func integer(to *int, least, most int) func(string) error {
+	return between(to, "a whole number", strconv.Atoi, least, most)
+}
+
+func duration(to *time.Duration, least time.Duration) func(string) error {
+	return between(to, "a duration, such as 500ms, 30s or 2m,", time.ParseDuration, least, longest)
+}
+
+func between[T cmp.Ordered](to *T, what string, parse func(string) (T, error), least, most T) func(string) error {
+	return reader(to, fmt.Sprintf("not %s from %v to %v", what, least, most), func(text string) (T, bool) {
+		value, err := parse(text)
+		return value, err == nil && value >= least && value <= most
+	})
+}
+
+// quote shows a refused value, unless it may be a connection string that landed
+// in the wrong setting.
+func quote(text string) string {
+	if len(text) > 40 || strings.ContainsAny(text, "@=/") {
+		return "the value (not shown)"
+	}
+	return strconv.Quote(text)
+}

@@ -1,0 +1,107 @@
+package connect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// TestAddresses wants a host's addresses dialled one after the other until one
+// accepts, that one first from then on, and the resolver asked now and then.
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked, dialled, down := 0, []string(nil), map[string]bool{"192.0.2.1:5432": true}
+		c := newConnector(new(pgx.ConnConfig), Options{
+			LookupFunc: func(context.Context, string) ([]string, error) {
+				asked++
+				return []string{"192.0.2.1", "2001:db8::1"}, nil
+			},
+			DialFunc: func(ctx context.Context, _, address string) (net.Conn, error) {
+				dialled = append(dialled, address)
+				if down[address] {
+					<-ctx.Done() // silent
+					return nil, ctx.Err()
+				}
+				return &net.TCPConn{}, nil
+			},
+		})
+		want := func(wanted ...string) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			defer cancel()
+			dialled = nil
+			_, err := c.dialHost(ctx, "tcp", "host:5432")
+			if !slices.Equal(dialled, wanted) || (err != nil) != (len(down) == 2) {
+				t.Errorf("dialled %v, %v, want %v", dialled, err, wanted)
+			}
+		}
+		const four, six = "192.0.2.1:5432", "[2001:db8::1]:5432"
+		want(four, six)
+		want(six)
+		if asked != 1 {
+			t.Errorf("the resolver was asked %d times, want once", asked)
+		}
+		time.Sleep(2 * addressTTL)
+		want(six)
+		down[six] = true
+		want(six, four)
+		delete(down, four)
+		want(six, four)
+		want(four)
+		if asked < 2 {
+			t.Error("the resolver was not asked again")
+		}
+	})
+}
+
+// TestUnixSocket wants the path of a socket dialled as it is, a colon in it or not.
+func TestUnixSocket(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/run/.s.PGSQL.5432", "/run/a:b/.s.PGSQL.5432"} {
+		dialled := ""
+		c := newConnector(new(pgx.ConnConfig), Options{
+			LookupFunc: func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") },
+			DialFunc: func(_ context.Context, _, address string) (net.Conn, error) {
+				dialled = address
+				return &net.UnixConn{}, nil
+			},
+		})
+		if _, err := c.dialHost(t.Context(), "unix", path); err != nil || dialled != path {
+			t.Errorf("%s: dialled %q, %v", path, dialled, err)
+		}
+	}
+}
+
+// TestNoAddress wants an error from a resolver that knows none, not a connection
+// that is nil.
+func TestNoAddress(t *testing.T) {
+	t.Parallel()
+	c := newConnector(new(pgx.ConnConfig), Options{
+		LookupFunc: func(context.Context, string) ([]string, error) { return nil, nil },
+	})
+	if _, err := c.dialHost(t.Context(), "tcp", "host:5432"); err == nil {
+		t.Error("dialled")
+	}
+}
+
+// TestRequiredBinding keeps the password from a server that asks for it in the
+// clear where channel_binding=require says that nothing but SCRAM will do.
+func TestRequiredBinding(t *testing.T) {
+	t.Parallel()
+	d := newConnector(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret", ChannelBinding: "require"}}, Options{})
+	server := scripted{Reader: bytes.NewReader(encode(&pgproto3.AuthenticationCleartextPassword{}))}
+	_, err := d.start(t.Context(), &pgconn.Config{RuntimeParams: map[string]string{}}, server)
+	if !errors.Is(err, errNotSCRAM) {
+		t.Errorf("%v, want errNotSCRAM", err)
+	}
+}

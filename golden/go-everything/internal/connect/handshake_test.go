@@ -1,0 +1,371 @@
+package connect_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"example.com/demo/internal/connect"
+	"example.com/demo/internal/localpg"
+	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/nopool"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// config is what a test may change.
+type config struct {
+	nopool.Config
+	connect.Options
+}
+
+// on returns a DB on a stand-in pooler, or on whatever else answers at url.
+func on(t testing.TB, url string, change func(*config)) *nopool.DB {
+	t.Helper()
+	c := config{
+		nopool.Config{MaxSessions: 4, MaxWaiting: 1000, SessionWait: 30 * time.Second, ConnectTimeout: 5 * time.Second, StatementTimeout: 5 * time.Second},
+		connect.Options{AllowPlaintext: true, AllowPlainAuth: true},
+	}
+	if change != nil {
+		change(&c)
+	}
+	connector, err := connect.Parse(url, c.Options)
+	must(t, err)
+	c.Connector = connector
+	db, err := nopool.Open(c.Config)
+	must(t, err)
+	t.Cleanup(func() { _ = db.Close(context.Background()) })
+	return db
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func selectOne(ctx context.Context, s *nopool.Session) error {
+	_, err := s.Exec(ctx, "select 1")
+	return err
+}
+
+// TestWrongPassword gives a refused password to many sessions at once: Supavisor
+// would block this machine's address after ten.
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	for _, auth := range []standin.Auth{standin.SCRAM, standin.Cleartext} {
+		pooler := standin.Start(t, standin.Options{TLS: true, Auth: auth})
+		db := on(t, strings.Replace(pooler.URL(), standin.Password, "wrong", 1), func(c *config) { c.MaxSessions = 10 })
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrConfiguration) {
+					t.Errorf("%v, want ErrConfiguration", err)
+				}
+			})
+		}
+		all.Wait()
+		if n := pooler.Stats().Failed; n != 3 {
+			t.Errorf("%d passwords were given, want 3", n)
+		}
+	}
+}
+
+// TestGroupIsLearnt wants no second round trip for the key exchange once it is
+// known what the server can do.
+func TestGroupIsLearnt(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
+	db := on(t, pooler.URL(), nil)
+	for range 3 {
+		must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	}
+	for i, conn := range pooler.Conns() {
+		if conn.Retried != (i == 0) {
+			t.Errorf("connection %d: HelloRetryRequest %t", i+1, conn.Retried)
+		}
+	}
+}
+
+// TestGroupIsForgotten lets a server choose a group and then take another alone,
+// as when its settings change: no session may fail, those that come at once included.
+func TestGroupIsForgotten(t *testing.T) {
+	t.Parallel()
+	before := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP384}})
+	after := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
+	var changed atomic.Bool
+	unverified := strings.Split(before.URL(), "?")[0] + "?sslmode=require" // the two have a certificate each
+	db := on(t, unverified, func(c *config) {
+		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if changed.Load() {
+				address = addressOf(t, after.URL())
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	changed.Store(true)
+	manySessions(t, db, 4)
+	if n := db.Snapshot().OpenRetries; n < 1 || n > 4 {
+		t.Errorf("%d retries, want one for each session at most", n)
+	}
+}
+
+// manySessions runs n sessions at once and wants all to succeed.
+func manySessions(t *testing.T, db *nopool.DB, n int) {
+	t.Helper()
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// answering runs a server that speaks as it is told, for each connection.
+func answering(t *testing.T, speak func(net.Conn)) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer conn.Close(); speak(conn) }()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// TestSilentHandshake wants ConnectTimeout to bound the TLS handshake with a server
+// that says nothing, not even when we close.
+func TestSilentHandshake(t *testing.T) {
+	t.Parallel()
+	address := answering(t, func(conn net.Conn) {
+		acceptTLS(conn)
+		<-t.Context().Done()
+	})
+	var all sync.WaitGroup
+	for range 10 { // it is a matter of luck
+		all.Go(func() {
+			db := on(t, "postgres://app:secret@"+address+"/app?sslmode=require", func(c *config) { c.ConnectTimeout = 100 * time.Millisecond })
+			ended := make(chan error, 1)
+			go func() { ended <- db.Run(context.Background(), nopool.TxOptions{}, selectOne) }()
+			select {
+			case err := <-ended:
+				if !errors.Is(err, nopool.ErrUnavailable) {
+					t.Errorf("%v, want ErrUnavailable", err)
+				}
+			case <-time.After(4 * time.Second):
+				t.Error("the handshake outlived its deadline")
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestRefusedAtOnce lets a server say that it is ready and, in the same write, that
+// it is full: neither the words nor a part of them may be lost.
+func TestRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	var says []byte
+	for _, message := range []pgproto3.BackendMessage{
+		&pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'}, standin.Fatal("53300", "sorry, too many clients already"),
+	} {
+		says, _ = message.Encode(says)
+	}
+	for _, first := range []int{len(says), len(says) - 10} {
+		address := answering(t, func(conn net.Conn) {
+			_, _ = pgproto3.NewBackend(conn, conn).ReceiveStartupMessage()
+			_, _ = conn.Write(says[:first])
+			time.Sleep(10 * time.Millisecond)
+			_, _ = conn.Write(says[first:])
+		})
+		db := on(t, "postgres://app@"+address+"/app?sslmode=disable", func(c *config) { c.ConnectTimeout = time.Second })
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrPoolerFull) {
+			t.Errorf("%d of %d bytes at first: %v, want ErrPoolerFull", first, len(says), err)
+		}
+	}
+}
+
+// TestWrongPasswordBySCRAM refuses passwords as RFC 5802 says, which some poolers do
+// instead of sending an error: they count as failures like any others.
+func TestWrongPasswordBySCRAM(t *testing.T) {
+	t.Parallel()
+	var proofs atomic.Int32
+	address := answering(t, func(conn net.Conn) {
+		server := pgproto3.NewBackend(conn, conn)
+		say := func(kind uint32, message pgproto3.BackendMessage) pgproto3.FrontendMessage {
+			server.Send(message)
+			_, _ = server.SetAuthType(kind), server.Flush()
+			answer, _ := server.Receive()
+			return answer
+		}
+		_, _ = server.ReceiveStartupMessage()
+		first, ok := say(pgproto3.AuthTypeSASL, &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}).(*pgproto3.SASLInitialResponse)
+		if !ok {
+			return
+		}
+		_, nonce, _ := strings.Cut(string(first.Data), "r=")
+		challenge := &pgproto3.AuthenticationSASLContinue{Data: []byte("r=" + nonce + "x,s=c2FsdA==,i=4096")}
+		if _, ok := say(pgproto3.AuthTypeSASLContinue, challenge).(*pgproto3.SASLResponse); ok {
+			proofs.Add(1)
+			say(pgproto3.AuthTypeSASLFinal, &pgproto3.AuthenticationSASLFinal{Data: []byte("e=invalid-proof")})
+		}
+	})
+	db := on(t, "postgres://app:wrong@"+address+"/app?sslmode=disable", nil)
+	for i := range 5 {
+		err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+		if !errors.Is(err, nopool.ErrConfiguration) || i == 0 && !connect.IsAuthentication(err) {
+			t.Errorf("%v, want ErrConfiguration that says it is about authentication", err)
+		}
+	}
+	if n := proofs.Load(); n != 3 {
+		t.Errorf("%d passwords were given, want 3", n)
+	}
+}
+
+// TestRefusedHandshake wants a server that cannot speak TLS with us told from one
+// that is out of reach.
+func TestRefusedHandshake(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{0x7777}})
+	if err := on(t, pooler.URL(), nil).Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrConfiguration) {
+		t.Errorf("%v, want ErrConfiguration", err)
+	}
+}
+
+// TestNoCertificate wants the same of one that asks for a certificate which we do not
+// have.
+func TestNoCertificate(t *testing.T) {
+	t.Parallel()
+	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, ClientAuth: tls.RequireAnyClientCert}
+	address := answering(t, func(client net.Conn) {
+		acceptTLS(client)
+		_ = tls.Server(client, config).Handshake()
+		_, _ = io.Copy(io.Discard, client) // a reset could overtake the alert
+	})
+	err := on(t, "postgres://app:secret@"+address+"/app?sslmode=require", nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
+	if !errors.Is(err, nopool.ErrConfiguration) {
+		t.Errorf("%v, want ErrConfiguration", err)
+	}
+}
+
+// TestAlertIsSent wants a server to learn that its certificate is not accepted.
+func TestAlertIsSent(t *testing.T) {
+	t.Parallel()
+	config, told := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}, make(chan error, 3)
+	address := answering(t, func(client net.Conn) {
+		acceptTLS(client)
+		told <- tls.Server(client, config).Handshake()
+	})
+	_ = on(t, "postgres://app:secret@"+address+"/app?sslmode=verify-full", nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
+	if err := <-told; err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("the server learns: %v, want that its certificate is bad", err)
+	}
+}
+
+func certificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	cert, key, err := localpg.NewCertificate()
+	must(t, err)
+	pair, err := tls.X509KeyPair(cert, key)
+	must(t, err)
+	return pair
+}
+
+// acceptTLS reads an SSLRequest and says yes.
+func acceptTLS(client net.Conn) {
+	_, _ = io.ReadFull(client, make([]byte, 8))
+	_, _ = client.Write([]byte("S"))
+}
+
+func TestDirectTLS(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
+	db := on(t, pooler.URL()+"&sslnegotiation=direct", nil)
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	if n := pooler.Stats().SSLRequests; n != 0 {
+		t.Errorf("%d requests for TLS, want none", n)
+	}
+}
+
+// TestManInTheMiddle puts a server with another certificate before a real one.
+// Without a verified certificate, SCRAM's channel binding alone can notice it.
+func TestManInTheMiddle(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	if strings.Contains(url, "sslmode=disable") {
+		t.Skip("TEST_DATABASE_URL is plaintext: nothing to bind to")
+	}
+	upstream := addressOf(t, url)
+	unverified := strings.Split(url, "?")[0] + "?sslmode=require"
+	must(t, on(t, unverified, nil).Run(t.Context(), nopool.TxOptions{}, selectOne)) // it is the man's fault below
+
+	between := strings.Replace(unverified, upstream, manInTheMiddle(t, upstream), 1)
+	err := on(t, between, nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
+	if err == nil || !strings.Contains(err.Error(), "channel binding") {
+		t.Errorf("%v, want a complaint about channel binding", err)
+	}
+}
+
+func addressOf(t *testing.T, url string) string {
+	t.Helper()
+	connect, err := pgconn.ParseConfig(url)
+	must(t, err)
+	return net.JoinHostPort(connect.Host, strconv.Itoa(int(connect.Port)))
+}
+
+// manInTheMiddle ends TLS with a certificate of its own and passes on what it reads.
+func manInTheMiddle(t *testing.T, upstream string) (address string) {
+	t.Helper()
+	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
+	return answering(t, func(client net.Conn) {
+		server, err := net.Dial("tcp", upstream)
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		_, _ = server.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}) // SSLRequest
+		_, _ = io.ReadFull(server, make([]byte, 1))
+		acceptTLS(client)
+		inner, outer := tls.Server(client, config), tls.Client(server, &tls.Config{InsecureSkipVerify: true})
+		go func() { _, _ = io.Copy(outer, inner); server.Close() }()
+		_, _ = io.Copy(inner, outer)
+	})
+}
+
+// TestNothingButSCRAM wants the password kept from a server that asks for it in
+// any other way, or for none, where its certificate is not verified.
+func TestNothingButSCRAM(t *testing.T) {
+	t.Parallel()
+	for _, auth := range []standin.Auth{standin.Trust, standin.Cleartext} {
+		pooler := standin.Start(t, standin.Options{TLS: true, Auth: auth})
+		unverified := strings.Split(pooler.URL(), "?")[0] + "?sslmode=require"
+		err := on(t, unverified, func(c *config) { c.AllowPlainAuth = false }).Run(t.Context(), nopool.TxOptions{}, selectOne)
+		if !errors.Is(err, nopool.ErrConfiguration) || pooler.Stats().Passwords != 0 {
+			t.Errorf("%v after %d passwords, want ErrConfiguration and none", err, pooler.Stats().Passwords)
+		}
+		must(t, on(t, unverified, nil).Run(t.Context(), nopool.TxOptions{}, selectOne))
+	}
+}

@@ -1,0 +1,86 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"example.com/demo/internal/nopool"
+)
+
+const (
+	readyFor     = 3 * time.Second  // how long an answer is kept
+	readyTimeout = time.Second      // of the check itself
+	busyFor      = 30 * time.Second // how long after the last session opened a wait still means ready
+)
+
+// health answers that the process lives. It never asks the database: a restart
+// would not mend that.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readyz answers whether requests should be sent here.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case s.draining.Load():
+		s.write(w, r, shuttingDown)
+	case s.ready.check(s.DB) != nil:
+		s.write(w, r, databaseDown)
+	default:
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	}
+}
+
+// readiness keeps the last answer for a while and has at most one check under
+// way: probes come from many places and must not cost connections.
+type readiness struct {
+	mu      sync.Mutex
+	checked time.Time
+	err     error
+}
+
+func (c *readiness) check(db *nopool.DB) error {
+	c.mu.Lock() // later callers wait for the check that runs, and share its answer
+	defer c.mu.Unlock()
+	if time.Since(c.checked) < readyFor {
+		return c.err
+	}
+	c.err = reachable(db)
+	c.checked = time.Now()
+	return c.err
+}
+
+// reachable returns nil when a query in a session of its own succeeds. It is not
+// tried where all slots are in use and one was taken of late: that is proof enough
+// that the database answers. So is a queue or a pooler that makes us wait.
+func reachable(db *nopool.DB) error {
+	now := db.Snapshot()
+	if now.InUse >= now.MaxSessions && time.Since(now.LastOpened) < busyFor {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	err := db.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "select 1")
+		return err
+	})
+	if errors.Is(err, nopool.ErrBusy) || errors.Is(err, nopool.ErrPoolerFull) {
+		return nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) && time.Since(now.LastOpened) < busyFor {
+		return nil // PgBouncer lets a client wait for its first statement
+	}
+	return err
+}
+
+// writeJSON answers with v. Values of this package always encode, and a client
+// that has gone needs no answer, so there is no error.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,176 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+
+	"example.com/demo/internal/nopool"
+)
+
+// SessionHandler handles a request with a database session. The session opens
+// its connection at its first query; it is committed when the handler returns
+// nil and has answered with a status below 400, and rolled back otherwise. The
+// response leaves after that. An error that the handler returns becomes the
+// response, in place of anything written so far.
+type SessionHandler func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error
+
+// maxBuffered is how many bytes of a response are held back until the commit. A
+// longer one commits first and is streamed from then on.
+const maxBuffered = 1 << 20
+
+// InSession returns a handler that runs h with a session: read only for GET and
+// HEAD, unless options say otherwise.
+func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tx := nopool.TxOptions{ReadOnly: r.Method == http.MethodGet || r.Method == http.MethodHead}
+		if len(options) > 0 {
+			tx = options[0]
+		}
+		if s.Settings != nil {
+			tx.Settings = slices.Concat(s.Settings(r), tx.Settings) // never appended to what the owner may share
+		}
+		ctx := r.Context()
+		session := s.DB.Session(ctx, tx)
+		// A panic, or runtime.Goexit, leaves by this way; after a commit it does nothing.
+		defer session.Rollback(ctx)
+
+		r = r.WithContext(nopool.WithSession(ctx, session)) // a second one would be refused
+		held := &heldResponse{ResponseWriter: w, header: w.Header().Clone(), request: r, session: session}
+		err := h(held, r, session)
+		if err == nil {
+			err = held.finish()
+		}
+		switch {
+		case err == nil:
+			held.send()
+		case held.sent:
+			level := slog.LevelError
+			if errors.Is(ctx.Err(), context.Canceled) {
+				level = slog.LevelDebug // the client has left, as clients of streams do
+			}
+			s.Logger.Log(ctx, level, "handler failed after its response had begun", "error", nopool.Describe(err))
+			panic(http.ErrAbortHandler) // the client must see that the response is cut short
+		default:
+			_ = session.Rollback(ctx) // before the error leaves
+			s.problem(w, r, err)
+		}
+	})
+}
+
+// heldResponse holds a response back until the session is committed. Flush,
+// Hijack and more than maxBuffered bytes are the commit point: the session ends
+// there and what follows is streamed.
+type heldResponse struct {
+	http.ResponseWriter
+	header  http.Header // held back like the body, so that an error replaces both
+	request *http.Request
+	session *nopool.Session
+	status  int // 0 until the handler has chosen one
+	body    bytes.Buffer
+	ended   bool  // the session has been committed or rolled back
+	err     error // why not, if the commit failed
+	sent    bool
+}
+
+func (h *heldResponse) Header() http.Header {
+	if h.sent {
+		return h.ResponseWriter.Header() // for trailers
+	}
+	return h.header
+}
+
+func (h *heldResponse) WriteHeader(status int) {
+	switch {
+	case status >= 100 && status < 200:
+		h.ResponseWriter.WriteHeader(status)
+	case h.status == 0:
+		h.status = status
+	}
+}
+
+func (h *heldResponse) Write(p []byte) (int, error) {
+	if h.status == 0 {
+		h.status = http.StatusOK
+	}
+	if !h.sent && h.body.Len()+len(p) <= maxBuffered {
+		return h.body.Write(p)
+	}
+	if err := h.stream(); err != nil {
+		return 0, err
+	}
+	return h.ResponseWriter.Write(p)
+}
+
+// finish ends the session, once: committed, or rolled back when the handler
+// chose an error status. A request that was cancelled persists nothing.
+func (h *heldResponse) finish() error {
+	if h.ended {
+		return h.err
+	}
+	h.ended = true
+	ctx := h.request.Context()
+	switch {
+	case ctx.Err() != nil:
+		h.err = context.Cause(ctx)
+	case h.status >= http.StatusBadRequest:
+		_ = h.session.Rollback(ctx)
+	default:
+		h.err = h.session.Commit(ctx)
+	}
+	return h.err
+}
+
+// send passes on what was held back.
+func (h *heldResponse) send() {
+	if h.sent {
+		return
+	}
+	h.sent = true
+	header := h.ResponseWriter.Header()
+	clear(header)
+	maps.Copy(header, h.header)
+	if h.status != 0 {
+		h.ResponseWriter.WriteHeader(h.status)
+	}
+	_, _ = h.ResponseWriter.Write(h.body.Bytes()) // the client may be gone; the commit stands
+}
+
+// stream is the commit point of a response that cannot be held any longer.
+func (h *heldResponse) stream() error {
+	if err := h.finish(); err != nil {
+		return err
+	}
+	h.send()
+	return nil
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (h *heldResponse) FlushError() error {
+	if err := h.stream(); err != nil {
+		return err
+	}
+	return http.NewResponseController(h.ResponseWriter).Flush()
+}
+
+// Flush implements http.Flusher.
+func (h *heldResponse) Flush() { _ = h.FlushError() }
+
+// Hijack implements http.Hijacker.
+func (h *heldResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if err := h.finish(); err != nil {
+		return nil, nil, err
+	}
+	conn, buffered, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.sent = h.sent || err == nil // over HTTP/2 the handler can still answer that it cannot
+	return conn, buffered, err
+}
+
+// Unwrap lets http.ResponseController reach deadlines and full duplex.
+func (h *heldResponse) Unwrap() http.ResponseWriter { return h.ResponseWriter }

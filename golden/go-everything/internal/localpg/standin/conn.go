@@ -1,0 +1,233 @@
+package standin
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// client is our side of a connection. It speaks what pgx speaks in its exec mode: one statement in each simple query,
+// else unnamed Parse and Bind, with a Describe of the portal always right before its Execute.
+type client struct {
+	server   *Server
+	socket   net.Conn
+	backend  *pgproto3.Backend
+	raw      net.Conn // the socket below TLS
+	known    *Conn    // written by this connection's goroutine alone, under the server's lock
+	sql      string   // of the last Parse
+	answered bool     // something was sent since the last read
+	skip     bool     // an error was sent, so all is ignored until Sync
+	broken   bool     // by passes
+	hung     bool     // all is ignored for good
+}
+
+// peeked is a socket of which the first bytes have been looked at.
+type peeked struct {
+	net.Conn
+	reader *bufio.Reader
+}
+
+func (p *peeked) Read(b []byte) (int, error) { return p.reader.Read(b) }
+
+// Read counts bursts.
+func (c *client) Read(p []byte) (int, error) {
+	n, err := c.socket.Read(p)
+	if n > 0 && c.answered {
+		c.answered = false
+		c.server.locked(func() { c.known.Bursts++ })
+	}
+	return n, err
+}
+
+func (c *client) Write(p []byte) (int, error) {
+	c.answered = true
+	return c.socket.Write(p)
+}
+
+// negotiate answers requests for encryption and returns the message after them, or nil. Bursts are counted from that on.
+func (c *client) negotiate() pgproto3.FrontendMessage {
+	c.answered = true
+	c.backend = pgproto3.NewBackend(c, c)
+	if opening := bufio.NewReader(c.socket); c.server.tls != nil {
+		first, _ := opening.Peek(1) // an error shows again below
+		c.socket = &peeked{c.socket, opening}
+		if string(first) == "\x16" { // TLS at once: sslnegotiation=direct
+			c.socket = tls.Server(c.socket, c.server.tls)
+		}
+	}
+	for {
+		message, err := c.backend.ReceiveStartupMessage()
+		if err != nil {
+			return nil
+		}
+		if encrypted, ok := c.socket.(*tls.Conn); ok {
+			c.known.Retried = encrypted.ConnectionState().HelloRetryRequest // nobody else knows it yet
+		}
+		if _, ok := message.(*pgproto3.SSLRequest); !ok {
+			return message
+		}
+		c.server.locked(func() { c.server.stats.SSLRequests++ })
+		if !c.passes(Encrypting) {
+			return nil
+		}
+		c.known.Bursts = 0 // nobody else knows it yet
+		if c.server.tls == nil {
+			_, _ = c.Write([]byte("N")) // a client that cannot read this sends no more
+			continue
+		}
+		_, _ = c.Write([]byte("S"))
+		c.socket = tls.Server(c.socket, c.server.tls)
+	}
+}
+
+// passes returns false when a step is the connection's last; Hang takes until the client has given up.
+func (c *client) passes(step Step) bool {
+	fault := GoOn
+	if c.server.opts.OnStep != nil {
+		fault = c.server.opts.OnStep(c.known.N, step)
+	}
+	switch fault {
+	case Hang:
+		_, _ = io.Copy(io.Discard, c.socket) // whatever ends it
+	case Reset:
+		if tcp, ok := c.raw.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // with an error it is a Drop
+		}
+	}
+	c.broken = fault != GoOn
+	return !c.broken
+}
+
+func (c *client) send(messages ...pgproto3.BackendMessage) {
+	for _, m := range messages {
+		c.backend.Send(m)
+	}
+}
+
+// refuse ends a connection at start-up.
+func (c *client) refuse(why *pgproto3.ErrorResponse) {
+	c.send(why)
+	_ = c.backend.Flush()
+	c.server.locked(func() { c.known.End = Refused })
+}
+
+// ready tells the client that it may go on, and sends all that was held back.
+func (c *client) ready() bool {
+	c.send(&pgproto3.ReadyForQuery{TxStatus: c.known.Status})
+	return c.backend.Flush() == nil
+}
+
+// converse answers messages until one side ends the connection.
+func (c *client) converse() {
+	var end End
+	for end == "" {
+		message, err := c.backend.Receive()
+		if err != nil {
+			end = EOF
+		} else if _, ok := message.(*pgproto3.Terminate); ok {
+			end = Terminated
+		} else if !c.handle(message) {
+			_ = c.backend.Flush()
+			end = Dropped
+		}
+	}
+	c.server.locked(func() { c.known.End = end })
+}
+
+// handle answers one message. It returns false when the connection is over.
+func (c *client) handle(message pgproto3.FrontendMessage) bool {
+	if _, sync := message.(*pgproto3.Sync); c.hung || c.skip && !sync {
+		return true
+	}
+	switch m := message.(type) {
+	case *pgproto3.Query:
+		alive := c.execute(m.String, false)
+		c.skip = false
+		return alive && (c.hung || c.ready())
+	case *pgproto3.Parse:
+		c.sql = m.Query
+		c.send(&pgproto3.ParseComplete{})
+	case *pgproto3.Bind:
+		c.send(&pgproto3.BindComplete{})
+	case *pgproto3.Execute: // it answers Describe too
+		return c.execute(c.sql, true)
+	case *pgproto3.Flush:
+		return c.backend.Flush() == nil
+	case *pgproto3.Sync:
+		c.skip = false
+		return c.ready()
+	}
+	return true
+}
+
+// execute answers one statement. It returns false when the connection is over.
+func (c *client) execute(sql string, extended bool) bool {
+	c.server.locked(func() { c.known.Statements = append(c.known.Statements, sql) })
+	var reply Reply
+	if c.server.opts.OnStatement != nil {
+		known := *c.known
+		reply = c.server.opts.OnStatement(&known, sql)
+	}
+	c.server.sleep(reply.Delay)
+	if c.hung = reply.Hang; c.hung || reply.Drop {
+		return c.hung
+	}
+	before := c.known.Status
+	verb, _, _ := strings.Cut(strings.ToUpper(sql), " ")
+	ends := verb == "COMMIT" || verb == "ROLLBACK"
+	if before == 'E' && !ends && reply.Error == nil {
+		reply.Error = Error("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+	}
+	c.server.locked(func() { c.known.Status = after(before, verb, reply.Error != nil) })
+	if reply.Error != nil {
+		c.send(reply.Error)
+		c.skip = true
+		return c.backend.Flush() == nil && reply.Error.Severity != "FATAL"
+	}
+	if ends && before == 'E' {
+		verb = "ROLLBACK" // which is how a client learns what became of its COMMIT
+	}
+	if verb == "SELECT" && reply.Rows == nil {
+		reply.Rows = [][]string{{"1"}}
+	}
+	c.sendRows(reply.Rows, extended)
+	c.send(&pgproto3.CommandComplete{CommandTag: []byte(verb)})
+	return true
+}
+
+// after returns the transaction's status after a statement.
+func after(status byte, verb string, failed bool) byte {
+	switch {
+	case verb == "COMMIT" || verb == "ROLLBACK":
+		return 'I' // a COMMIT that fails has rolled back
+	case failed && status == 'T':
+		return 'E'
+	case !failed && verb == "BEGIN":
+		return 'T'
+	}
+	return status
+}
+
+func (c *client) sendRows(rows [][]string, extended bool) {
+	if len(rows) > 0 {
+		description := &pgproto3.RowDescription{}
+		for i := range rows[0] {
+			name := string(rune('a' + i))
+			description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25}) // text
+		}
+		c.send(description)
+	} else if extended {
+		c.send(&pgproto3.NoData{})
+	}
+	for _, row := range rows {
+		data := &pgproto3.DataRow{}
+		for _, value := range row {
+			data.Values = append(data.Values, []byte(value))
+		}
+		c.send(data)
+	}
+}

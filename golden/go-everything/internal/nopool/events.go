@@ -1,0 +1,73 @@
+package nopool
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// outcome is how a session ended.
+type outcome struct {
+	name  string
+	count func(total *Snapshot)
+}
+
+var (
+	committed  = outcome{"committed", func(total *Snapshot) { total.Committed++ }}
+	rolledBack = outcome{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
+	aborted    = outcome{"aborted", func(total *Snapshot) { total.Aborted++ }}
+)
+
+// Snapshot is the state of a DB and what has happened since its start. It is for the
+// service's own code and metrics, not for a public endpoint.
+type Snapshot struct {
+	MaxSessions, InUse, Waiting int // slots; those taken, from dial to the server's close; sessions in the queue
+
+	Opened     uint64 // sessions whose BEGIN was acknowledged
+	Closed     uint64 // of those, the ones whose connection is gone
+	Committed  uint64
+	RolledBack uint64
+	Aborted    uint64 // closed without an answer to COMMIT or ROLLBACK
+
+	Dials         uint64 // connections attempted
+	OpenRetries   uint64 // attempts after a session's first
+	OpenErrors    uint64 // sessions that could not be opened, those whose client left included
+	Rejected      uint64 // sessions that got no slot
+	CommitUnknown uint64 // COMMITs whose answer was lost
+	CloseTimeouts uint64 // connections whose close by the server was not seen within 5 s
+
+	LastOpened time.Time // zero before the first session
+}
+
+func (db *DB) count(update func(total *Snapshot)) {
+	db.totals.Lock()
+	defer db.totals.Unlock()
+	update(&db.totals.Snapshot)
+}
+
+// Snapshot returns the DB's state and totals.
+func (db *DB) Snapshot() (now Snapshot) {
+	db.count(func(total *Snapshot) { now = *total })
+	now.MaxSessions, now.InUse, now.Waiting = db.config.MaxSessions, int(db.slots.inUse.Load()), int(db.slots.waiting.Load())
+	return now
+}
+
+// logError logs what may be logged at any level; the server's own words, which
+// can quote data, only when the logger is at debug. What a client cancelled is no
+// error.
+func (s *Session) logError(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("error", Describe(err))}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))
+		if s.db.config.Logger.Enabled(s.ctx, slog.LevelDebug) {
+			attrs = append(attrs, slog.String("message", pgErr.Message), slog.String("detail", pgErr.Detail))
+		}
+	}
+	s.db.config.Logger.LogAttrs(s.ctx, slog.LevelError, "database session error", attrs...)
+}

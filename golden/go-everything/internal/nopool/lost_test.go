@@ -1,0 +1,102 @@
+package nopool_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/nopool"
+)
+
+// TestLostConnection breaks the connection under a statement: whatever pgx calls
+// it, the caller learns that the database is to blame.
+func TestLostConnection(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+		return standin.Reply{Drop: strings.HasPrefix(sql, "drop")}
+	}})
+	db := on(t, pooler.URL(), nil)
+	for _, first := range []bool{true, false} {
+		for _, sql := range []string{"drop", "drop $1"} {
+			s := db.Session(t.Context(), nopool.TxOptions{})
+			if !first {
+				must(t, selectOne(t.Context(), s))
+			}
+			var args []any
+			if strings.Contains(sql, "$1") {
+				args = append(args, 1)
+			}
+			rows, err := s.Query(t.Context(), sql, args...)
+			if err == nil {
+				rows.Close()
+				err = rows.Err()
+			}
+			if !errors.Is(err, nopool.ErrUnavailable) {
+				t.Errorf("first use %t, %q: %v, want ErrUnavailable", first, sql, err)
+			}
+			if err := s.Commit(t.Context()); !errors.Is(err, nopool.ErrUnavailable) {
+				t.Errorf("first use %t, %q: commit says %v, want ErrUnavailable", first, sql, err)
+			}
+		}
+	}
+}
+
+// TestPanickingDialer wants the slot back of a session that never came to be.
+func TestPanickingDialer(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) {
+		c.DialFunc = func(context.Context, string, string) (net.Conn, error) { panic("the owner's dialer") }
+	})
+	func() {
+		defer func() { _ = recover() }()
+		_ = db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+	}()
+	for started := time.Now(); db.Snapshot().InUse > 0; time.Sleep(time.Millisecond) {
+		if time.Since(started) > 10*time.Second {
+			t.Fatal("the slot was kept")
+		}
+	}
+}
+
+// TestRefusedIsNotCommitted wants no success from a session whose statement never ran,
+// although its caller did not look.
+func TestRefusedIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) { c.MaxSessions, c.MaxWaiting = 1, 0 })
+	holder := db.Session(t.Context(), nopool.TxOptions{})
+	must(t, selectOne(t.Context(), holder))
+	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_ = selectOne(ctx, s)
+		must(t, holder.Rollback(ctx))
+		return nil
+	})
+	if !errors.Is(err, nopool.ErrBusy) {
+		t.Errorf("%v, want ErrBusy", err)
+	}
+}
+
+// TestClosedUnderAStatement wants a statement that Close has cut short to say so.
+func TestClosedUnderAStatement(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+		if strings.HasPrefix(sql, "slow") {
+			time.Sleep(300 * time.Millisecond)
+		}
+		return standin.Reply{}
+	}}).URL(), nil)
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	must(t, selectOne(t.Context(), session))
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		_ = db.Close(ctx)
+	}()
+	if _, err := session.Exec(t.Context(), "slow"); !errors.Is(err, nopool.ErrClosed) {
+		t.Errorf("%v, want ErrClosed", err)
+	}
+	_ = session.Rollback(t.Context())
+}

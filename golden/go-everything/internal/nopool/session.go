@@ -1,0 +1,254 @@
+package nopool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// finishTimeout bounds COMMIT and ROLLBACK, which run to their end even when
+// the caller has gone away.
+const finishTimeout = 5 * time.Second
+
+// Session is one connection and one transaction, from its first use to Commit
+// or Rollback. It is for one goroutine; a second one gets ErrSessionBusy. Its
+// methods are those of pgx.Tx, without those that would hand out the connection, so
+// what sqlc generates runs on it. The first use can fail with ErrBusy, ErrPoolerFull,
+// ErrUnavailable, ErrConfiguration, ErrNested or ErrClosed, and so do all that follow;
+// any use with the server's *pgconn.PgError, with ErrUnavailable when the connection is
+// lost, ErrSessionBusy or ErrSessionDone.
+type Session struct {
+	db   *DB
+	opts TxOptions
+	ctx  context.Context // for log lines, and to find a session around this one
+
+	life   context.Context // ends with the session, which cancels what is in flight
+	cancel context.CancelCauseFunc
+
+	holding atomic.Bool // from its slot to Commit or Rollback, when a session inside it is refused
+
+	mu    sync.Mutex  // held during each call, by TryLock: nothing queues for it
+	conn  *connection // nil before the first use
+	rows  *rows       // open rows, nil if none
+	ended error       // what later uses are told: ErrSessionDone, or why it could not be opened
+	err   error       // the last failure, for the log
+}
+
+// Exec runs a statement, or several in one string without arguments, and returns
+// the command tag of the last.
+func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	err = s.use(ctx, nil, func(ctx context.Context, conn *pgx.Conn) error {
+		tag, err = conn.Exec(ctx, sql, args...)
+		return err
+	})
+	return tag, err
+}
+
+// CopyFrom streams rows into a table with COPY and returns their number.
+func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
+	err = s.use(ctx, nil, func(ctx context.Context, conn *pgx.Conn) error {
+		n, err = conn.CopyFrom(ctx, table, columns, source)
+		return err
+	})
+	return n, err
+}
+
+// Query runs a statement and returns its rows, which must be closed or read to
+// their end before the session is used again. As in pgx, an error of the
+// statement may come from rows.Err instead.
+func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	r := &rows{session: s}
+	err := s.use(ctx, r, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		r.Rows, err = conn.Query(ctx, sql, args...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// QueryRow runs a statement and returns its first row. All errors come from Scan:
+// pgx.ErrNoRows when there is no row.
+func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	rows, err := s.Query(ctx, sql, args...)
+	return row{rows, err}
+}
+
+// SendBatch runs the statements of b in one round trip. The session is busy until
+// the results are closed; errors come from them.
+func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	r := &rows{session: s}
+	err := s.use(ctx, r, func(ctx context.Context, conn *pgx.Conn) error {
+		r.batch = conn.SendBatch(ctx, b)
+		return nil
+	})
+	if err != nil {
+		return failedBatch{err}
+	}
+	return batch{r.batch, r}
+}
+
+// use does run with the session's connection, and opens it if need be. What run
+// leaves open, rows or nil, keeps the session busy.
+func (s *Session) use(ctx context.Context, open *rows, run operation) (err error) {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	unbind := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
+	stop := func() { unbind(); cancel(nil) }
+	if s.conn == nil {
+		if err = s.open(ctx, cancel, run); s.conn == nil { // no commit may succeed after a statement that never ran
+			s.ended = err
+			s.cancel(err)
+		}
+	} else {
+		err = run(ctx, s.conn.pgx)
+	}
+	if err == nil && open != nil {
+		s.rows, open.stop = open, stop
+		return nil
+	}
+	stop()
+	return s.failed(err)
+}
+
+// Commit ends the session. When it returns nil the server has acknowledged the
+// COMMIT, or the session was never used. ErrOutcomeUnknown means that nobody
+// can tell; with any other error nothing was persisted, unless a statement of the
+// caller ended the transaction, which is ErrNoTransaction. It runs to its end even
+// when ctx is cancelled, for at most 5 s. A session that is in use stays open: roll it
+// back.
+func (s *Session) Commit(ctx context.Context) (err error) {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	how := committed
+	if s.conn != nil {
+		how, err = s.commit(ctx)
+	}
+	_ = s.failed(err)
+	s.end(how)
+	return err
+}
+
+func (s *Session) commit(ctx context.Context) (outcome, error) {
+	// Asked before, since pgx calls a connection that is lost after COMMIT was
+	// sent "closed" and "safe to retry" too.
+	unsent := s.conn.pgx.IsClosed()
+	if !unsent && s.conn.pgx.PgConn().TxStatus() == 'I' { // a COMMIT now would be acknowledged and mean nothing
+		return aborted, ErrNoTransaction
+	}
+	tag, err := s.say(ctx, "commit")
+	refusal, refused := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil && tag.String() == "COMMIT":
+		return committed, nil
+	case err == nil:
+		return rolledBack, ErrRolledBack
+	case refused && (!isFatal(refusal) || refusal.Code == "25P03"): // 25P03: the server had waited too long for a statement
+		return rolledBack, err
+	case unsent || s.opts.ReadOnly:
+		return aborted, &sessionError{ErrUnavailable, err}
+	}
+	s.db.count(func(total *Snapshot) { total.CommitUnknown++ })
+	return aborted, &sessionError{ErrOutcomeUnknown, err}
+}
+
+// Rollback ends the session with nothing persisted; after the session's end it
+// does nothing. It runs to its end even when ctx is cancelled, for at most 5 s. What another
+// goroutine has in flight on the session is cancelled. Its error says only that
+// ROLLBACK was not acknowledged: the server rolls back all the same when the
+// connection closes.
+func (s *Session) Rollback(ctx context.Context) (err error) {
+	if !s.mu.TryLock() {
+		s.cancel(ErrSessionDone)
+		s.mu.Lock()
+	}
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return nil
+	}
+	if s.rows != nil { // reading them to their end could take for ever
+		s.cancel(ErrSessionDone)
+		s.rows.finish()
+	}
+	how := rolledBack
+	if s.conn != nil {
+		if _, err = s.say(ctx, "rollback"); err != nil {
+			how, err = aborted, fmt.Errorf("roll back: %w", err)
+		}
+	}
+	s.end(how)
+	return err
+}
+
+// say sends COMMIT or ROLLBACK, even when the caller has gone away.
+func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	return s.conn.pgx.Exec(ctx, last)
+}
+
+// enter admits one caller at a time, to a session that has not ended.
+func (s *Session) enter() error {
+	if !s.mu.TryLock() {
+		return ErrSessionBusy
+	}
+	err := s.ended
+	if err == nil && s.rows != nil {
+		err = ErrSessionBusy
+	}
+	if err != nil {
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// failed remembers err for the session's last log line, and returns it. A
+// connection that was lost, which pgx reports in many ways, is ErrUnavailable,
+// unless err says itself why the connection is closed.
+func (s *Session) failed(err error) error {
+	if cause := context.Cause(s.life); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause // why it was ended, which pgx does not pass on
+	}
+	if err == nil || s.ended != nil || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
+		return err
+	}
+	hasMeaning := errors.As(err, new(*pgconn.PgError)) || errors.As(err, new(*sessionError)) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	if s.conn != nil && s.conn.pgx.IsClosed() && !hasMeaning {
+		err = &sessionError{ErrUnavailable, err}
+	}
+	s.err = err
+	return err
+}
+
+// end marks the session's end and gives its connection back. The caller holds
+// the lock.
+func (s *Session) end(how outcome) {
+	s.ended = ErrSessionDone
+	s.holding.Store(false)
+	s.cancel(ErrSessionDone)
+	if s.conn != nil {
+		s.db.count(how.count)
+		s.logError(s.err)
+		ended := time.Now()
+		go func() {
+			s.conn.hangUp()
+			s.db.count(func(total *Snapshot) { total.Closed++ })
+			s.db.config.Logger.DebugContext(s.ctx, "database session closed", "outcome", how.name,
+				"duration", ended.Sub(s.conn.dialled), "close", time.Since(ended))
+			s.db.slots.release()
+		}()
+	}
+}

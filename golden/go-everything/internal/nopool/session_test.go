@@ -1,0 +1,675 @@
+package nopool_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql/driver"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"example.com/demo/internal/connect"
+	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/nopool"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// open returns a DB on a new database with the table t(n), and that database's
+// URL. When the test ends it wants no connection left.
+func open(t *testing.T, change func(*config)) (*nopool.DB, string) {
+	t.Helper()
+	url := pgtest.Database(t)
+	return openAt(t, url, change), url
+}
+
+// config is what a test may change.
+type config struct {
+	nopool.Config
+	connect.Options
+	wrap func(net.Conn) net.Conn // what pgx gets as its connection; nil changes nothing
+}
+
+func openAt(t *testing.T, url string, change func(*config)) *nopool.DB {
+	t.Helper()
+	db := start(t, url, config{Config: nopool.Config{
+		ConnectTimeout: 10 * time.Second, StatementTimeout: 10 * time.Second,
+		LockTimeout: 5 * time.Second, IdleInTransactionTimeout: 10 * time.Second,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}}, change)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := pgtest.Connections(t, url); n != 0 {
+			t.Errorf("%d connections left", n)
+		}
+	})
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "create table if not exists t (n int primary key)")
+		return err
+	}))
+	return db
+}
+
+// on returns a DB on a stand-in pooler, or on whatever else answers at url.
+func on(t testing.TB, url string, change func(*config)) *nopool.DB {
+	t.Helper()
+	db := start(t, url, config{Config: nopool.Config{ConnectTimeout: 5 * time.Second, StatementTimeout: 5 * time.Second}}, change)
+	t.Cleanup(func() { _ = db.Close(context.Background()) })
+	return db
+}
+
+func start(t testing.TB, url string, c config, change func(*config)) *nopool.DB {
+	t.Helper()
+	c.MaxSessions, c.MaxWaiting, c.SessionWait = 4, 1000, 30*time.Second
+	c.AllowPlaintext, c.AllowPlainAuth = true, true // TEST_DATABASE_URL may be plaintext
+	if change != nil {
+		change(&c)
+	}
+	connector, err := connect.Parse(url, c.Options)
+	must(t, err)
+	c.Connector = wrapper{connector, c.wrap}
+	db, err := nopool.Open(c.Config)
+	must(t, err)
+	return db
+}
+
+// wrapper is a connector whose connections are wrapped once they are started.
+type wrapper struct {
+	nopool.Connector
+	wrap func(net.Conn) net.Conn
+}
+
+func (w wrapper) Config() (*pgx.ConnConfig, error) {
+	config, err := w.Connector.Config()
+	if err != nil || w.wrap == nil {
+		return config, err
+	}
+	after := config.AfterNetConnect
+	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		conn, err := after(ctx, config, conn)
+		return w.wrap(conn), err
+	}
+	return config, nil
+}
+
+func selectOne(ctx context.Context, s *nopool.Session) error {
+	_, err := s.Exec(ctx, "select 1")
+	return err
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func insert(n int) func(context.Context, *nopool.Session) error {
+	return func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "insert into t values ($1)", n)
+		return err
+	}
+}
+
+// count returns how many rows a new session sees.
+func count(t *testing.T, db *nopool.DB) (n int) {
+	t.Helper()
+	must(t, db.Run(context.Background(), nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, s *nopool.Session) error {
+		return s.QueryRow(ctx, "select count(*) from t").Scan(&n)
+	}))
+	return n
+}
+
+func TestRunEnds(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	failure := errors.New("failure")
+	cancelled, cancel := context.WithCancel(t.Context())
+	tests := []struct {
+		name string
+		run  func() error
+		want error
+		rows int
+	}{
+		{"error", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				return errors.Join(insert(1)(ctx, s), failure)
+			})
+		}, failure, 0},
+		{"panic", func() (err error) {
+			defer func() { err = recover().(error) }()
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_ = insert(1)(ctx, s)
+				panic(failure)
+			})
+		}, failure, 0},
+		{"Goexit", func() error {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+					_ = insert(1)(ctx, s)
+					runtime.Goexit()
+					return nil
+				})
+			}()
+			<-done
+			return nil
+		}, nil, 0},
+		{"cancelled at the end", func() error {
+			return db.Run(cancelled, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				defer cancel()
+				return insert(1)(ctx, s)
+			})
+		}, context.Canceled, 0},
+		{"statement failed and ignored", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, _ = s.Exec(ctx, "select 1/0")
+				return nil
+			})
+		}, nopool.ErrRolledBack, 0},
+		{"rows left open", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				rows, err := s.Query(ctx, "select generate_series(1, 10000000)")
+				if err == nil {
+					rows.Next()
+				}
+				return err
+			})
+		}, nopool.ErrSessionBusy, 0},
+		{"transaction ended by a statement", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, err := s.Exec(ctx, "rollback")
+				return err
+			})
+		}, nopool.ErrNoTransaction, 0},
+		{"never used", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(context.Context, *nopool.Session) error { return nil })
+		}, nil, 0},
+		{"success", func() error { return db.Run(t.Context(), nopool.TxOptions{}, insert(1)) }, nil, 1},
+	}
+	for _, test := range tests {
+		if err := test.run(); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
+		}
+		if n := count(t, db); n != test.rows {
+			t.Errorf("%s: %d rows, want %d", test.name, n, test.rows)
+		}
+	}
+}
+
+func TestSessionAfterItsEnd(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	for _, end := range []func(*nopool.Session, context.Context) error{(*nopool.Session).Commit, (*nopool.Session).Rollback} {
+		session := db.Session(t.Context(), nopool.TxOptions{})
+		_, err := session.Exec(t.Context(), "select 1")
+		must(t, err)
+		must(t, end(session, t.Context()))
+		must(t, session.Rollback(t.Context()))
+		if _, err := session.Exec(t.Context(), "select 1"); !errors.Is(err, nopool.ErrSessionDone) {
+			t.Errorf("a statement after the end: %v", err)
+		}
+		if err := session.Commit(t.Context()); !errors.Is(err, nopool.ErrSessionDone) {
+			t.Errorf("a commit after the end: %v", err)
+		}
+	}
+}
+
+// TestTwoGoroutines wants a clear error, under the race detector, where two
+// goroutines share a session, and a session that still ends.
+func TestTwoGoroutines(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	var wg sync.WaitGroup
+	var busy, others sync.Map
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				var n int
+				switch err := session.QueryRow(t.Context(), "select 1").Scan(&n); {
+				case errors.Is(err, nopool.ErrSessionBusy):
+					busy.Store(err.Error(), true)
+				case err != nil:
+					others.Store(err.Error(), true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	others.Range(func(err, _ any) bool { t.Error(err); return true })
+	if _, any := busy.Load(nopool.ErrSessionBusy.Error()); !any {
+		t.Error("no call was refused")
+	}
+	must(t, session.Rollback(t.Context()))
+}
+
+// TestCloseIsNotRefused closes rows while another goroutine asks for the session
+// all the time: rows that stay open would keep it busy to its end.
+func TestCloseIsNotRefused(t *testing.T) {
+	t.Parallel()
+	session := on(t, standin.Start(t, standin.Options{}).URL(), nil).Session(t.Context(), nopool.TxOptions{})
+	must(t, selectOne(t.Context(), session))
+	var asking sync.WaitGroup
+	var enough atomic.Bool
+	asking.Go(func() {
+		for !enough.Load() {
+			_ = selectOne(t.Context(), session)
+		}
+	})
+	one := &pgx.Batch{}
+	one.Queue("select 1")
+	started := time.Now()
+	for i := 0; i < 2000 && time.Since(started) < 2*time.Second; i++ { // one processor alone is slow at it
+		if i%2 == 0 {
+			_ = session.SendBatch(t.Context(), one).Close()
+		} else if rows, err := session.Query(t.Context(), "select 1"); err == nil {
+			rows.Close()
+		}
+	}
+	enough.Store(true)
+	asking.Wait()
+	if err := selectOne(t.Context(), session); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	must(t, session.Rollback(t.Context()))
+}
+
+// TestBatchAfterItsSession uses a batch while its session ends and afterwards: under
+// the race detector, nobody else may touch the connection then.
+func TestBatchAfterItsSession(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), nil)
+	for range 50 {
+		session := db.Session(t.Context(), nopool.TxOptions{})
+		several := &pgx.Batch{}
+		for range 20 {
+			several.Queue("select 1")
+		}
+		results := session.SendBatch(t.Context(), several)
+		var using sync.WaitGroup
+		using.Go(func() {
+			for range 20 {
+				_, _ = results.Exec()
+			}
+			_ = results.Close()
+		})
+		_ = session.Rollback(t.Context())
+		using.Wait()
+		if _, err := results.Exec(); err == nil {
+			t.Fatal("a statement of the batch succeeded after the end of its session")
+		}
+	}
+}
+
+// TestRollbackCancels wants Rollback to end a session that another goroutine
+// still uses, and not to wait for its statement.
+func TestRollbackCancels(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	failed := make(chan error)
+	go func() {
+		_, err := session.Exec(context.Background(), "select pg_sleep(9)")
+		failed <- err
+	}()
+	time.Sleep(300 * time.Millisecond)
+	started := time.Now()
+	_ = session.Rollback(t.Context())
+	if err := <-failed; err == nil || time.Since(started) > 5*time.Second {
+		t.Errorf("the statement ended with %v after %v", err, time.Since(started))
+	}
+}
+
+func TestFirstUse(t *testing.T) {
+	t.Parallel()
+	var sent counter
+	db, _ := open(t, func(c *config) { c.DialFunc = sent.dial })
+	ctx := t.Context()
+	uses := map[string]func(s *nopool.Session) error{
+		"several commands": func(s *nopool.Session) error {
+			_, err := s.Exec(ctx, "create temp table a (n int); insert into a values (1)")
+			return err
+		},
+		"option of pgx": func(s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select $1::int", pgx.QueryExecModeDescribeExec, 1)
+			return err
+		},
+		"named arguments": func(s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select @n::int", pgx.NamedArgs{"n": 1})
+			return err
+		},
+		"batch": func(s *nopool.Session) error {
+			batch := &pgx.Batch{}
+			batch.Queue("select $1::int", 1)
+			return s.SendBatch(ctx, batch).Close()
+		},
+		"copy": func(s *nopool.Session) error {
+			_, err := s.CopyFrom(ctx, pgx.Identifier{"t"}, []string{"n"}, pgx.CopyFromRows([][]any{{100}}))
+			return err
+		},
+		"nothing": func(s *nopool.Session) error { _, err := s.Exec(ctx, "-- nothing"); return err },
+	}
+	// BEGIN travels with all of them, but pgx makes more round trips of some by itself.
+	later := map[string]int{"option of pgx": 1, "copy": 3}
+	one := db.Session(ctx, nopool.TxOptions{})
+	must(t, selectOne(ctx, one))
+	writes := sent.last.Load().writes
+	must(t, one.Commit(ctx))
+	for name, use := range uses {
+		session := db.Session(ctx, nopool.TxOptions{})
+		if err := use(session); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := sent.last.Load().writes - writes; n != later[name] {
+			t.Errorf("%s: %d round trips more than one statement, want %d", name, n, later[name])
+		}
+		var timeout string
+		if err := session.QueryRow(ctx, "select current_setting('statement_timeout')").Scan(&timeout); err != nil || timeout != "10s" {
+			t.Errorf("%s: statement_timeout is %q (%v), want 10s", name, timeout, err)
+		}
+		if err := session.Commit(ctx); err != nil {
+			t.Errorf("%s: commit: %v", name, err)
+		}
+	}
+	if n := count(t, db); n != 1 {
+		t.Errorf("%d rows, want the one that was copied", n)
+	}
+}
+
+// TestFailedFirstStatement wants the transaction that came with it to be open
+// and to end in ROLLBACK.
+func TestFailedFirstStatement(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	before := db.Snapshot()
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	if _, err := session.Exec(t.Context(), "select 1/0"); err == nil {
+		t.Fatal("a division by zero succeeded")
+	}
+	must(t, session.Rollback(t.Context()))
+	if after := db.Snapshot(); after.RolledBack != before.RolledBack+1 || after.Aborted != before.Aborted {
+		t.Errorf("counted %+v", after)
+	}
+}
+
+// TestRefusedBegin wants a first statement that travelled behind a BEGIN which
+// failed not to run: outside of a transaction it would commit by itself, once for
+// each attempt.
+func TestRefusedBegin(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	uses := map[string]func(ctx context.Context, s *nopool.Session) error{
+		"simple": func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "insert into t values (1)")
+			return err
+		},
+		"parameters": insert(2),
+		"batch": func(ctx context.Context, s *nopool.Session) error {
+			batch := &pgx.Batch{}
+			batch.Queue("insert into t values ($1)", 3)
+			return s.SendBatch(ctx, batch).Close()
+		},
+	}
+	for name, use := range uses {
+		err := db.Run(t.Context(), nopool.TxOptions{Isolation: "unheard of"}, use)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "42601" || !errors.Is(err, nopool.ErrConfiguration) {
+			t.Errorf("%s: %v, want the syntax error", name, err)
+		}
+	}
+	if n := count(t, db); n != 0 {
+		t.Errorf("%d rows, want none", n)
+	}
+
+	pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) (reply standin.Reply) {
+		if sql == "begin" && c.N < 3 { // a cancel that was meant for the pooler's last client
+			reply.Error = standin.Error("57014", "canceling statement due to user request")
+		}
+		return reply
+	}})
+	must(t, on(t, pooler.URL(), nil).Run(t.Context(), nopool.TxOptions{}, selectOne))
+	for i, conn := range pooler.Conns() {
+		if ran := slices.Contains(conn.Statements, "select 1"); ran != (i == 2) {
+			t.Errorf("attempt %d: %q", i+1, conn.Statements)
+		}
+	}
+	if stats := pooler.Stats(); stats.Dials != 3 {
+		t.Errorf("%d dials, want one per attempt and none to cancel", stats.Dials)
+	}
+}
+
+// TestRefusedLargeStatement wants the reason of a pooler that closes while the first
+// statement is still being written.
+func TestRefusedLargeStatement(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
+		return standin.Reply{Error: standin.Fatal("08P01", "query_wait_timeout")}
+	}})
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Second })
+	large := "select '" + strings.Repeat("x", 20<<20) + "'"
+	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, large)
+		return err
+	})
+	if !errors.Is(err, nopool.ErrPoolerFull) {
+		t.Errorf("%v, want ErrPoolerFull", err)
+	}
+}
+
+// slowFirst is a connection whose first write, the start-up message, takes long
+// enough for pgx to begin to read in the background.
+type slowFirst struct {
+	net.Conn
+	written bool
+}
+
+func (s *slowFirst) Write(p []byte) (int, error) {
+	if !s.written {
+		s.written = true
+		time.Sleep(60 * time.Millisecond)
+	}
+	return s.Conn.Write(p)
+}
+
+// TestReadingBeforeBegin wants the answer to BEGIN kept from pgx, also where it reads
+// already when BEGIN goes out: a process that is held up for 15 ms at the wrong time
+// would else take that answer for its statement's.
+func TestReadingBeforeBegin(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, func(c *config) { c.wrap = func(conn net.Conn) net.Conn { return &slowFirst{Conn: conn} } })
+	for range 3 { // it is a race
+		must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			var answer string
+			err := s.QueryRow(ctx, "select 'right'").Scan(&answer)
+			if answer != "right" {
+				t.Errorf("read %q", answer)
+			}
+			return err
+		}))
+	}
+}
+
+// readHook is a connection that calls its hook with all that it reads.
+type readHook struct {
+	net.Conn
+	hook func(read []byte)
+}
+
+func (r *readHook) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.hook(p[:n])
+	return n, err
+}
+
+// TestCancelledAfterFirstStatement wants COMMIT to go out where the context of the
+// first statement ends as that succeeds.
+func TestCancelledAfterFirstStatement(t *testing.T) {
+	t.Parallel()
+	var cancel atomic.Pointer[context.CancelFunc]
+	db, _ := open(t, func(c *config) {
+		c.wrap = func(conn net.Conn) net.Conn {
+			return &readHook{conn, func(read []byte) {
+				if bytes.Contains(read, []byte("answer")) {
+					(*cancel.Load())()
+				}
+			}}
+		}
+	})
+	for range 5 {
+		ctx, end := context.WithCancel(t.Context())
+		cancel.Store(&end)
+		s := db.Session(t.Context(), nopool.TxOptions{})
+		_, err := s.Exec(ctx, "select 'answer'")
+		time.Sleep(10 * time.Millisecond) // what the end of ctx still does
+		if err == nil {
+			err = s.Commit(ctx)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err) // further ones take long
+		}
+		_ = s.Rollback(ctx)
+	}
+}
+
+// TestLateBegin reads the answer to BEGIN a moment too late: the session is not open,
+// and it is not the client that has cancelled anything.
+func TestLateBegin(t *testing.T) {
+	t.Parallel()
+	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) {
+		c.ConnectTimeout = 300 * time.Millisecond
+		c.wrap = func(conn net.Conn) net.Conn {
+			return &readHook{conn, func(read []byte) {
+				if bytes.Contains(read, []byte("BEGIN")) {
+					time.Sleep(2 * c.ConnectTimeout)
+				}
+			}}
+		}
+	})
+	if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrUnavailable) {
+		t.Errorf("%v, want ErrUnavailable", err)
+	}
+	if now := db.Snapshot(); now.Opened != 0 || now.OpenErrors != 1 {
+		t.Errorf("counted %+v", now)
+	}
+}
+
+// TestLeftBeforeBegin wants no BEGIN from a session whose client left, or panicked,
+// before it had sent anything: a pooler gives up a connection on which one is open.
+func TestLeftBeforeBegin(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{})
+	db := on(t, pooler.URL(), nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	leave := valuer(func() (driver.Value, error) { cancel(); return nil, errors.New("no value") })
+	err := db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select $1", leave)
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want that the client has left", err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_ = db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select $1", valuer(func() (driver.Value, error) { panic("no value") }))
+			return err
+		})
+	}()
+	must(t, db.Close(t.Context()))
+	for i, conn := range pooler.Conns() {
+		if len(conn.Statements) > 0 || conn.End != standin.Terminated {
+			t.Errorf("connection %d: %s after %q", i+1, conn.End, conn.Statements)
+		}
+	}
+}
+
+// valuer is an argument that is asked for its value.
+type valuer func() (driver.Value, error)
+
+func (v valuer) Value() (driver.Value, error) { return v() }
+
+// TestLongFirstStatement wants ConnectTimeout to bound the answer to BEGIN, not
+// the statement that travels with it.
+func TestLongFirstStatement(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, func(c *config) { c.ConnectTimeout = 2 * time.Second })
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select pg_sleep(2.5)")
+		return err
+	}))
+}
+
+// TestIdleTooLong wants a session that the server ended, because it sat idle,
+// to be known as rolled back.
+func TestIdleTooLong(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, func(c *config) { c.IdleInTransactionTimeout = 200 * time.Millisecond })
+	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		defer time.Sleep(time.Second)
+		return insert(1)(ctx, s)
+	})
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "25P03" || errors.Is(err, nopool.ErrOutcomeUnknown) {
+		t.Errorf("committed after too long a pause: %v, want 25P03", err)
+	}
+}
+
+func TestRunWithRetry(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, insert(0)))
+	calls := 0
+	err := db.RunWithRetry(t.Context(), nopool.TxOptions{Isolation: pgx.Serializable}, func(ctx context.Context, s *nopool.Session) error {
+		var n int
+		if err := s.QueryRow(ctx, "select count(*) from t").Scan(&n); err != nil {
+			return err
+		}
+		if calls++; calls == 1 { // somebody else changes what was read
+			must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, err := s.Exec(ctx, "update t set n = 50")
+				return err
+			}))
+		}
+		_, err := s.Exec(ctx, "update t set n = n + 1")
+		return err
+	})
+	if err != nil || calls != 2 {
+		t.Errorf("%v after %d calls, want success at the second", err, calls)
+	}
+}
+
+// counter counts what is written to its last connection.
+type counter struct{ last atomic.Pointer[countedConn] }
+
+type countedConn struct {
+	net.Conn
+	writes int
+}
+
+func (c *counter) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	counted := &countedConn{Conn: conn}
+	c.last.Store(counted)
+	return counted, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	c.writes++
+	return c.Conn.Write(p)
+}

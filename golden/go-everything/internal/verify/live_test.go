@@ -1,0 +1,233 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/demo/internal/config"
+	"example.com/demo/internal/connect"
+	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/migrate"
+	schema "example.com/demo/migrations"
+)
+
+// liveOptions may be changed before the live checks run.
+type liveOptions struct {
+	config.Config
+	connect.Options
+	url       string
+	migrateTo bool // migrations go where requests go
+}
+
+// liveOn runs the live checks with settings for a database.
+func liveOn(t *testing.T, databaseURL string, change ...func(*liveOptions)) Report {
+	t.Helper()
+	o := liveOptions{url: databaseURL, Options: anyServer(), Config: config.Config{
+		AppName: "live", Env: "local", DB: patient(), RequestTimeout: time.Minute, ShutdownTimeout: time.Second}}
+	o.AllowPlainAuth, o.DB.ConnectTimeout = false, 2*time.Second
+	for _, f := range change {
+		f(&o)
+	}
+	o.Database = connector(t, o.url, o.Options)
+	o.DB.Connector = o.Database
+	if o.migrateTo {
+		o.Migrations = o.Database
+	}
+	return Live(context.Background(), o.Config, slog.New(slog.DiscardHandler))
+}
+
+func wantStatus(t *testing.T, r Report, want Status, rules ...string) {
+	t.Helper()
+	for _, x := range r.Results {
+		for _, rule := range rules {
+			if x.ID == rule && x.Status != want {
+				t.Errorf("%s: %s, want %s: %s", rule, x.Status, want, x.Detail)
+			}
+		}
+		if strings.Contains(x.Detail, standin.Password) {
+			t.Errorf("%s: the password is in the report: %s", x.ID, x.Detail)
+		}
+	}
+}
+
+// ending returns the rules that ended that way.
+func ending(r Report, status Status) (rules []string) {
+	for _, x := range r.Results {
+		if x.Status == status {
+			rules = append(rules, x.ID)
+		}
+	}
+	return rules
+}
+
+// seenLive are the rules that Live can look at.
+var seenLive = []string{"NP01", "NP04", "NP09", "NP12", "NP13", "NP16", "NP17"}
+
+// pending is what an empty database is warned of, unless there is nothing to migrate.
+var pending = func() []string {
+	if files, _ := fs.Glob(schema.FS, "*.sql"); len(files) == 0 {
+		return nil
+	}
+	return []string{"NP30"}
+}()
+
+func TestLive(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Database(t)
+	for _, url := range []string{database, pgtest.PgBouncer(t, database, pgtest.PgBouncerOptions{})} {
+		for _, sessions := range []int{1, 4} {
+			r := liveOn(t, url, func(o *liveOptions) { o.DB.MaxSessions, o.AllowPlainAuth = sessions, true })
+			wantStatus(t, r, StatusPassed, seenLive...)
+			wantStatus(t, r, StatusWarned, pending...)
+			if r.Failed() {
+				t.Errorf("failed: %s", r.Summary())
+			}
+		}
+	}
+	if n := pgtest.Connections(t, database); n > 2 { // what PgBouncer keeps
+		t.Errorf("%d connections left", n)
+	}
+	var tables int
+	err := pgtest.Admin(t, database).QueryRow(t.Context(), "select count(*) from pg_stat_user_tables").Scan(&tables)
+	if err != nil || tables != 0 {
+		t.Errorf("it made %d tables, %v", tables, err)
+	}
+}
+
+// TestLiveWarns sets servers up in ways that are allowed and should be known.
+func TestLiveWarns(t *testing.T) {
+	t.Parallel()
+	well := seeing("", "")
+	for name, c := range map[string]struct {
+		rule   string
+		pooler standin.Options
+		change func(*liveOptions)
+	}{
+		"plaintext": {"NP12", standin.Options{OnStatement: well}, func(o *liveOptions) { o.AllowPlainAuth = true }},
+		"unverified": {"NP12", standin.Options{TLS: true, Auth: standin.SCRAM, OnStatement: well}, func(o *liveOptions) {
+			o.url = strings.Split(o.url, "?")[0] + "?sslmode=require"
+		}},
+		"password given away": {"NP12", standin.Options{TLS: true, Auth: standin.Cleartext, OnStatement: well}, nil},
+		"no password at all":  {"NP12", standin.Options{TLS: true, OnStatement: well}, nil},
+		"a guess": {"NP17", standin.Options{TLS: true, OnStatement: well}, func(o *liveOptions) {
+			o.BudgetGuessed = true
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := liveOn(t, standin.Start(t, c.pooler).URL(), func(o *liveOptions) {
+				if c.change != nil {
+					c.change(o)
+				}
+			})
+			wantStatus(t, r, StatusWarned, c.rule)
+			if r.Strict(); !r.Failed() {
+				t.Error("the strict report does not count as failed")
+			}
+		})
+	}
+}
+
+// TestLiveMigrations looks at a database before and after its migrations, and at
+// one whose role may not look.
+func TestLiveMigrations(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Database(t)
+	if err := migrate.Run(t.Context(), migrateOptions(t, database, schema.FS), "up"); err != nil {
+		t.Fatal(err)
+	}
+	allowAny := func(o *liveOptions) { o.AllowPlainAuth, o.migrateTo = true, true }
+	for _, url := range []string{database, pgtest.PgBouncer(t, database, pgtest.PgBouncerOptions{})} {
+		wantStatus(t, liveOn(t, url, allowAny), StatusPassed, "NP30")
+	}
+	if len(pending) == 0 {
+		return
+	}
+	if _, err := pgtest.Admin(t, database).Exec(t.Context(), "delete from goose_db_version where version_id > 0"); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, liveOn(t, database, allowAny), StatusWarned, "NP30")
+}
+
+// TestLiveFails sets servers up wrongly and wants the rule concerned to say so.
+func TestLiveFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rule   string
+		pooler standin.Options
+		change func(*liveOptions)
+	}{
+		"wrong password":    {"NP09", standin.Options{TLS: true, Auth: standin.SCRAM}, func(o *liveOptions) { o.url = strings.Replace(o.url, ":stand-in", ":not-", 1) }},
+		"no TLS":            {"NP09", standin.Options{}, func(o *liveOptions) { o.url = withMode(o.url, "require") }},
+		"timeouts dropped":  {"NP13", standin.Options{TLS: true, OnStatement: seeing("timeouts", "0 0 0")}, nil},
+		"not read only":     {"NP16", standin.Options{TLS: true, OnStatement: seeing("read only", "off")}, nil},
+		"one shared server": {"NP01", standin.Options{TLS: true, OnStatement: oneServer}, nil},
+		"no room":           {"NP17", standin.Options{TLS: true, OnStatement: seeing("allowed", "3")}, nil},
+		"too many replicas": {"NP17", standin.Options{TLS: true, OnStatement: seeing("", "")}, func(o *liveOptions) { o.Replicas = 25 }},
+		"transaction mode":  {"NP30", standin.Options{TLS: true, OnStatement: backends()}, func(o *liveOptions) { o.migrateTo = true }},
+		"never closes":      {"NP04", standin.Options{TLS: true, ReleaseLag: time.Minute, OnStatement: seeing("", "")}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := liveOn(t, standin.Start(t, c.pooler).URL(), func(o *liveOptions) {
+				if c.change != nil {
+					c.change(o)
+				}
+			})
+			if got := ending(r, StatusFailed); !slices.Equal(got, []string{c.rule}) || !r.Failed() {
+				t.Errorf("failed are %v, want %s alone; %s", got, c.rule, r.Summary())
+			}
+			wantStatus(t, r, StatusFailed, c.rule) // shows no password
+		})
+	}
+}
+
+// backends gives each transaction another backend, as a pooler in transaction
+// mode does that has much to do.
+func backends() func(*standin.Conn, string) standin.Reply {
+	var n atomic.Int64
+	rest := seeing("", "")
+	return func(c *standin.Conn, sql string) standin.Reply {
+		if sql == whoAmI {
+			return standin.Reply{Rows: [][]string{{strconv.FormatInt(n.Add(1), 10)}}}
+		}
+		return rest(c, sql)
+	}
+}
+
+// oneServer gives all sessions the same backend, as a pool of one would.
+func oneServer(c *standin.Conn, sql string) standin.Reply {
+	if sql == whoAmI {
+		return standin.Reply{Rows: [][]string{{"42"}}}
+	}
+	return seeing("", "")(c, sql)
+}
+
+// seeing is a server of which all is well with these checks' settings, but for one
+// of the facts. Whoever asks for a backend gets that of his connection.
+func seeing(name, value string) func(*standin.Conn, string) standin.Reply {
+	all := map[string]string{
+		"version": "PostgreSQL 15", "port": "0", "name": "Supavisor - live", "timeouts": "20000 10000 20000",
+		"read only": "on", "isolation": "repeatable read", "allowed": "97",
+	}
+	all[name] = value
+	return func(c *standin.Conn, sql string) (r standin.Reply) {
+		switch sql {
+		case facts:
+			object, _ := json.Marshal(all) // of strings, which never fails
+			r.Rows = [][]string{{string(object)}}
+		case whoAmI:
+			r.Rows = [][]string{{strconv.Itoa(c.N)}}
+		}
+		return r
+	}
+}
