@@ -3,62 +3,69 @@ package config
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// documented is what .env.example and the README say of a setting, in one order
-// and in the same words.
-type documented struct{ name, fallback, bound, help string }
-
-func TestEnvExample(t *testing.T) {
+// TestDocumented wants every setting, and nothing else, in .env.example and in the
+// README's table, in one order, with the same default and the same words.
+func TestDocumented(t *testing.T) {
 	t.Parallel()
-	examples, settings := envExample(t), new(Config).settings()
-	if len(examples) != len(settings) {
-		t.Fatalf("%d settings with a comment above, want %d", len(examples), len(settings))
-	}
-	for i, s := range settings {
-		d := examples[i]
-		// DATABASE_URL alone has to be filled in. Everything else is a choice.
-		if name, optional := strings.CutPrefix(d.name, "#"); name != s.name || optional == (s.name == "DATABASE_URL") {
-			t.Errorf("got %s, want %s", d.name, s.name)
+	// A comment of one line or more, the last of which is what the README says, too.
+	examples, exampleNames := documented(t, "../../.env.example", `(?m)^# (?P<help>.*)\n(?P<optional>#?)(?P<name>[A-Z_]+)=(?P<fallback>.*)$`)
+	rows, rowNames := documented(t, "../../README.md", "(?m)^\\| `(?P<name>[A-Z_]+)` \\| (?P<fallback>.+?) \\| (?P<bound>.+?) \\| (?P<help>.+?) \\|$")
+	var names []string
+	for _, s := range new(Config).settings() {
+		names = append(names, s.name)
+		example, row := examples[s.name], rows[s.name]
+		if example == nil {
+			t.Errorf("%s: .env.example lacks it: add \"# what it is for\" and, below, \"#%s=%s\"", s.name, s.name, s.fallback)
+			continue
 		}
-		if s.fallback != "" && d.fallback != s.fallback {
-			t.Errorf("%s: shows %q, the default is %q", s.name, d.fallback, s.fallback)
+		if row == nil {
+			t.Errorf("%s: the README's table lacks it: add \"| `%s` | `%s` | %s | %s |\"", s.name, s.name, s.fallback, accepted(s.name), example["help"])
+			continue
+		}
+		if required := example["optional"] == ""; required != (s.name == "DATABASE_URL") {
+			t.Errorf("%s: required: %v, in .env.example", s.name, required) // it is the one to be filled in
+		}
+		if row["help"] != example["help"] {
+			t.Errorf("%s: the README says %q, .env.example %q", s.name, row["help"], example["help"])
+		}
+		if s.fallback != "" && (example["fallback"] != s.fallback || row["fallback"] != "`"+s.fallback+"`") {
+			t.Errorf("%s: the default is %q, .env.example says %q, the README %s", s.name, s.fallback, example["fallback"], row["fallback"])
+		}
+		if want := accepted(s.name); want != "" && row["bound"] != want {
+			t.Errorf("%s: it takes %s, the README says %s", s.name, want, row["bound"])
+		}
+	}
+	for file, found := range map[string][]string{".env.example": exampleNames, "README.md": rowNames} {
+		if !slices.Equal(found, names) && !t.Failed() {
+			t.Errorf("%s has %q, want %q", file, found, names)
 		}
 	}
 }
 
-// envExample returns the settings in .env.example, commented out or not, with
-// the line above each.
-func envExample(t *testing.T) (found []documented) {
+// documented returns what a file says of settings, the groups of the pattern by the
+// group called name, and these names in order.
+func documented(t *testing.T, path, pattern string) (settings map[string]map[string]string, names []string) {
 	t.Helper()
-	assignment := regexp.MustCompile(`(?m)^# (.*)\n(#?[A-Z_]+)=(.*)$`)
-	for _, match := range assignment.FindAllStringSubmatch(read(t, "../../.env.example"), -1) {
-		found = append(found, documented{help: match[1], name: match[2], fallback: match[3]})
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return found
-}
-
-func TestReadme(t *testing.T) {
-	t.Parallel()
-	row := regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| (.+?) \\| (.+?) \\| (.+?) \\|$")
-	rows, examples, settings := row.FindAllStringSubmatch(read(t, "../../README.md"), -1), envExample(t), new(Config).settings()
-	if len(rows) != len(settings) {
-		t.Fatalf("%d rows about settings, want %d", len(rows), len(settings))
+	settings = map[string]map[string]string{}
+	find := regexp.MustCompile(pattern)
+	for _, match := range find.FindAllStringSubmatch(string(data), -1) {
+		said := map[string]string{}
+		for i, group := range find.SubexpNames() {
+			said[group] = match[i]
+		}
+		settings[said["name"]] = said
+		names = append(names, said["name"])
 	}
-	for i, s := range settings {
-		d := documented{rows[i][1], rows[i][2], rows[i][3], rows[i][4]}
-		if d.name != s.name || d.help != examples[i].help {
-			t.Errorf("got %s, %q; want %s, and what .env.example says: %q", d.name, d.help, s.name, examples[i].help)
-		}
-		if want := "`" + s.fallback + "`"; s.fallback != "" && d.fallback != want {
-			t.Errorf("%s: default %s, want %s", s.name, d.fallback, want)
-		}
-		if want := accepted(s.name); want != "" && d.bound != want {
-			t.Errorf("%s: bound %q, want %q", s.name, d.bound, want)
-		}
-	}
+	return settings, names
 }
 
 // accepted returns what a setting takes, in the words of the error about
@@ -75,13 +82,4 @@ func accepted(name string) string {
 	}
 	words := strings.NewReplacer("24h0m0s", "24h", " nor ", ", ")
 	return words.Replace(match[1] + match[2] + match[3])
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }
