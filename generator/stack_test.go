@@ -68,10 +68,57 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown relation": {
 			edited(`"side/ice-cream"`, `"side/icecream"`), `names "side/icecream", which is no choice`,
 		},
-		"unknown format": {edited(`"project-name"`, `"project"`), `unknown format "project"`},
-		"no name":        {edited(`"name": "name"`, `"name": "nome"`), `option "name": missing`},
-		"reserved":       {edited(`"table-cloth"`, `"stack"`), `option "stack": malformed, reserved or declared twice`},
-		"twice":          {edited(`"table-cloth"`, `"main"`), `option "main": malformed, reserved or declared twice`},
+		"unknown format":   {edited(`"project-name"`, `"project"`), `unknown format "project"`},
+		"no name":          {edited(`"name": "name"`, `"name": "nome"`), `option "name": missing`},
+		"reserved":         {edited(`"table-cloth"`, `"stack"`), `option "stack": malformed, reserved or declared twice`},
+		"twice":            {edited(`"table-cloth"`, `"main"`), `option "main": malformed, reserved or declared twice`},
+		"twice a choice":   {edited(`"rice"`, `"ice-cream"`), `choice side/ice-cream: malformed or declared twice`},
+		"choice malformed": {edited(`"rice"`, `"Rice"`), `choice side/Rice: malformed`},
+		"shared by none":   {added("shared/pan/pan.txt", "a pan\n"), "folder shared/pan: nothing in stack.json has it"},
+		"shared missing":   {edited(`{"name": "fish"`, `{"name": "fish", "uses": ["pan"]`), "pan: has no folder shared/pan"},
+		"pair misspelt":    {added("pairs/main.fish+side.rise/a.txt", "a\n"), "folder pairs/main.fish+side.rise: side/rise is no choice"},
+		"pair of one":      {added("pairs/main.fish/a.txt", "a\n"), "want two choices or more"},
+		"pair in disorder": {added("pairs/side.rice+main.fish/a.txt", "a\n"), "in the order of stack.json"},
+		"pair of either":   {added("pairs/main.fish+main.roast/a.txt", "a\n"), "these choices never come together"},
+		"pair of enemies":  {added("pairs/main.roast+side.ice-cream/a.txt", "a\n"), "these choices never come together"},
+		"pair and another": {added("pairs/main.fish+side.rice/rice.yaml", "a: b\n"), `path "rice.yaml": rendered by both side/rice and main/fish+side/rice`},
+		"two extras": {
+			added("options/side/ice-cream/rice.yaml", "a: b\n"), `path "rice.yaml": rendered by both side/rice and side/ice-cream`,
+		},
+		"setting malformed":   {setting("base", `{"name": "Salt"}`), `setting "Salt": want a name`},
+		"setting unexplained": {setting("base", `{"name": "SALT", "group": "spice"}`), `setting "SALT": want help`},
+		"setting unknown key": {setting("base", `{"nom": "SALT"}`), `unknown field "nom"`},
+		"setting's group": {
+			setting("options/side/rice", `{"name": "SALT", "group": "spice", "help": "h", "bound": "b", "default": "d"}`), `group "spice" is none of base's`,
+		},
+		"setting declared twice": {func(f fstest.MapFS) {
+			setting("base", spice("PEPPER"))(f)
+			setting("options/side/rice", spice("SALT"))(f)
+			setting("options/main/fish", spice("SALT"))(f)
+		}, `setting "SALT": declared by both main/fish and side/rice`},
+		"setting overridden": {func(f fstest.MapFS) {
+			setting("base", spice("PEPPER"))(f)
+			setting("options/side/rice", `{"name": "PEPPER", "default": "much"}`)(f)
+		}, `setting "PEPPER": base declares it: only a note and an example`},
+		"lock missing": {func(f fstest.MapFS) {
+			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
+			edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
+			lock("base", "v1.0.0")(f)
+		}, `layer "main/fish": lock.mod and lock.sum are missing: run go generate ./generator`},
+		"lock of another version": {func(f fstest.MapFS) {
+			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.1"}, "title"`)(f)
+			lock("base", "v1.0.0")(f)
+		}, `layer "base": lock.mod has example.com/pan v1.0.0, and not v1.0.1: run go generate ./generator`},
+		"locks that differ": {func(f fstest.MapFS) {
+			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
+			edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
+			lock("base", "v1.0.0")(f)
+			lock("options/main/fish", "v1.0.2")(f)
+		}, `layer "main/fish": lock.mod has example.com/pan v1.0.2, and not v1.0.0: run go generate ./generator`},
+		"module of nobody": {func(f fstest.MapFS) {
+			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0", "example.com/pot": "v1.0.0"}, "title"`)(f)
+			lock("base", "v1.0.0")(f)
+		}, `module "example.com/pot" of stack.json: no layer imports it`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +130,105 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// added returns an edit that adds a file.
+func added(name, text string) func(fstest.MapFS) {
+	return func(files fstest.MapFS) { files["menu/"+name] = &fstest.MapFile{Data: []byte(text)} }
+}
+
+// setting returns an edit that gives a layer a setting.
+func setting(folder, declaration string) func(fstest.MapFS) {
+	return added(folder+"/"+settingsFile, "["+declaration+"]")
+}
+
+// spice declares a setting as it should be.
+func spice(name string) string {
+	return `{"name": "` + name + `", "group": "spice", "help": "how much", "bound": "any", "default": "some"}`
+}
+
+// lock returns an edit that gives a layer a part of go.mod and go.sum.
+func lock(folder, version string) func(fstest.MapFS) {
+	return func(files fstest.MapFS) {
+		added(folder+"/"+lockModFile, "go 1.26.0\n\nrequire example.com/pan "+version+"\n")(files)
+		added(folder+"/"+lockSumFile, "example.com/pan "+version+" h1:x=\nexample.com/pan "+version+"/go.mod h1:y=\n")(files)
+	}
+}
+
+// What choices share is there once for all of them; what is for a pair is there with
+// both, and its parts come last.
+func TestLayers(t *testing.T) {
+	t.Parallel()
+	files := menu()
+	edited(`{"name": "rice"`, `{"name": "rice", "uses": ["pan"]`)(files)
+	edited(`{"name": "sauce"`, `{"name": "sauce", "uses": ["pan"]`)(files)
+	added("shared/pan/pan.txt", "a pan\n")(files)
+	added("pairs/main.roast+side.sauce/pour.txt", "on the roast\n")(files)
+	added("pairs/main.roast+side.sauce/slots.tmpl", "{{define \"dishes\"}}\npour it\n{{end}}\n")(files)
+	added("options/side/sauce/slots.tmpl", "{{define \"dishes\"}}\nsauce\n{{end}}\n")(files)
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string][3]string{ // pan.txt, pour.txt, dishes
+		"side=":           {"", "", "supper on linen for supper\nfish for supper\nend\n"},
+		"side=rice":       {"a pan\n", "", "supper on linen for supper\nfish for supper\n\nrice\nend\n"},
+		"side=rice,sauce": {"a pan\n", "on the roast\n", "supper on linen for supper\n\nrice\nsauce\npour it\nend\n"},
+	} {
+		all := answers("name=supper", given)
+		if strings.Contains(given, "sauce") {
+			all = answers("name=supper", "main=roast", given)
+		}
+		tree := generate(t, stacks[0], all)
+		got := [3]string{string(file(tree, "pan.txt").Data), string(file(tree, "pour.txt").Data), string(file(tree, "dishes/supper.txt").Data)}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", given, got, want)
+		}
+	}
+}
+
+// A setting that a choice declares stands before the last of its group; what base
+// leaves open is filled by whoever knows it.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	files := menu()
+	setting("base", spice("SALT")+","+spice("PEPPER")+`, {"name": "WINE", "group": "drinks", "help": "which", "unset": "none", "bound": "any", "required": true}`)(files)
+	setting("options/side/rice", spice("CURRY")+`, {"name": "WINE", "note": ["with NAME"], "example": "red for NAME"}`)(files)
+	added("base/env.tmpl", "{{range .Settings.Spice}}{{.Name}} {{.Fallback}} {{.Doc}}\n{{end}}--\n{{range .Settings.All}}{{.Env}}\n{{end}}")(files)
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "SALT `some` how much\nCURRY `some` how much\nPEPPER `some` how much\n--\n" +
+		"# how much\n#SALT=some\n# how much\n#CURRY=some\n# how much\n#PEPPER=some\n# with NAME\n# which\nWINE=red for supper\n"
+	if diff := cmp.Diff(want, string(file(generate(t, stacks[0], answers("name=supper")), "env").Data)); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+// go.mod has the modules of all layers, go.sum the newest content of each, and not
+// what a layer says gives way to newer versions.
+func TestLockFiles(t *testing.T) {
+	t.Parallel()
+	files := menu()
+	edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0", "example.com/lid": "v1.2.0"}, "title"`)(files)
+	edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(files)
+	edited(`{"name": "table-cloth"`, `{"name": "module", "format": "go-module", "default": "example.com/NAME"}, {"name": "table-cloth"`)(files)
+	added("base/lock.mod", "go 1.26.0\n\nrequire example.com/pan v1.0.0\nrequire example.com/fat v1.0.0 // indirect\n")(files)
+	added("base/lock.sum", "example.com/fat v1.0.0 h1:a=\nexample.com/fat v1.0.0/go.mod h1:b=\nexample.com/old v1.0.0/go.mod h1:c=\n"+
+		"example.com/oil v1.9.0 h1:d=\nexample.com/oil v1.9.0/go.mod h1:e=\n")(files)
+	added("options/main/fish/lock.mod", "require example.com/lid v1.2.0\nrequire example.com/fat v1.0.0\n")(files)
+	added("options/main/fish/lock.sum", "example.com/oil v1.10.0 h1:f=\nexample.com/oil v1.10.0/go.mod h1:g=\n- example.com/old v1.0.0/go.mod h1:c=\n")(files)
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := generate(t, stacks[0], answers("name=supper"))
+	wantMod := "module example.com/supper\n\ngo 1.26.0\n\nrequire (\n\texample.com/fat v1.0.0\n\texample.com/lid v1.2.0\n\texample.com/pan v1.0.0\n)\n"
+	wantSum := "example.com/fat v1.0.0 h1:a=\nexample.com/fat v1.0.0/go.mod h1:b=\nexample.com/oil v1.10.0 h1:f=\nexample.com/oil v1.10.0/go.mod h1:g=\n"
+	if diff := cmp.Diff([]string{wantMod, wantSum}, []string{string(file(tree, "go.mod").Data), string(file(tree, "go.sum").Data)}); diff != "" {
+		t.Errorf("locks (-want +got):\n%s", diff)
 	}
 }
 
