@@ -90,7 +90,7 @@ func TestModuleIsFree(t *testing.T) {
 		"github.com/jackc/pgx/v5": "requires this module", "github.com/pressly/goose/v3": "requires this module",
 		"github.com/jackc/pgx": "", "network/http": "", "example.com/fmt": "", "demo": "",
 	} {
-		err := goStack(t).Check(Answers{"name": {Values: []string{"demo"}}, "module": {Values: []string{path}}})
+		err := goStack(t).Validate(Answers{"name": {Values: []string{"demo"}}, "module": {Values: []string{path}}})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}

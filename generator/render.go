@@ -11,10 +11,7 @@ import (
 	"text/template/parse"
 )
 
-const (
-	templateSuffix = ".tmpl"
-	slotsFile      = "slots.tmpl"
-)
+const slotsFile = "slots.tmpl"
 
 // templateText finds template text of ours. Not every {{ is: other tools use it, too.
 var templateText = regexp.MustCompile(`\{\{-? *(\.[A-Z]|if |slot |define )`)
