@@ -39,19 +39,3 @@ func runList(a *app, stacks []*generator.Stack) error {
 	_, err := io.WriteString(a.out, out.String())
 	return err
 }
-
-// flagName returns how the option is given on a command line.
-func flagName(o generator.Option) string {
-	if o.Name == generator.NameOption {
-		return strings.ToUpper(o.Name)
-	}
-	return "--" + o.Name
-}
-
-// describe returns the option's help with its default.
-func describe(o generator.Option) string {
-	if defaults := o.Defaults("NAME"); defaults != nil {
-		return fmt.Sprintf("%s (default %s)", o.Help, strings.Join(defaults, ","))
-	}
-	return o.Help
-}

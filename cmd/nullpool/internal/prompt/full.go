@@ -1,4 +1,4 @@
-package main
+package prompt
 
 import (
 	"context"
@@ -6,38 +6,22 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/AlecAivazis/survey/v2"
 	"github.com/AlecAivazis/survey/v2/core"
 	"github.com/AlecAivazis/survey/v2/terminal"
 	"golang.org/x/term"
-
-	"github.com/nullpool/nullpool/generator"
 )
 
-// A prompter asks a person. Ask returns a valid answer, or errInterrupted.
-type prompter interface {
-	Ask(ctx context.Context, q question) ([]string, error)
-}
+// Full asks with lists and a cursor, by survey. Both files must be terminals:
+// survey takes no answers from a pipe.
+type Full struct{ In, Out *os.File }
 
-// A question is an option to be asked.
-type question struct {
-	generator.Option
-	Defaults []string                    // in the light of earlier answers
-	Check    func(values []string) error // nil accepts all
-}
-
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
-
-// A surveyPrompter asks with survey. Both files must be terminals: survey takes
-// no answers from a pipe.
-type surveyPrompter struct{ in, out *os.File }
-
-func (p *surveyPrompter) Ask(ctx context.Context, q question) ([]string, error) {
+// Ask implements Prompter.
+func (p *Full) Ask(ctx context.Context, q Question) ([]string, error) {
 	// survey neither sees ctx nor gives the terminal back when it is left alone.
-	state, err := term.GetState(int(p.in.Fd()))
+	state, err := term.GetState(int(p.In.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("ask for %s: %w", q.Name, err)
 	}
@@ -47,47 +31,43 @@ func (p *surveyPrompter) Ask(ctx context.Context, q question) ([]string, error) 
 	}
 	replies := make(chan reply, 1)
 	go func() {
-		values, err := p.ask(q)
+		values, err := p.survey(q)
 		replies <- reply{values, err}
 	}()
 	select {
 	case r := <-replies:
 		if errors.Is(r.err, terminal.InterruptErr) || errors.Is(r.err, io.EOF) { // Ctrl-C, Ctrl-D
-			return nil, errInterrupted
+			return nil, ErrInterrupted
 		}
 		if r.err != nil {
 			return nil, fmt.Errorf("ask for %s: %w", q.Name, r.err)
 		}
 		return r.values, nil
 	case <-ctx.Done():
-		return nil, errors.Join(errInterrupted, term.Restore(int(p.in.Fd()), state))
+		return nil, errors.Join(ErrInterrupted, term.Restore(int(p.In.Fd()), state))
 	}
 }
 
-// ask asks with the help above the question, where it needs no key to be seen.
-func (p *surveyPrompter) ask(q question) (values []string, err error) {
-	fmt.Fprintln(p.out, strings.TrimRight("  "+q.Help, " "))
-	message := q.Prompt + ":"
-	streams := survey.WithStdio(p.in, p.out, p.out)
+// survey asks with the help above the question, where it needs no key to be seen.
+func (p *Full) survey(q Question) (values []string, err error) {
+	fmt.Fprintln(p.Out, strings.TrimRight("  "+q.Help, " "))
+	message := q.Text + ":"
+	streams := survey.WithStdio(p.In, p.Out, p.Out)
 	switch {
-	case q.IsText():
+	case q.isText():
 		values = make([]string, 1)
 		input := &survey.Input{Message: message, Default: strings.Join(q.Defaults, "")}
-		valid := func(answer any) error { return q.Check([]string{fmt.Sprint(answer)}) }
+		valid := func(answer any) error { return q.accept([]string{fmt.Sprint(answer)}) }
 		err = survey.AskOne(input, &values[0], streams, survey.WithValidator(valid))
 	case q.Many:
 		values = []string{} // not nil: to choose nothing is an answer
-		list := &survey.MultiSelect{
-			Message: message, Options: q.ChoiceNames(), Description: q.describe, Default: q.Defaults,
-		}
+		list := &survey.MultiSelect{Message: message, Options: q.names(), Description: q.describe, Default: q.Defaults}
 		// Without these two keys, survey's line about its keys fits into 80 columns.
 		err = survey.AskOne(list, &values, streams, survey.WithValidator(q.chosen),
 			survey.WithRemoveSelectAll(), survey.WithRemoveSelectNone())
 	default:
 		values = make([]string, 1)
-		list := &survey.Select{
-			Message: message, Options: q.ChoiceNames(), Description: q.describe, Default: q.Defaults[0],
-		}
+		list := &survey.Select{Message: message, Options: q.names(), Description: q.describe, Default: q.Defaults[0]}
 		err = survey.AskOne(list, &values[0], streams, survey.WithValidator(q.chosen))
 	}
 	return values, err
@@ -95,19 +75,16 @@ func (p *surveyPrompter) ask(q question) (values []string, err error) {
 
 // describe returns what is said beside a choice. The default is marked, except
 // where there are many: those are ticked.
-func (q question) describe(name string, index int) string {
+func (q Question) describe(name string, index int) string {
 	help := q.Choices[index].Help
-	if !q.Many && q.Help != "" && slices.Contains(q.Defaults, name) {
+	if !q.Many && q.Help != "" && q.isDefault(name) {
 		return strings.TrimPrefix(help+" (default)", " ")
 	}
 	return help
 }
 
 // chosen checks what survey says was chosen from a list.
-func (q question) chosen(answer any) error {
-	if q.Check == nil {
-		return nil
-	}
+func (q Question) chosen(answer any) error {
 	var values []string
 	switch answer := answer.(type) {
 	case core.OptionAnswer:
@@ -117,5 +94,5 @@ func (q question) chosen(answer any) error {
 			values = append(values, one.Value)
 		}
 	}
-	return q.Check(values)
+	return q.accept(values)
 }
