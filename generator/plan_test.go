@@ -19,7 +19,7 @@ func TestPlanLayers(t *testing.T) {
 	for i, layer := range plan.Layers {
 		names[i] = layer.Name
 	}
-	want := []string{"base", "locks/roast", "main/roast", "side/rice", "side/sauce"}
+	want := []string{"base", "locks/roast", "plate/china", "main/roast", "side/rice", "side/sauce"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("layers (-want +got):\n%s", diff)
 	}
@@ -36,7 +36,9 @@ func TestPlanOrigins(t *testing.T) {
 	}
 	want := Answers{
 		"name":        {Values: []string{"supper"}, Origin: FromFlag},
+		"cookbook":    {Values: []string{"example.com/supper"}, Origin: FromDefault},
 		"table-cloth": {Values: []string{"linen for supper"}, Origin: FromDefault},
+		"plate":       {Values: []string{"china"}, Origin: FromDefault},
 		"main":        {Values: []string{"roast"}, Origin: FromFlag},
 		"side":        {Values: []string{"rice"}, Origin: FromDefault},
 	}
@@ -94,7 +96,7 @@ func TestCombinations(t *testing.T) {
 	t.Parallel()
 	got := map[string]bool{}
 	for plan := range menuStack(t).Combinations("supper", "v1.2.3") {
-		got[strings.Join(plan.active(), " ")] = true
+		got[strings.TrimPrefix(strings.Join(plan.active(), " "), "plate/china ")] = true
 	}
 	// Of 16, those without a sauce on fish and an ice cream after a roast.
 	want := map[string]bool{

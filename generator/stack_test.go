@@ -20,13 +20,15 @@ func TestMadeUpStack(t *testing.T) {
 		"plain.txt -rw-r--r--":         "as it is\n",
 		"dishes/supper.txt -rw-r--r--": "supper on linen for supper\nfish for supper\n\nrice\nice cream\nend\n",
 		"serve.sh -rwxr-xr-x":          "#!/bin/sh\necho v0.0.0-golden quick\n",
-		"shopping.txt -rw-r--r--":      "a fish\n",
+		"go.mod -rw-r--r--":            "module example.com/supper\n\nrequire example.com/cutlery v1.0.0 // for fish\n",
 		"rice.yaml -rw-r--r--":         "grains: many\n",
 		".nullpool.json -rw-r--r--": `{
   "nullpool": "v0.0.0-golden",
   "stack": "menu",
   "name": "supper",
+  "cookbook": "example.com/supper",
   "table-cloth": "linen for supper",
+  "plate": "china",
   "main": "fish",
   "side": ["ice-cream","rice"]
 }

@@ -9,22 +9,26 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/progress"
 )
 
 // firstCommit makes the project's first commit, in a repository that it makes unless
 // the folder has one. A machine without git, or a git without an identity, is no
-// reason to have no project: it returns what could not be done, or "".
-func firstCommit(ctx context.Context, dir, version string) (missing string) {
+// reason to have no project: what could not be done is a note.
+func (a *app) firstCommit(ctx context.Context, p *project) (notes []string) {
+	line := progress.Start(a.err, "committing "+p.dir)
+	defer line.End()
 	if _, err := exec.LookPath("git"); err != nil {
-		return "there is no git on this machine: nothing was committed"
+		return []string{"there is no git on this machine: nothing was committed"}
 	}
-	commands := [][]string{{"add", "--all", "."}, {"commit", "--quiet", "--message", "Begin with nullpool " + version}}
-	if _, err := os.Stat(filepath.Join(dir, ".git")); err != nil {
+	commands := [][]string{{"add", "--all", "."}, {"commit", "--quiet", "--message", "Begin with nullpool " + p.plan.Version}}
+	if _, err := os.Stat(filepath.Join(p.dir, ".git")); err != nil {
 		commands = append([][]string{{"init", "--quiet"}}, commands...)
 	}
 	for _, args := range commands {
 		command := exec.CommandContext(ctx, "git", args...)
-		command.Dir, command.Env = dir, ownRepository(os.Environ())
+		command.Dir, command.Env = p.dir, ownRepository(os.Environ())
 		if output, err := command.CombinedOutput(); err != nil {
 			reason, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
 			if bytes.Contains(output, []byte("ident")) { // "empty ident name", "unable to auto-detect email address (… identity …)"
@@ -33,10 +37,10 @@ func firstCommit(ctx context.Context, dir, version string) (missing string) {
 			if reason == "" {
 				reason = err.Error()
 			}
-			return fmt.Sprintf("git %s: %s", args[0], reason)
+			return []string{fmt.Sprintf("git %s: %s", args[0], reason)}
 		}
 	}
-	return ""
+	return nil
 }
 
 // ownRepository takes out of an environment what a git hook has there, which would

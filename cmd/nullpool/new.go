@@ -73,23 +73,23 @@ func makeProject(ctx context.Context, r *request) error {
 // writeProject writes the project, does what the flags ask to do with it, and
 // prints the result.
 func writeProject(ctx context.Context, r *request, p *project) error {
+	again := ""
+	if r.asked {
+		again = r.commandLine(p.plan.Answers)
+	}
 	line := progress.Start(r.app.err, "writing "+p.dir)
 	err := generator.Write(ctx, p.tree, p.dir)
 	line.End()
 	if err != nil {
 		hints := []string{"nothing was written; choose another folder with --dir"}
-		if r.asked {
-			hints = append(hints, "your answers: "+r.commandLine(r.given))
+		if again != "" {
+			hints = append(hints, "your answers: "+again)
 		}
 		return &hintedError{err, hints}
 	}
 	var notes []string
 	if r.git {
-		line := progress.Start(r.app.err, "committing "+p.dir)
-		if missing := firstCommit(ctx, p.dir, p.plan.Version); missing != "" {
-			notes = append(notes, missing)
-		}
-		line.End()
+		notes = r.app.firstCommit(ctx, p)
 	}
 	var failure error
 	if r.verify {
@@ -100,10 +100,6 @@ func writeProject(ctx context.Context, r *request, p *project) error {
 	}
 	if failure != nil && r.app.json {
 		return failure // one document, and the error says where the project is
-	}
-	again := ""
-	if r.asked {
-		again = r.commandLine(p.plan.Answers)
 	}
 	if err := r.app.showResult(p, notes, again); err != nil {
 		return fmt.Errorf("the project is in %q, but the result could not be printed: %w", p.dir, err)
