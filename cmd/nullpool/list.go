@@ -30,9 +30,9 @@ func runList(a *app, stacks []*generator.Stack) error {
 		}
 		fmt.Fprintf(&out, "%s: %s\n", stack.Name, stack.Title)
 		for _, option := range stack.Options {
-			fmt.Fprintf(&out, "\n  %-18s%s\n", flagName(option), describe(option))
+			fmt.Fprintf(&out, "\n  %-15s %s\n", flagName(option), describe(option))
 			for _, choice := range option.Choices {
-				fmt.Fprintf(&out, "    %-16s%s\n", choice.Name, choice.Help)
+				fmt.Fprintf(&out, "    %-13s %s\n", choice.Name, choice.Help)
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func programWords(executable, typed, folder string, module debug.Module) string 
 // localPath returns a relative path as the go command tells one from a package's.
 func localPath(path string) string {
 	path = filepath.ToSlash(path)
-	if path == "." || strings.HasPrefix(path, "../") {
+	if path == "." || path == ".." || strings.HasPrefix(path, "../") {
 		return path
 	}
 	return "./" + path
