@@ -66,7 +66,7 @@ func TestReadmeFlags(t *testing.T) {
 func TestReadmeBegins(t *testing.T) {
 	t.Parallel()
 	blocks := regexp.MustCompile("(?s)\n```.*?\n(.*?)\n```\n").FindAllStringSubmatch(readme(t), 2)
-	var first []string
+	first := make([]string, 0, 2)
 	for _, block := range blocks {
 		first = append(first, block[1])
 	}

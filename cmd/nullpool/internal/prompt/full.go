@@ -85,14 +85,13 @@ func (q Question) describe(name string, index int) string {
 
 // chosen checks what survey says was chosen from a list.
 func (q Question) chosen(answer any) error {
-	var values []string
-	switch answer := answer.(type) {
-	case core.OptionAnswer:
-		values = []string{answer.Value}
-	case []core.OptionAnswer:
-		for _, one := range answer {
-			values = append(values, one.Value)
-		}
+	if one, ok := answer.(core.OptionAnswer); ok {
+		return q.accept([]string{one.Value})
+	}
+	all, _ := answer.([]core.OptionAnswer)
+	values := make([]string, len(all))
+	for i, one := range all {
+		values[i] = one.Value
 	}
 	return q.accept(values)
 }
