@@ -171,30 +171,6 @@ func stringList(value any) ([]string, bool) {
 	return list, ok
 }
 
-// AnswersFile returns the plan's answers as ReadAnswers takes them, with the
-// version of the tool, in the order of the stack's options.
-func (p *Plan) AnswersFile() ([]byte, error) {
-	var file bytes.Buffer
-	pair := func(key string, value any) error {
-		data, err := json.Marshal(value)
-		fmt.Fprintf(&file, ",\n  %q: %s", key, data)
-		return err
-	}
-	err := pair(versionKey, p.Version)
-	if err == nil {
-		err = pair(stackKey, p.Stack.Name)
-	}
-	for _, option := range p.Stack.Options {
-		if err == nil {
-			err = pair(option.Name, p.Answers.value(option))
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encode answers: %w", err)
-	}
-	return append(append([]byte("{"), file.Bytes()[1:]...), "\n}\n"...), nil
-}
-
 // value returns an answer in the form that the answers file has it.
 func (a Answers) value(o Option) any {
 	if o.Many {

@@ -10,13 +10,13 @@ import (
 
 func TestAnswersRoundTrip(t *testing.T) {
 	t.Parallel()
-	for _, plan := range projects(t, goStack(t)) {
+	for _, plan := range projects(t, menuStack(t)) {
 		first, err := plan.AnswersFile()
 		if err != nil {
 			t.Fatal(err)
 		}
 		read, stack, err := ReadAnswers(first)
-		if err != nil || stack != "go" {
+		if err != nil || stack != "menu" {
 			t.Fatalf("read answers: stack %q, error %v", stack, err)
 		}
 		again, err := NewPlan(plan.Stack, read, testVersion)
@@ -87,14 +87,14 @@ func TestReadAnswersForms(t *testing.T) {
 
 // What is read and makes a plan is written so that it is read the same.
 func FuzzReadAnswers(f *testing.F) {
-	stack := goStack(f)
-	f.Add([]byte(`{"nullpool":"v1.0.0","stack":"go","name":"demo","with":["docker"]}`))
-	f.Add([]byte(`{"name":"demo","with":[]}`))
-	f.Add([]byte(`{"name":["demo"],"module":"EXAMPLE.com/x"}`))
-	f.Add([]byte(`{"name":"demo","name":"other","stack":["a","b"]}`))
+	stack := menuStack(f)
+	f.Add([]byte(`{"nullpool":"v1.0.0","stack":"menu","name":"supper","side":["rice"]}`))
+	f.Add([]byte(`{"name":"supper","side":[]}`))
+	f.Add([]byte(`{"name":["supper"],"cookbook":"EXAMPLE.com/x"}`))
+	f.Add([]byte(`{"name":"supper","name":"other","stack":["a","b"]}`))
 	f.Add([]byte("\xef\xbb\xbf{}"))
-	f.Add([]byte("name: demo\r\nwith:\r\n- docker\r\n"))
-	f.Add([]byte("name: &a [demo]\nmodule: *a\n"))
+	f.Add([]byte("name: supper\r\nside:\r\n- rice\r\n"))
+	f.Add([]byte("name: &a [supper]\ncookbook: *a\n"))
 	f.Add([]byte("name: \xff\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		given, _, err := ReadAnswers(data)

@@ -14,7 +14,7 @@ import (
 // A faulty folder fails, or panics, at one of its calls. Removing what was staged
 // is left alone: where that fails nothing can be done.
 type faulty struct {
-	folder
+	rootFolder
 	left  int // calls that still succeed
 	fault func() error
 }
@@ -27,30 +27,30 @@ func (f *faulty) next() error {
 }
 
 func (f *faulty) Mkdir(name string, mode fs.FileMode) error {
-	return errors.Join(f.next(), ignoreAfter(f, func() error { return f.folder.Mkdir(name, mode) }))
+	return errors.Join(f.next(), ignoreAfter(f, func() error { return f.rootFolder.Mkdir(name, mode) }))
 }
 
 func (f *faulty) MkdirAll(name string, mode fs.FileMode) error {
-	return errors.Join(f.next(), ignoreAfter(f, func() error { return f.folder.MkdirAll(name, mode) }))
+	return errors.Join(f.next(), ignoreAfter(f, func() error { return f.rootFolder.MkdirAll(name, mode) }))
 }
 
 // WriteFile leaves half of a file, as a full disk does.
 func (f *faulty) WriteFile(name string, data []byte, mode fs.FileMode) error {
 	if err := f.next(); err != nil {
-		return errors.Join(err, f.folder.WriteFile(name, data[:len(data)/2], mode))
+		return errors.Join(err, f.rootFolder.WriteFile(name, data[:len(data)/2], mode))
 	}
-	return f.folder.WriteFile(name, data, mode)
+	return f.rootFolder.WriteFile(name, data, mode)
 }
 
 func (f *faulty) Lstat(name string) (fs.FileInfo, error) {
 	if err := f.next(); err != nil {
 		return nil, err
 	}
-	return f.folder.Lstat(name)
+	return f.rootFolder.Lstat(name)
 }
 
 func (f *faulty) Rename(from, to string) error {
-	return errors.Join(f.next(), ignoreAfter(f, func() error { return f.folder.Rename(from, to) }))
+	return errors.Join(f.next(), ignoreAfter(f, func() error { return f.rootFolder.Rename(from, to) }))
 }
 
 // ignoreAfter makes a call unless it is the one that fails.

@@ -2,6 +2,7 @@ package generator
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/nullpool/nullpool/generator/teststack"
 	"github.com/nullpool/nullpool/templates"
 )
 
@@ -42,45 +44,27 @@ func realStacks(t testing.TB) []*Stack {
 	return stacks
 }
 
-// menu is a made-up stack: it shares no word with the real one, so whatever
-// works on it comes from its files alone.
+// menu returns a copy of the made-up stacks, to be changed.
 func menu() fstest.MapFS {
-	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
-	return fstest.MapFS{
-		"menu/stack.json": file(`{
-			"title": "A dinner",
-			"next": ["eat NAME"],
-			"options": [
-				{"name": "name", "format": "project-name", "example": "supper"},
-				{"name": "table-cloth", "default": "linen for NAME"},
-				{"name": "main", "choices": [
-					{"name": "fish"},
-					{"name": "roast", "conflicts": ["side/ice-cream"]}
-				]},
-				{"name": "side", "many": true, "without": "no", "choices": [
-					{"name": "rice", "default": true},
-					{"name": "ice-cream"},
-					{"name": "sauce", "requires": ["main/roast"]}
-				]}
-			]
-		}`),
-		"menu/base/plain.txt":                     file("as it is\n"),
-		"menu/base/dishes/{{.Name}}.txt.tmpl":     file("{{.Name}} on {{.TableCloth}}\n{{- slot \"dishes\" .}}\nend\n"),
-		"menu/base/serve.sh.tmpl":                 file("#!/bin/sh\necho {{.Version}}{{if .Side.IceCream}} quick{{end}}\n"),
-		"menu/options/main/fish/shopping.txt":     file("a fish\n"),
-		"menu/options/main/roast/shopping.txt":    file("a joint\n"),
-		"menu/options/main/fish/slots.tmpl":       file("{{define \"dishes\"}}\nfish for {{.Name}}\n{{end}}\n"),
-		"menu/options/main/roast/slots.tmpl":      file("{{/* nothing yet */}}\n"),
-		"menu/options/side/rice/rice.yaml":        file("grains: many\n"),
-		"menu/options/side/rice/slots.tmpl":       file("{{define \"dishes\"}}\n\nrice\n{{end}}\n"),
-		"menu/options/side/ice-cream/slots.tmpl":  file("{{define \"dishes\"}}\nice cream\n{{end}}\n"),
-		"menu/options/side/sauce/sauce/recipe.go": file("package   sauce\n"),
+	files := fstest.MapFS{}
+	err := fs.WalkDir(teststack.Files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(teststack.Files, name)
+		files[name] = &fstest.MapFile{Data: data}
+		return err
+	})
+	if err != nil {
+		panic(err) // what is embedded can be read
 	}
+	return files
 }
 
+// menuStack is a made-up stack.
 func menuStack(t testing.TB) *Stack {
 	t.Helper()
-	stacks, err := Load(menu())
+	stacks, err := Load(teststack.Files)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -176,12 +176,18 @@ func TestGoldenDiffers(t *testing.T) {
 	t.Parallel()
 	given := answers("name=supper", "main=roast", "side=sauce")
 	for name, spoil := range map[string]func(dir string) error{
-		"":          func(string) error { return nil },
-		"missing":   func(dir string) error { return os.Remove(filepath.Join(dir, "sauce", "recipe.go")) },
-		"extra":     func(dir string) error { return os.WriteFile(filepath.Join(dir, "plain.txt"), []byte("as it is\n"), 0o644) },
-		"different": func(dir string) error { return os.WriteFile(filepath.Join(dir, "shopping.txt"), []byte("a fish\n"), 0o644) },
-		"mode":      func(dir string) error { return os.Chmod(filepath.Join(dir, "shopping.txt"), 0o755) },
-		"there":     func(dir string) error { return os.WriteFile(filepath.Join(dir, missingFile), []byte("plain.txt\n"), 0o644) },
+		"":        func(string) error { return nil },
+		"missing": func(dir string) error { return os.Remove(filepath.Join(dir, "sauce", "recipe.go")) },
+		"extra": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "plain.txt"), []byte("as it is\n"), 0o644)
+		},
+		"different": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "shopping.txt"), []byte("a fish\n"), 0o644)
+		},
+		"mode": func(dir string) error { return os.Chmod(filepath.Join(dir, "shopping.txt"), 0o755) },
+		"there": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, missingFile), []byte("plain.txt\n"), 0o644)
+		},
 	} {
 		g := newGolden(t, menuStack(t), filepath.Join(t.TempDir(), "menu"), given)
 		rewrite(t, g.files(), g.dir)

@@ -150,11 +150,15 @@ func (p *lockPart) mod(modulePath string) []byte {
 		var lines []string
 		for _, path := range slices.Sorted(maps.Keys(p.versions)) {
 			if p.direct[path] == block.direct {
-				lines = append(lines, fmt.Sprintf("\t%s %s%s\n", path, p.versions[path], block.mark))
+				lines = append(lines, path+" "+p.versions[path]+block.mark)
 			}
 		}
-		if len(lines) > 0 {
-			fmt.Fprintf(&out, "\nrequire (\n%s)\n", strings.Join(lines, ""))
+		switch len(lines) {
+		case 0:
+		case 1:
+			fmt.Fprintf(&out, "\nrequire %s\n", lines[0])
+		default:
+			fmt.Fprintf(&out, "\nrequire (\n\t%s\n)\n", strings.Join(lines, "\n\t"))
 		}
 	}
 	return out.Bytes()

@@ -76,43 +76,6 @@ var standardLibrary = strings.Fields("all archive bufio builtin bytes cmd cmp co
 	"math mime net os path plugin reflect regexp runtime slices sort std strconv strings structs sync syscall " +
 	"testing text time tool unicode unique unsafe vendor weak")
 
-// nearest returns the word that text is most likely to have been meant for, ""
-// when none is near: at most two letters that differ, or the same beginning.
-func nearest(text string, words []string) string {
-	best, least := "", 3
-	for _, word := range words {
-		d := distance(text, word)
-		if len(text) > 1 && strings.HasPrefix(word, text) {
-			d = min(d, 1)
-		}
-		if d < least && d < len(word) {
-			best, least = word, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's: the letters to insert, remove or replace.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0] // of the row above, one to the left
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := before
-			if a[i] != b[j] {
-				cost++
-			}
-			before = row[j+1]
-			row[j+1] = min(cost, row[j]+1, before+1)
-		}
-	}
-	return row[len(b)]
-}
-
 // kebab returns the project name nearest to text.
 func kebab(text string) string {
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {

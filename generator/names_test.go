@@ -87,25 +87,12 @@ func TestModuleIsFree(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
 		"net/http": "standard library", "crypto/mine": "standard library", "fmt": "standard library",
-		"github.com/jackc/pgx/v5": "requires this module", "github.com/pressly/goose/v3": "requires this module",
-		"github.com/jackc/pgx": "", "network/http": "", "example.com/fmt": "", "demo": "",
+		"example.com/cutlery":      "requires this module",
+		"example.com/cutlery/fork": "", "network/http": "", "example.com/fmt": "", "supper": "",
 	} {
-		err := goStack(t).Check(Answers{"name": {Values: []string{"demo"}}, "module": {Values: []string{path}}})
+		err := menuStack(t).Validate(answers("name=supper", "cookbook="+path))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
-		}
-	}
-}
-
-func TestNearest(t *testing.T) {
-	t.Parallel()
-	words := []string{"name", "module", "router", "db", "migrations", "provider", "with"}
-	for text, want := range map[string]string{
-		"modul": "module", "modules": "module", "providr": "provider", "mig": "migrations", "wit": "with", "naem": "name",
-		"database": "", "x": "", "": "", "zzzzzz": "",
-	} {
-		if got := nearest(text, words); got != want {
-			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
 }

@@ -1,7 +1,10 @@
 package generator
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -21,13 +24,12 @@ type Plan struct {
 // project.
 func NewPlan(s *Stack, given Answers, version string) (*Plan, error) {
 	p := &Plan{Version: version, Stack: s, Answers: given.WithDefaults(s)}
-	errs := []error{s.Check(given)} // a default is wrong only where the name is
+	errs := []error{s.Validate(p.Answers)}
 	for _, option := range s.Options {
 		if _, ok := p.Answers[option.Name]; !ok {
 			errs = append(errs, &AnswerError{Option: option.Name, Reason: "missing", Better: option.Example, unquoted: true})
 		}
 	}
-	errs = append(errs, s.CheckRelations(p.Answers))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -100,4 +102,28 @@ func (p *Plan) module() string {
 		}
 	}
 	return ""
+}
+
+// AnswersFile returns the plan's answers as ReadAnswers takes them, with the
+// version of the tool, in the order of the stack's options.
+func (p *Plan) AnswersFile() ([]byte, error) {
+	var file bytes.Buffer
+	pair := func(key string, value any) error {
+		data, err := json.Marshal(value)
+		fmt.Fprintf(&file, ",\n  %q: %s", key, data)
+		return err
+	}
+	err := pair(versionKey, p.Version)
+	if err == nil {
+		err = pair(stackKey, p.Stack.Name)
+	}
+	for _, option := range p.Stack.Options {
+		if err == nil {
+			err = pair(option.Name, p.Answers.value(option))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode answers: %w", err)
+	}
+	return append(append([]byte("{"), file.Bytes()[1:]...), "\n}\n"...), nil
 }

@@ -10,8 +10,6 @@ import (
 	"text/template"
 )
 
-const templateSuffix = ".tmpl"
-
 // templateText finds template text of ours. Not every {{ is: other tools use it, too.
 var templateText = regexp.MustCompile(`\{\{-? *(\.[A-Z]|if |range |slot |define )`)
 

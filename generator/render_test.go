@@ -29,7 +29,7 @@ func TestGenerateRefuses(t *testing.T) {
 		"JSON syntax":          {"base/a.json", "{,}\n", "invalid character"},
 		"YAML syntax":          {"base/a.yml", "a: [\n", "yaml: "},
 		"YAML key twice":       {"base/a.yaml", "a: 1\na: 2\n", `mapping key "a" already defined`},
-		"go.mod syntax":        {"base/go.mod.tmpl", "modul x\n", "unknown directive"},
+		"go.mod syntax":        {"base/dishes/go.mod.tmpl", "modul x\n", "unknown directive"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -16,6 +16,9 @@ import (
 // given as an argument, where every other option is a flag.
 const NameOption = "name"
 
+// templateSuffix is that of a file that is rendered.
+const templateSuffix = ".tmpl"
+
 // Keys of the answers file that are no options.
 const (
 	versionKey = "nullpool"

@@ -20,13 +20,17 @@ func TestMadeUpStack(t *testing.T) {
 		"plain.txt -rw-r--r--":         "as it is\n",
 		"dishes/supper.txt -rw-r--r--": "supper on linen for supper\nfish for supper\n\nrice\nice cream\nend\n",
 		"serve.sh -rwxr-xr-x":          "#!/bin/sh\necho v0.0.0-golden quick\n",
+		"go.mod -rw-r--r--":            "module example.com/supper\n\ngo 1.26.0\n\nrequire example.com/cutlery v1.0.0\n",
+		"go.sum -rw-r--r--":            "example.com/cutlery v1.0.0 h1:a=\nexample.com/cutlery v1.0.0/go.mod h1:b=\n",
 		"shopping.txt -rw-r--r--":      "a fish\n",
 		"rice.yaml -rw-r--r--":         "grains: many\n",
 		".nullpool.json -rw-r--r--": `{
   "nullpool": "v0.0.0-golden",
   "stack": "menu",
   "name": "supper",
+  "cookbook": "example.com/supper",
   "table-cloth": "linen for supper",
+  "plate": "china",
   "main": "fish",
   "side": ["ice-cream","rice"]
 }
@@ -214,8 +218,7 @@ func TestLockFiles(t *testing.T) {
 	files := menu()
 	edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0", "example.com/lid": "v1.2.0"}, "title"`)(files)
 	edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(files)
-	edited(`{"name": "table-cloth"`, `{"name": "module", "format": "go-module", "default": "example.com/NAME"}, {"name": "table-cloth"`)(files)
-	added("base/lock.mod", "go 1.26.0\n\nrequire example.com/pan v1.0.0\nrequire example.com/fat v1.0.0 // indirect\n")(files)
+	added("base/lock.mod", "go 1.26.0\n\nrequire example.com/pan v1.0.0\nrequire example.com/cutlery v1.0.0\nrequire example.com/fat v1.0.0 // indirect\n")(files)
 	added("base/lock.sum", "example.com/fat v1.0.0 h1:a=\nexample.com/fat v1.0.0/go.mod h1:b=\nexample.com/old v1.0.0/go.mod h1:c=\n"+
 		"example.com/oil v1.9.0 h1:d=\nexample.com/oil v1.9.0/go.mod h1:e=\n")(files)
 	added("options/main/fish/lock.mod", "require example.com/lid v1.2.0\nrequire example.com/fat v1.0.0\n")(files)
@@ -225,7 +228,7 @@ func TestLockFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree := generate(t, stacks[0], answers("name=supper"))
-	wantMod := "module example.com/supper\n\ngo 1.26.0\n\nrequire (\n\texample.com/fat v1.0.0\n\texample.com/lid v1.2.0\n\texample.com/pan v1.0.0\n)\n"
+	wantMod := "module example.com/supper\n\ngo 1.26.0\n\nrequire (\n\texample.com/cutlery v1.0.0\n\texample.com/fat v1.0.0\n\texample.com/lid v1.2.0\n\texample.com/pan v1.0.0\n)\n"
 	wantSum := "example.com/fat v1.0.0 h1:a=\nexample.com/fat v1.0.0/go.mod h1:b=\nexample.com/oil v1.10.0 h1:f=\nexample.com/oil v1.10.0/go.mod h1:g=\n"
 	if diff := cmp.Diff([]string{wantMod, wantSum}, []string{string(file(tree, "go.mod").Data), string(file(tree, "go.sum").Data)}); diff != "" {
 		t.Errorf("locks (-want +got):\n%s", diff)

@@ -87,8 +87,8 @@ func Write(ctx context.Context, tree Tree, dir string) (err error) {
 	return nil
 }
 
-// folder is what writing needs of an os.Root.
-type folder interface {
+// rootFolder is what writing needs of an os.Root.
+type rootFolder interface {
 	Mkdir(name string, mode fs.FileMode) error
 	MkdirAll(name string, mode fs.FileMode) error
 	WriteFile(name string, data []byte, mode fs.FileMode) error
@@ -97,7 +97,7 @@ type folder interface {
 	RemoveAll(name string) error
 }
 
-func writeBelow(ctx context.Context, root folder, below string, tree Tree) (err error) {
+func writeBelow(ctx context.Context, root rootFolder, below string, tree Tree) (err error) {
 	stage := ".nullpool-" + strings.ToLower(rand.Text()[:10])
 	if err := root.Mkdir(stage, 0o777); err != nil {
 		return fmt.Errorf("create a folder to stage in: %w", err)
@@ -140,7 +140,7 @@ func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-func writeFiles(ctx context.Context, root folder, dir string, tree Tree) error {
+func writeFiles(ctx context.Context, root rootFolder, dir string, tree Tree) error {
 	if err := root.MkdirAll(dir, 0o777); err != nil {
 		return fmt.Errorf("create folder: %w", err)
 	}
@@ -184,7 +184,7 @@ func moves(stage, below string, tree Tree) []move {
 }
 
 // place makes all the moves, or undoes those it made.
-func place(ctx context.Context, root folder, all []move) (err error) {
+func place(ctx context.Context, root rootFolder, all []move) (err error) {
 	var made []move
 	defer func() {
 		if len(made) == len(all) {

@@ -11,3 +11,6 @@ import "embed"
 //
 //go:embed all:*
 var Files embed.FS
+
+// Default is the stack that is meant where none is named.
+const Default = "go"

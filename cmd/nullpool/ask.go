@@ -5,66 +5,66 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
 	"github.com/nullpool/nullpool/generator"
 )
 
 // askOpen asks every question that is open. Where nobody can be asked, an open
 // question is an error, unless --yes leaves it to the defaults.
-func (opts *newOptions) askOpen(ctx context.Context) error {
-	if opts.yes {
+func askOpen(ctx context.Context, r *request) error {
+	if r.yes {
 		return nil
 	}
 	var open []generator.Option
-	for _, option := range opts.stack.Options {
-		if _, ok := opts.given[option.Name]; !ok && option.IsQuestion() {
+	for _, option := range r.stack.Options {
+		if _, ok := r.given[option.Name]; !ok && option.IsQuestion() {
 			open = append(open, option)
 		}
 	}
 	if len(open) == 0 {
 		return nil
 	}
-	wrong := errors.Join(opts.stack.Check(opts.given), opts.stack.CheckRelations(opts.given))
-	if opts.app.prompter == nil || opts.app.json { // a document is for a program
-		return errors.Join(wrong, missing(opts, open))
+	wrong := r.stack.Validate(r.given)
+	if r.app.prompter == nil || r.app.json { // a document is for a program
+		return errors.Join(wrong, unanswered(r, open, wrong))
 	}
 	if wrong == nil {
-		wrong = opts.checkTarget(opts.given)
+		wrong = r.checkTarget(r.given)
 	}
 	if wrong != nil {
 		return wrong // before the first question, not after the last
 	}
 	for _, option := range open {
-		if err := opts.ask(ctx, option, option.Defaults(opts.given.Name())); err != nil {
+		if err := askOption(ctx, r, option, option.Defaults(r.given.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// ask asks for one option and keeps the answer. An answer that does not go with
-// those given before is refused at the question.
-func (opts *newOptions) ask(ctx context.Context, option generator.Option, defaults []string) error {
-	values, err := opts.app.prompter.Ask(ctx, question{
-		Option:   option,
-		Defaults: defaults,
-		Check: func(values []string) error {
-			if err := opts.stack.Check(generator.Answers{option.Name: {Values: values}}); err != nil {
-				return offer(err)
-			}
-			so := maps.Clone(opts.given)
-			so[option.Name] = generator.Answer{Values: values}
-			if err := opts.stack.CheckRelations(so); err != nil || option.Name != generator.NameOption {
-				return err
-			}
-			return opts.checkTarget(so)
-		},
-	})
+// askOption asks for one option and keeps the answer. An answer that does not go
+// with those given before is refused at the question.
+func askOption(ctx context.Context, r *request, option generator.Option, defaults []string) error {
+	q := prompt.Question{Name: option.Name, Text: option.Prompt, Help: option.Help, Many: option.Many, Defaults: defaults}
+	for _, choice := range option.Choices {
+		q.Choices = append(q.Choices, prompt.Choice{Name: choice.Name, Help: choice.Help})
+	}
+	q.Check = func(values []string) error {
+		so := maps.Clone(r.given)
+		so[option.Name] = generator.Answer{Values: values, Origin: generator.FromPrompt}
+		if err := r.stack.Validate(so); err != nil || option.Name != generator.NameOption {
+			return offer(err)
+		}
+		return r.checkTarget(so)
+	}
+	values, err := r.app.prompter.Ask(ctx, q)
 	if err != nil {
 		return err
 	}
-	opts.given[option.Name] = generator.Answer{Values: values, Origin: generator.FromPrompt}
-	opts.asked = true
+	r.given[option.Name] = generator.Answer{Values: values, Origin: generator.FromPrompt}
+	r.asked = true
 	return nil
 }
 
@@ -76,24 +76,24 @@ func offer(err error) error {
 	return err
 }
 
-// missing returns the error that lists the open questions and a command that
+// unanswered returns the error that lists the open questions and a command that
 // answers them, and better answers those that are wrong.
-func missing(opts *newOptions, open []generator.Option) error {
+func unanswered(r *request, open []generator.Option, wrong error) error {
 	flags := make([]string, len(open))
-	answers := maps.Clone(opts.given)
+	answers := maps.Clone(r.given)
 	for i, option := range open {
 		flags[i] = flagName(option)
 		if option.Example != "" {
 			answers[option.Name] = generator.Answer{Values: []string{option.Example}}
 		}
 	}
-	for name, answer := range opts.given {
-		err := opts.stack.Check(generator.Answers{name: answer})
-		if wrong, ok := errors.AsType[*generator.AnswerError](err); ok && wrong.Better != "" {
-			answers[name] = generator.Answer{Values: []string{wrong.Better}}
+	for _, err := range slices.Backward(flatten(wrong)) { // what is wrong first in an answer counts
+		answer, ok := errors.AsType[*generator.AnswerError](err)
+		if ok && answer.Better != "" {
+			answers[answer.Option] = generator.Answer{Values: []string{answer.Better}}
 		} else if ok {
-			delete(answers, name) // for the default
+			delete(answers, answer.Option) // for the default
 		}
 	}
-	return &missingError{flags: flags, command: opts.commandLine(answers.WithDefaults(opts.stack))}
+	return &missingError{flags: flags, command: r.commandLine(answers.WithDefaults(r.stack))}
 }

@@ -23,7 +23,7 @@ var contract = []struct {
 	},
 	{
 		"declaration", "Every question is an option; every option is a flag, a key of the answers file, and a prompt, all from one " +
-			"declaration.", []string{"TestOneDeclaration", "TestReadmeOptions", "TestNewWithAnotherStack"},
+			"declaration.", []string{"TestOneDeclaration", "TestReadmeOptions"},
 	},
 	{
 		"order", "Order: flags, answers file, prompts (only what is unset, only on a terminal), defaults.",
@@ -59,7 +59,7 @@ var contract = []struct {
 	{"alone", "No network, no subprocess (except what a flag asks for: --git, --verify).", nil},
 	{
 		"same-bytes", "Same tool version and answers, same bytes: no dates, no random values, no machine-dependent order.",
-		[]string{"../../generator/TestMatrix", "../../generator/TestGoldens"},
+		[]string{"../../generator/TestProjects", "../../generator/TestGoldens"},
 	},
 	{
 		"version", "The version is an input of the generator (constant in goldens, devel without build information).",
@@ -70,7 +70,7 @@ var contract = []struct {
 		"status", "Exit status: 0 done; 1 failed; 2 usage or missing answer; 3 the target is in the way; 130 interrupted.",
 		[]string{"TestPromptInterrupted"},
 	},
-	{"errors", "Errors: \"nullpool: error: …\" and \"nullpool: hint: …\" on stderr.", nil},
+	{"errors", "Errors: \"nullpool: error: …\" and \"nullpool: hint: …\" on stderr.", []string{"TestProgramWords", "TestGoRun"}},
 	{
 		"names", "A project name matches [a-z]([a-z0-9-]{0,61}[a-z0-9])? and is no Go keyword, folder of a meaning of its own, reserved " +
 			"file name or predeclared identifier; a module path passes module.CheckImportPath.",

@@ -11,12 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
 	"github.com/nullpool/nullpool/generator"
-	"github.com/nullpool/nullpool/templates"
+	"github.com/nullpool/nullpool/generator/teststack"
 )
 
 // output runs a command line that must succeed and returns its stdout.
-func output(t *testing.T, p prompter, args ...string) string {
+func output(t *testing.T, p prompt.Prompter, args ...string) string {
 	t.Helper()
 	a, out, errs := newTestApp(p)
 	if status := a.run(t.Context(), args); status != exitDone {
@@ -30,7 +31,7 @@ func output(t *testing.T, p prompter, args ...string) string {
 // TestReadmeOptions does the same for the README's table.
 func TestOneDeclaration(t *testing.T) {
 	t.Parallel()
-	stacks, err := generator.Load(templates.Files)
+	stacks, err := generator.Load(teststack.Files)
 	if err != nil {
 		t.Fatal(err)
 	}

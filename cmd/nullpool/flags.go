@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,80 @@ import (
 
 	"github.com/nullpool/nullpool/generator"
 )
+
+// newFlags is what the command line of new says, but for what its request holds.
+type newFlags struct {
+	stacks      []*generator.Stack
+	answersPath string
+	stackName   string // "" where none is given
+	prompts     string
+	options     []optionFlag
+}
+
+// The values of --prompts.
+const (
+	promptsFull  = "full"
+	promptsPlain = "plain"
+)
+
+// registerFlags declares the flags of new. What needs no reading goes into r.
+func registerFlags(cmd *cobra.Command, stacks []*generator.Stack, r *request) *newFlags {
+	f := &newFlags{stacks: stacks}
+	cmd.Flags().StringVar(&r.dir, "dir", "", "the folder to write to (default ./NAME)")
+	cmd.Flags().StringVar(&f.answersPath, "answers", "", "a JSON or YAML file with answers, as in "+generator.AnswersPath+"; - is standard input")
+	cmd.Flags().BoolVarP(&r.yes, "yes", "y", false, "take defaults instead of asking")
+	cmd.Flags().BoolVar(&r.plan, "plan", false, "show what would be written, and write nothing")
+	cmd.Flags().BoolVar(&r.diff, "diff", false, "with --plan: show how the project would differ from what is in its folder")
+	cmd.Flags().BoolVar(&r.git, "git", false, "make a git repository and the first commit")
+	cmd.Flags().BoolVar(&r.verify, "verify", false, "build the project, run its tests and show their report")
+	cmd.Flags().StringVar(&f.prompts, "prompts", promptsFull, "how to ask: "+promptsFull+", or "+promptsPlain+" (numbered lines)")
+	if len(stacks) > 1 {
+		cmd.Flags().StringVar(&f.stackName, "stack", "", "the kind of project (default "+r.app.stack+")")
+	}
+	prompts := []cobra.Completion{promptsFull, promptsPlain}
+	must(cmd.RegisterFlagCompletionFunc("prompts", cobra.FixedCompletions(prompts, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.MarkFlagDirname("dir"))
+	must(cmd.MarkFlagFilename("answers", "json", "yaml", "yml"))
+	f.options = registerOptions(cmd, stacks)
+	return f
+}
+
+// read completes the request with the stack and the answers from the answers file,
+// the argument and the flags.
+func (f *newFlags) read(cmd *cobra.Command, args []string, r *request) error {
+	err := f.check(cmd, r)
+	if err == nil {
+		r.given, r.stack, err = readAnswers(cmd.Context(), r.app, f.stacks, f.answersPath, f.stackName)
+	}
+	if err != nil {
+		return err
+	}
+	if len(args) == 1 {
+		r.given[generator.NameOption] = generator.Answer{Values: args, Origin: generator.FromFlag}
+	}
+	return applyFlags(cmd, f.options, r.stack, r.given)
+}
+
+// check refuses what cannot be meant, such as a flag without a value from a script
+// whose variable is unset, and takes the prompter that is asked for.
+func (f *newFlags) check(cmd *cobra.Command, r *request) error {
+	for _, name := range []string{"dir", "answers"} {
+		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+			return &usageError{fmt.Errorf("--%s \"\": empty", name)}
+		}
+	}
+	if r.diff && !r.plan {
+		return &usageError{errors.New("--diff: only with --plan, which writes nothing")}
+	}
+	switch f.prompts {
+	case promptsFull:
+	case promptsPlain:
+		r.app.prompter = r.app.plain
+	default:
+		return &usageError{fmt.Errorf("--prompts %q: want %s or %s", f.prompts, promptsFull, promptsPlain)}
+	}
+	return nil
+}
 
 // An optionFlag is the flag that a stack's options declare: the flag that
 // answers one, or the one that takes choices away from it.
@@ -78,14 +153,6 @@ func completeChoices(cmd *cobra.Command, flag string, option generator.Option) {
 	must(cmd.RegisterFlagCompletionFunc(flag, complete))
 }
 
-// completeNew completes the flags that are no options.
-func completeNew(cmd *cobra.Command) {
-	prompts := []cobra.Completion{promptsFull, promptsPlain}
-	must(cmd.RegisterFlagCompletionFunc("prompts", cobra.FixedCompletions(prompts, cobra.ShellCompDirectiveNoFileComp)))
-	must(cmd.MarkFlagDirname("dir"))
-	must(cmd.MarkFlagFilename("answers", "json", "yaml", "yml"))
-}
-
 // must is for what fails only where a flag was not declared before.
 func must(err error) {
 	if err != nil {
@@ -107,7 +174,7 @@ func applyFlags(cmd *cobra.Command, flags []optionFlag, stack *generator.Stack, 
 		values := flag.value()
 		if flag.without {
 			var err error
-			if values, err = subtract(option, values, given); err != nil {
+			if values, err = subtract(stack, option, values, given); err != nil {
 				return err
 			}
 		}
@@ -118,8 +185,9 @@ func applyFlags(cmd *cobra.Command, flags []optionFlag, stack *generator.Stack, 
 
 // subtract returns what is left of an option's answer, or of its default, when
 // the unwanted choices are taken away.
-func subtract(option generator.Option, unwanted []string, given generator.Answers) ([]string, error) {
-	if err := option.Check(unwanted); err != nil {
+func subtract(stack *generator.Stack, option generator.Option, unwanted []string, given generator.Answers) ([]string, error) {
+	strange := slices.DeleteFunc(slices.Clone(unwanted), func(name string) bool { return slices.Contains(option.ChoiceNames(), name) })
+	if err := stack.Validate(generator.Answers{option.Name: {Values: strange}}); err != nil {
 		return nil, err
 	}
 	answer, ok := given[option.Name]
@@ -137,43 +205,10 @@ func subtract(option generator.Option, unwanted []string, given generator.Answer
 	return left, nil
 }
 
-// commandLine returns a command that gives these answers and does what this one
-// was asked to do, to be pasted into a shell.
-func (opts *newOptions) commandLine(answers generator.Answers) string {
-	words := []string{"nullpool", "new"}
-	if name := answers.Name(); name != "" {
-		words = append(words, quote(name))
+// describe returns the option's help with its default.
+func describe(o generator.Option) string {
+	if defaults := o.Defaults("NAME"); defaults != nil {
+		return fmt.Sprintf("%s (default %s)", o.Help, strings.Join(defaults, ","))
 	}
-	if opts.stack.Name != defaultStack {
-		words = append(words, "--stack", opts.stack.Name)
-	}
-	if opts.dir != "" {
-		words = append(words, "--dir", quote(opts.dir))
-	}
-	for _, option := range opts.stack.Options {
-		answer, ok := answers[option.Name]
-		if ok && option.IsQuestion() && option.Name != generator.NameOption {
-			words = append(words, "--"+option.Name, quote(strings.Join(answer.Values, ",")))
-		}
-	}
-	for _, flag := range []struct {
-		name string
-		set  bool
-	}{{"--plan", opts.plan}, {"--diff", opts.diff}, {"--git", opts.git}, {"--verify", opts.verify}, {"--json", opts.app.json}} {
-		if flag.set {
-			words = append(words, flag.name)
-		}
-	}
-	return strings.Join(words, " ")
-}
-
-// quote makes a word safe for a POSIX shell.
-func quote(word string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./,~+@:", r)
-	}
-	if word != "" && strings.TrimFunc(word, plain) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	return o.Help
 }

@@ -18,18 +18,18 @@ func FuzzCommandLine(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"demo", "--yes"},
 		{"--", "-x"},
-		{"--module", "it's $HOME"},
-		{"--module=a\nb", "\x1b[31m"},
+		{"--cookbook", "it's $HOME"},
+		{"--cookbook=a\nb", "\x1b[31m"},
 		{"--dir", "../../etc"},
 		{"--dir=it's", "--dir="},
-		{"--with=docker", "--without=docker"},
-		{"--with", `"docker","no""tes"`},
-		{"--with=\"", "x"},
-		{"--provider=\xff", "\xef\xbb\xbf"},
+		{"--side=rice", "--no=rice"},
+		{"--side", `"rice","sa""uce"`},
+		{"--side=\"", "x"},
+		{"--main=\xff", "\xef\xbb\xbf"},
 		{"--prompts", "fancy"},
 		{"--plan=maybe", "--json"},
 		{"-\x10", "--\x1b[31m"},
-		{"con", "--module=nul"},
+		{"con", "--cookbook=nul"},
 	} {
 		f.Add(seed[0], seed[1])
 	}
@@ -39,36 +39,36 @@ func FuzzCommandLine(f *testing.F) {
 				return // reads files of the fuzzer's machine; is no answer
 			}
 		}
-		opts, err := parse(t, first, second)
+		r, err := parse(t, first, second)
 		if err != nil {
 			mustPrint(t, err)
 			return
 		}
-		if opts == nil {
+		if r == nil {
 			return // a command of cobra's
 		}
-		words := split(opts.commandLine(opts.given))
+		words := split(r.commandLine(r.given))
 		again, err := parse(t, words[2:]...)
 		if err != nil {
 			t.Fatalf("%q, from %q and %q: %v", words, first, second, err)
 		}
-		if diff := cmp.Diff(opts.given, again.given); diff != "" || opts.dir != again.dir {
+		if diff := cmp.Diff(r.given, again.given); diff != "" || r.dir != again.dir {
 			t.Errorf("%q gives other answers (-before +after):\n%s", words, diff)
 		}
 	})
 }
 
 // parse returns what new makes of its arguments, and what is wrong with them.
-func parse(t *testing.T, args ...string) (parsed *newOptions, err error) {
+func parse(t *testing.T, args ...string) (parsed *request, err error) {
 	t.Helper()
 	a, _, _ := newTestApp(nil)
 	stacks, err := generator.Load(a.templates)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := newNewCmd(a, stacks, func(_ context.Context, opts *newOptions) error {
-		parsed = opts
-		return opts.stack.Check(opts.given)
+	cmd := newNewCmd(a, stacks, func(_ context.Context, r *request) error {
+		parsed = r
+		return r.stack.Validate(r.given)
 	})
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetOut(a.out)

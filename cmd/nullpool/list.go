@@ -30,28 +30,12 @@ func runList(a *app, stacks []*generator.Stack) error {
 		}
 		fmt.Fprintf(&out, "%s: %s\n", stack.Name, stack.Title)
 		for _, option := range stack.Options {
-			fmt.Fprintf(&out, "\n  %-18s%s\n", flagName(option), describe(option))
+			fmt.Fprintf(&out, "\n  %-15s %s\n", flagName(option), describe(option))
 			for _, choice := range option.Choices {
-				fmt.Fprintf(&out, "    %-16s%s\n", choice.Name, choice.Help)
+				fmt.Fprintf(&out, "    %-13s %s\n", choice.Name, choice.Help)
 			}
 		}
 	}
 	_, err := io.WriteString(a.out, out.String())
 	return err
-}
-
-// flagName returns how the option is given on a command line.
-func flagName(o generator.Option) string {
-	if o.Name == generator.NameOption {
-		return strings.ToUpper(o.Name)
-	}
-	return "--" + o.Name
-}
-
-// describe returns the option's help with its default.
-func describe(o generator.Option) string {
-	if defaults := o.Defaults("NAME"); defaults != nil {
-		return fmt.Sprintf("%s (default %s)", o.Help, strings.Join(defaults, ","))
-	}
-	return o.Help
 }

@@ -2,15 +2,27 @@ package main
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/nullpool/nullpool/generator/teststack"
 )
 
+// TestMain gives the tests two programs: nullpool works on made-up stacks, so that
+// no choice of a real one shows in its tests, and nullpool-real is the real one.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"nullpool": main})
+	testscript.Main(m, map[string]func(){
+		"nullpool": func() {
+			a := start(os.Stdin, os.Stdout, os.Stderr)
+			a.templates, a.stack = teststack.Files, teststack.Default
+			os.Exit(a.runProcess())
+		},
+		"nullpool-real": main,
+	})
 }
 
 func TestScripts(t *testing.T) {

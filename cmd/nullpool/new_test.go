@@ -6,17 +6,20 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
 	"github.com/nullpool/nullpool/generator"
-	"github.com/nullpool/nullpool/templates"
+	"github.com/nullpool/nullpool/generator/teststack"
 )
 
-func newTestApp(p prompter) (a *app, out, errs *bytes.Buffer) {
+// newTestApp returns an app on made-up stacks.
+func newTestApp(p prompt.Prompter) (a *app, out, errs *bytes.Buffer) {
 	out, errs = &bytes.Buffer{}, &bytes.Buffer{}
-	return &app{out: out, err: errs, templates: templates.Files, version: "v1.2.3", prompter: p}, out, errs
+	a = &app{out: out, err: errs, templates: teststack.Files, stack: teststack.Default}
+	a.program, a.version, a.prompter = "nullpool", "v1.2.3", p
+	return a, out, errs
 }
 
 // given returns the answers that a command line of new gives.
@@ -28,8 +31,8 @@ func given(t *testing.T, line string) (generator.Answers, error) {
 		t.Fatal(err)
 	}
 	var answers generator.Answers
-	cmd := newNewCmd(a, stacks, func(_ context.Context, opts *newOptions) error {
-		answers = opts.given
+	cmd := newNewCmd(a, stacks, func(_ context.Context, r *request) error {
+		answers = r.given
 		return nil
 	})
 	cmd.SetArgs(strings.Fields(line))
@@ -43,14 +46,15 @@ func TestNewCommandLine(t *testing.T) {
 		return generator.Answer{Values: values, Origin: generator.FromFlag}
 	}
 	tests := map[string]generator.Answers{
-		"":                              {},
-		"demo":                          {"name": flag("demo")},
-		"--module m --provider p":       {"module": flag("m"), "provider": flag("p")},
-		"--with docker,notes":           {"with": flag("docker", "notes")},
-		"--with docker --with notes":    {"with": flag("docker", "notes")},
-		"--without docker":              {"with": flag("notes")},
-		"--without docker,notes":        {"with": {Values: []string{}, Origin: generator.FromFlag}},
-		"--with docker --without=notes": {"with": flag("docker")},
+		"":                                 {},
+		"demo":                             {"name": flag("demo")},
+		"--cookbook c --main m":            {"cookbook": flag("c"), "main": flag("m")},
+		"--side rice,sauce":                {"side": flag("rice", "sauce")},
+		"--side rice --side sauce":         {"side": flag("rice", "sauce")},
+		"--no rice":                        {"side": {Values: []string{}, Origin: generator.FromFlag}},
+		"--no ice-cream":                   {"side": flag("rice")},
+		"--no sauce,ice-cream":             {"side": flag("rice")},
+		"--side ice-cream,rice --no=sauce": {"side": flag("ice-cream", "rice")},
 	}
 	for line, want := range tests {
 		answers, err := given(t, line)
@@ -70,7 +74,7 @@ type scripted struct {
 	err     error
 }
 
-func (s *scripted) Ask(_ context.Context, q question) ([]string, error) {
+func (s *scripted) Ask(_ context.Context, q prompt.Question) ([]string, error) {
 	s.asked = append(s.asked, q.Name+" "+strings.Join(q.Defaults, ","))
 	if answer, ok := s.answers[q.Name]; ok {
 		return answer, s.err
@@ -85,11 +89,11 @@ func TestNewAsks(t *testing.T) {
 	if status := a.run(t.Context(), []string{"new", "--plan", "--dir", t.TempDir()}); status != exitDone {
 		t.Fatalf("exit status %d: %s", status, errs)
 	}
-	want := []string{"name ", "module example.com/shop", "provider supabase", "with docker,notes"}
+	want := []string{"name ", "cookbook example.com/shop", "table-cloth linen for shop", "main fish", "side rice"}
 	if diff := cmp.Diff(want, person.asked); diff != "" {
 		t.Errorf("asked (-want +got):\n%s", diff)
 	}
-	if !strings.Contains(out.String(), "cmd/shop/main.go") {
+	if !strings.Contains(out.String(), "dishes/shop.txt") {
 		t.Errorf("plan is %s", out)
 	}
 }
@@ -119,7 +123,7 @@ func TestNewPromptFails(t *testing.T) {
 // A crashing prompter is a bug.
 type crashing struct{}
 
-func (crashing) Ask(context.Context, question) ([]string, error) { panic("no such thing") }
+func (crashing) Ask(context.Context, prompt.Question) ([]string, error) { panic("no such thing") }
 
 // A bug is a failure, not the user's command line, and says where it is.
 func TestNewCrashes(t *testing.T) {
@@ -131,38 +135,6 @@ func TestNewCrashes(t *testing.T) {
 	}
 }
 
-// A second stack brings its flags, and --stack to choose it, without a line of
-// Go.
-func TestNewWithAnotherStack(t *testing.T) {
-	t.Parallel()
-	files := fstest.MapFS{}
-	for _, stack := range []string{"go", "menu"} {
-		files[stack+"/stack.json"] = &fstest.MapFile{Data: []byte(`{
-			"title": "A ` + stack + `", "next": [], "options": [
-				{"name": "name", "format": "project-name"},
-				{"name": "` + stack + `-drink", "choices": [{"name": "water"}, {"name": "tea"}]}
-			]}`)}
-		files[stack+"/base/drink.txt.tmpl"] = &fstest.MapFile{Data: []byte(stack + "\n{{- slot \"drink\" .}}\n")}
-		for _, drink := range []string{"water", "tea"} {
-			files[stack+"/options/"+stack+"-drink/"+drink+"/slots.tmpl"] = &fstest.MapFile{
-				Data: []byte(`{{define "drink"}}` + "\n" + drink + "\n{{end}}"),
-			}
-		}
-	}
-	a, out, errs := newTestApp(nil)
-	a.templates = files
-	status := a.run(t.Context(), []string{
-		"new", "supper", "--stack", "menu", "--menu-drink", "tea", "--plan", "--json", "--dir", t.TempDir(),
-	})
-	if status != exitDone || !strings.Contains(out.String(), `"menu-drink": "tea"`) {
-		t.Errorf("exit status %d, stdout %s, stderr %s", status, out, errs)
-	}
-	out.Reset()
-	if status := a.run(t.Context(), []string{"new", "supper", "--yes", "--menu-drink", "tea"}); status != exitUsage {
-		t.Errorf("a flag of another stack: exit status %d, stderr %s", status, errs)
-	}
-}
-
 // A checking prompter gives each of its answers to the question's check, and takes
 // the first that passes.
 type checking struct {
@@ -170,7 +142,7 @@ type checking struct {
 	refused []string
 }
 
-func (c *checking) Ask(_ context.Context, q question) ([]string, error) {
+func (c *checking) Ask(_ context.Context, q prompt.Question) ([]string, error) {
 	for _, answer := range c.answers[q.Name] {
 		values := strings.Split(answer, ",")
 		err := q.Check(values)
@@ -186,16 +158,6 @@ func (c *checking) Ask(_ context.Context, q question) ([]string, error) {
 // by flags before the first.
 func TestNewExplainsConflictsAtTheQuestion(t *testing.T) {
 	t.Parallel()
-	files := fstest.MapFS{"go/stack.json": {Data: []byte(`{
-		"title": "A dinner", "next": [], "options": [
-			{"name": "name", "format": "project-name"},
-			{"name": "main", "choices": [{"name": "fish"}, {"name": "roast", "conflicts": ["side/ice-cream"]}]},
-			{"name": "side", "many": true, "choices": [{"name": "ice-cream"}, {"name": "gravy", "requires": ["main/roast"]}]}
-		]}`)}}
-	for _, choice := range []string{"main/fish", "main/roast", "side/ice-cream", "side/gravy"} {
-		files["go/options/"+choice+"/"+strings.ReplaceAll(choice, "/", "-")+".txt"] = &fstest.MapFile{Data: []byte("it\n")}
-	}
-	files["go/base/plate.txt"] = &fstest.MapFile{Data: []byte("a plate\n")}
 	tests := map[string]struct {
 		flags   []string
 		answers map[string][]string
@@ -203,17 +165,17 @@ func TestNewExplainsConflictsAtTheQuestion(t *testing.T) {
 		error   string
 	}{
 		"conflict": {
-			answers: map[string][]string{"main": {"roast"}, "side": {"ice-cream", "gravy"}},
+			answers: map[string][]string{"main": {"roast"}, "side": {"ice-cream", "sauce"}},
 			refused: []string{`side ice-cream: main "roast": does not go with --side ice-cream`},
 		},
 		"needs": {
-			answers: map[string][]string{"main": {"fish"}, "side": {"gravy", "ice-cream"}},
-			refused: []string{`side gravy: side "gravy": needs --main roast`},
+			answers: map[string][]string{"main": {"fish"}, "side": {"sauce", "ice-cream"}},
+			refused: []string{`side sauce: side "sauce": needs --main roast`},
 		},
 		"needed by a flag": {
-			flags:   []string{"--side", "gravy"},
+			flags:   []string{"--side", "sauce"},
 			answers: map[string][]string{"main": {"fish", "roast"}},
-			refused: []string{`main fish: side "gravy": needs --main roast`},
+			refused: []string{`main fish: side "sauce": needs --main roast`},
 		},
 		"flags": {
 			flags: []string{"--main", "roast", "--side", "ice-cream"},
@@ -225,7 +187,6 @@ func TestNewExplainsConflictsAtTheQuestion(t *testing.T) {
 			t.Parallel()
 			person := &checking{answers: test.answers}
 			a, _, errs := newTestApp(person)
-			a.templates = files
 			status := a.run(t.Context(), append([]string{"new", "supper", "--plan", "--dir", t.TempDir()}, test.flags...))
 			if want := test.error != ""; (status == exitUsage) != want || want && errs.String() != test.error {
 				t.Errorf("exit status %d: %s", status, errs)

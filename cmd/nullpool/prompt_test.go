@@ -6,35 +6,41 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"unicode/utf8"
+
+	"github.com/nullpool/nullpool/generator"
+	"github.com/nullpool/nullpool/templates"
 )
 
 func TestPromptAsksWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new")
-	s.line("Project name:", "My App\r")
+	s.line("Dinner name:", "My App\r")
 	s.expect("want at most 63") // refused on the spot, and asked again
 	s.expect("try my-app")
-	s.line("Project name:", "shop\r")
-	s.expect("Module path:")
-	s.line("(example.com/shop)", "\r") // the default follows the name
-	s.expect("  whose Postgres the settings are written for")
-	s.expect("Supabase through Supavisor in session mode (default)")
+	s.line("Dinner name:", "feast\r")
+	s.expect("Cookbook:")
+	s.line("(example.com/feast)", "\r") // the default follows the name
+	s.line("(linen for feast)", "\r")
+	s.expect("  what there is to eat")
+	s.expect("of the day (default)")
 	s.press("\x1b[B\r")              // down
-	s.keys("docker", " \r")          // the first, docker, is taken away
-	s.expect("provider    postgres") // the review
+	s.keys("a bowl of it", " \r")    // the first, rice, is taken away
+	s.expect("main         roast  ") // the review
 	s.keys("What now:", "\r")
 	s.expect("files written")
-	s.expect("nullpool new shop --module example.com/shop --provider postgres --with notes")
+	s.expect("nullpool new feast --cookbook example.com/feast --table-cloth 'linen for feast' --main roast --side ''")
 	s.exit(0)
 
-	data, err := os.ReadFile(filepath.Join(s.dir, "shop", ".nullpool.json"))
+	data, err := os.ReadFile(filepath.Join(s.dir, "feast", ".nullpool.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"module": "example.com/shop"`, `"provider": "postgres"`, `"with": ["notes"]`} {
+	for _, want := range []string{`"cookbook": "example.com/feast"`, `"main": "roast"`, `"side": []`} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("answers are %s, want %s", data, want)
 		}
@@ -43,8 +49,8 @@ func TestPromptAsksWhatIsOpen(t *testing.T) {
 
 func TestPromptLeavesOutWhatIsGiven(t *testing.T) {
 	t.Parallel()
-	s := startSession(t, "new", "shop", "--provider", "postgres", "--without", "docker")
-	s.line("Module path:", "\r")
+	s := startSession(t, "new", "feast", "--main", "roast", "--no", "rice", "--table-cloth", "none")
+	s.line("Cookbook:", "\r")
 	s.keys("What now:", "\r")
 	s.expect("files written")
 	s.exit(0)
@@ -53,26 +59,26 @@ func TestPromptLeavesOutWhatIsGiven(t *testing.T) {
 // The review lets every answer be changed, shows the files, and can be left.
 func TestPromptReview(t *testing.T) {
 	t.Parallel()
-	const down = "\x1b[B"
-	s := startSession(t, "new", "--prompts", "full", "--without", "docker", "--provider", "supabase")
-	s.line("Project name:", "shop\r")
-	s.line("Module path:", "\r")
-	s.expect("files for shop:")
-	s.keys("What now:", down+"\r")
-	s.expect("cmd/shop/main.go")
-	s.keys("What now:", down+down+"\r") // change name
-	s.line("Project name:", "store\r")
-	s.expect("files for store:")
-	s.keys("What now:", down+down+down+down+"\r") // change provider
-	s.keys("Database provider:", down+"\r")
-	s.expect("provider    postgres")
-	s.keys("What now:", down+down+down+down+down+"\r") // change with
-	s.keys("Extras:", " \r")                           // docker again
-	s.expect("docker, notes")
+	s := startSession(t, "new", "--prompts", "full", "--no", "rice", "--main", "fish", "--table-cloth", "none")
+	down := func(n int) string { return strings.Repeat("\x1b[B", n) + "\r" }
+	s.line("Dinner name:", "feast\r")
+	s.line("Cookbook:", "\r")
+	s.expect("files for feast:")
+	s.keys("What now:", down(1))
+	s.expect("dishes/feast.txt")
+	s.keys("What now:", down(2)) // change name
+	s.line("Dinner name:", "picnic\r")
+	s.expect("files for picnic:")
+	s.keys("What now:", down(5)) // change main
+	s.keys("Main dish:", down(1))
+	s.expect("main         roast  ")
+	s.keys("What now:", down(6))  // change side
+	s.keys("Side dishes:", " \r") // rice again
+	s.expect("side         rice  ")
 	s.keys("What now:", "\r")
-	s.expect("--provider postgres --with docker,notes")
+	s.expect("--main roast --side rice")
 	s.exit(0)
-	if _, err := os.Stat(filepath.Join(s.dir, "store", "Dockerfile")); err != nil {
+	if _, err := os.Stat(filepath.Join(s.dir, "picnic", "rice.yaml")); err != nil {
 		t.Error(err)
 	}
 }
@@ -80,11 +86,11 @@ func TestPromptReview(t *testing.T) {
 func TestPromptReviewCancelled(t *testing.T) {
 	t.Parallel()
 	for _, keys := range []string{"\x1b[A\r", "\x03"} { // up, from the first to the last: cancel
-		s := startSession(t, "new", "shop", "--provider", "postgres", "--with", "")
-		s.line("Module path:", "\r")
+		s := startSession(t, "new", "feast", "--main", "roast", "--side", "", "--table-cloth", "none")
+		s.line("Cookbook:", "\r")
 		s.keys("What now:", keys)
 		s.expect("nullpool: error: interrupted; nothing was written")
-		s.expect("nullpool new shop --module example.com/shop --provider postgres --with ''")
+		s.expect("nullpool new feast --cookbook example.com/feast --table-cloth none --main roast --side ''")
 		s.exit(exitInterrupted)
 		s.mustBeEmpty()
 	}
@@ -94,16 +100,18 @@ func TestPromptReviewCancelled(t *testing.T) {
 func TestPromptPlain(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new", "--prompts", "plain")
-	s.keys("Answer: ", "Shop!\r")
+	s.keys("Answer: ", "Feast!\r")
 	s.expect("Not accepted: ")
-	s.keys("Answer: ", "shop\r")
-	s.keys("Answer (empty for example.com/shop): ", "\r")
-	s.expect("1. supabase (default)")
+	s.keys("Answer: ", "feast\r")
+	s.keys("Answer (empty for example.com/feast): ", "\r")
+	s.keys("Answer (empty for linen for feast): ", "\r")
+	s.expect("1. fish (default)")
 	s.keys("Number (empty for the default): ", "7\r")
 	s.expect(`"7" is none of the numbers`)
 	s.keys("Number (empty for the default): ", "2\r")
-	s.keys("0 for none): ", "2\r")
-	s.expect("provider    postgres")
+	s.keys("0 for none): ", "1, sauce\r")
+	s.expect("main         roast  ")
+	s.expect("side         rice, sauce  ")
 	s.keys("Number (empty for the default): ", "write it\r")
 	s.expect("files written")
 	s.exit(0)
@@ -125,12 +133,13 @@ func TestPromptDumbTerminal(t *testing.T) {
 func TestPromptPlainEnds(t *testing.T) {
 	t.Parallel()
 	steps := []struct{ question, answer string }{
-		{"Answer: ", "shop\r"},
-		{"Answer (empty for example.com/shop): ", "\r"},
+		{"Answer: ", "feast\r"},
+		{"Answer (empty for example.com/feast): ", "\r"},
+		{"Answer (empty for linen for feast): ", "\r"},
 		{"Number (empty for the default): ", "\r"},
 		{"0 for none): ", "0\r"},
 		{"Number (empty for the default): ", "3\r"}, // the review: change name
-		{"Answer (empty for shop): ", "store\r"},
+		{"Answer (empty for feast): ", "fest\r"},
 		{"Number (empty for the default): ", ""},
 	}
 	for last, step := range steps {
@@ -144,7 +153,7 @@ func TestPromptPlainEnds(t *testing.T) {
 				s.keys(step.question, key)
 				s.expect("nullpool: error: interrupted; nothing was written")
 				if last > 0 {
-					s.expect("nullpool: hint: your answers so far: nullpool new s")
+					s.expect("nullpool: hint: your answers so far: nullpool new fe")
 				}
 				s.exit(exitInterrupted)
 				s.mustBeEmpty()
@@ -156,10 +165,10 @@ func TestPromptPlainEnds(t *testing.T) {
 // A terminal that changes its size, and one whose owner wants no colours.
 func TestPromptTerminals(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
-	s := startSession(t, "new", "--provider", "postgres", "--with", "")
-	s.line("Project name:", "shop\r")
+	s := startSession(t, "new", "--main", "roast", "--side", "", "--table-cloth", "none")
+	s.line("Dinner name:", "feast\r")
 	s.resize(10, 40)
-	s.line("Module path:", "\r")
+	s.line("Cookbook:", "\r")
 	s.expect("What now:")
 	s.resize(30, 100) // while a list is on the screen
 	s.press("\r")
@@ -172,8 +181,8 @@ func TestPromptTerminals(t *testing.T) {
 
 func TestPromptComesAfterRefusals(t *testing.T) {
 	t.Parallel()
-	s := startSession(t, "new", "Shop")
-	s.expect(`nullpool: error: name "Shop"`)
+	s := startSession(t, "new", "Feast")
+	s.expect(`nullpool: error: name "Feast"`)
 	s.exit(2)
 	s.mustBeEmpty()
 }
@@ -185,14 +194,15 @@ func TestPromptInterrupted(t *testing.T) {
 		press    func(s *session, question, keys string)
 		answer   string
 	}{
-		{"Project name:", (*session).line, "shop\r"},
-		{"Module path:", (*session).line, "\r"},
-		{"Database provider:", (*session).keys, "\r"},
-		{"Extras:", (*session).keys, "\r"},
+		{"Dinner name:", (*session).line, "feast\r"},
+		{"Cookbook:", (*session).line, "\r"},
+		{"Table cloth:", (*session).line, "\r"},
+		{"Main dish:", (*session).keys, "\r"},
+		{"Side dishes:", (*session).keys, "\r"},
 		{"What now:", (*session).keys, "\x1b[B\x1b[B\r"}, // change name
-		{"Project name:", (*session).line, "store\r"},
-		{"What now:", (*session).keys, "\x1b[A\x1b[A\r"}, // change with
-		{"Extras:", (*session).keys, " \r"},
+		{"Dinner name:", (*session).line, "fest\r"},
+		{"What now:", (*session).keys, "\x1b[A\x1b[A\r"}, // change side
+		{"Side dishes:", (*session).keys, " \r"},
 		{"What now:", (*session).keys, ""},
 	}
 	for last, step := range steps {
@@ -205,7 +215,7 @@ func TestPromptInterrupted(t *testing.T) {
 			step.press(s, step.question, "\x03")
 			s.expect("nullpool: error: interrupted; nothing was written")
 			if last > 0 {
-				s.expect("nullpool: hint: your answers so far: nullpool new s")
+				s.expect("nullpool: hint: your answers so far: nullpool new fe")
 				s.expect(" --git")
 			}
 			s.exit(exitInterrupted)
@@ -218,20 +228,20 @@ func TestPromptInterrupted(t *testing.T) {
 func TestPromptLeavesStdoutAlone(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"full", "plain"} {
-		s := newSession(t, "new", "shop", "--provider", "postgres", "--with", "", "--prompts", mode)
+		s := newSession(t, "new", "feast", "--main", "roast", "--side", "", "--table-cloth", "none", "--prompts", mode)
 		var out bytes.Buffer
 		s.command.Stdout = &out
 		s.start()
 		if mode == "full" {
-			s.line("Module path:", "\r")
+			s.line("Cookbook:", "\r")
 			s.keys("What now:", "\r")
 		} else {
-			s.keys("Answer (empty for example.com/shop): ", "\r")
+			s.keys("Answer (empty for example.com/feast): ", "\r")
 			s.keys("Number (empty for the default): ", "\r")
 		}
 		s.expect("files written")
 		s.exit(0)
-		if out.String() != "shop\n" {
+		if out.String() != "feast\n" {
 			t.Errorf("%s: stdout is %q", mode, &out)
 		}
 	}
@@ -240,21 +250,21 @@ func TestPromptLeavesStdoutAlone(t *testing.T) {
 // What would be in the way is told before questions, or at the first one.
 func TestPromptTargetInTheWay(t *testing.T) {
 	t.Parallel()
-	s := newSession(t, "new", "shop")
-	if err := os.WriteFile(filepath.Join(s.dir, "shop"), nil, 0o644); err != nil {
+	s := newSession(t, "new", "feast")
+	if err := os.WriteFile(filepath.Join(s.dir, "feast"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.start()
-	s.expect(`nullpool: error: target "shop": exists and is no folder`)
+	s.expect(`nullpool: error: target "feast": exists and is no folder`)
 	s.exit(exitInTheWay)
 
 	s = newSession(t, "new", "--prompts", "plain")
-	if err := os.MkdirAll(filepath.Join(s.dir, "shop", "kept"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.dir, "feast", "kept"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	s.start()
-	s.keys("Answer: ", "shop\r")
-	s.expect(`Not accepted: target "shop": not empty: kept`)
+	s.keys("Answer: ", "feast\r")
+	s.expect(`Not accepted: target "feast": not empty: kept`)
 	s.keys("Answer: ", "\x03")
 	s.exit(exitInterrupted)
 }
@@ -267,14 +277,17 @@ func TestProgress(t *testing.T) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	script := "#!/bin/sh\nsleep 0.7\necho did $1\n[ $1 = build ] || kill -INT $PPID\nsleep 1\n"
-	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
+	for name, then := range map[string]string{"cook": "", "taste": "kill -INT $PPID\n"} {
+		script := "#!/bin/sh\nsleep 0.7\necho did " + name + "\n" + then + "sleep 1\n"
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.command.Env = append(s.command.Env, "PATH="+bin+":/usr/bin:/bin")
 	s.start()
-	s.expect("go build ./... … 1s\r" + strings.Repeat(" ", progressWidth) + "\rdid build\r\n")
-	s.expect("did test")
+	s.expect("cook demo … ") // and after how many seconds, once or twice
+	s.expect("s\r" + strings.Repeat(" ", 79) + "\rdid cook\r\n")
+	s.expect("did taste")
 	s.expect(`nullpool: error: interrupted; the project is in "demo"`)
 	s.exit(exitInterrupted)
 }
@@ -283,11 +296,46 @@ func TestProgress(t *testing.T) {
 func TestPromptTerminated(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new")
-	s.expect("Project name:")
+	s.expect("Dinner name:")
 	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	s.expect("nullpool: error: interrupted; nothing was written")
 	s.exit(exitInterrupted)
 	s.mustBeEmpty()
+}
+
+var escape = regexp.MustCompile(`\x1b(\[[0-9;?]*[A-Za-z]|[78])`)
+
+// Whatever the real stack asks fits into 80 columns, up to the command that says the
+// same.
+func TestPromptFitsTheTerminal(t *testing.T) {
+	t.Parallel()
+	stacks, err := generator.Load(templates.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == templates.Default })
+	s := newSessionOf(t, "nullpool-real", "new")
+	s.start()
+	for _, option := range stacks[at].Options {
+		switch {
+		case option.Name == generator.NameOption:
+			s.line(option.Prompt+":", "shop\r")
+		case option.IsText():
+			s.line(option.Prompt+":", "\r")
+		case option.IsQuestion():
+			s.keys(option.Prompt+":", "\r")
+		}
+	}
+	s.keys("What now:", "\r")
+	s.expect("The same without questions:")
+	s.expect("\r\n\r\n  nullpool-real new shop ")
+	s.exit(0)
+	shown := strings.ReplaceAll(escape.ReplaceAllString(s.text(), ""), "\r", "\n") // which begins a line anew
+	for line := range strings.SplitSeq(shown, "\n") {
+		if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "  nullpool-real new") {
+			t.Errorf("wider than 80 columns: %q", line)
+		}
+	}
 }

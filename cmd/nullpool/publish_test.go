@@ -53,6 +53,15 @@ func TestPublishedModule(t *testing.T) {
 	if !ok || exit.ExitCode() != exitFailed || !strings.Contains(string(out), `"exit_code": 3`) {
 		t.Errorf("into the same folder: %v\n%s", err, out)
 	}
+
+	// What is said to try is what was done: this version.
+	args := command.Args[1:3] // go run MODULE/cmd/nullpool@VERSION
+	hint := exec.CommandContext(t.Context(), "go", append(args, "new")...)
+	hint.Dir, hint.Env = command.Dir, command.Env
+	said, _ := hint.CombinedOutput() // it fails, for it has no answers
+	if want := "\nnullpool: hint: go " + strings.Join(args, " ") + " new demo --module "; !strings.Contains(string(said), want) {
+		t.Errorf("without answers: %s, want %q", said, want)
+	}
 }
 
 // publish returns the folder of a module proxy that serves this module alone.

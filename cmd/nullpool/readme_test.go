@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/nullpool/nullpool/generator"
 	"github.com/nullpool/nullpool/templates"
@@ -50,58 +50,31 @@ func TestReadmeOptions(t *testing.T) {
 // The tables have every flag of new.
 func TestReadmeFlags(t *testing.T) {
 	t.Parallel()
+	a, out, _ := newTestApp(nil)
+	a.templates, a.stack = templates.Files, templates.Default
+	a.run(t.Context(), []string{"new", "--help"})
 	text := readme(t)
-	for _, match := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+) `).FindAllStringSubmatch(output(t, nil, "new", "--help"), -1) {
+	for _, match := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+) `).FindAllStringSubmatch(out.String(), -1) {
 		if match[1] != "help" && !regexp.MustCompile("--"+match[1]+"\\b[^-]").MatchString(text) {
 			t.Errorf("--%s is not in the README", match[1])
 		}
 	}
 }
 
-// The transcript shows what one sees, up to where times and ids come in.
-func TestReadmeTranscript(t *testing.T) {
-	text := readme(t)
-	t.Chdir(t.TempDir())
-	a, out, errs := newTestApp(nil)
-	a.version = "devel"
-	if status := a.run(t.Context(), []string{"new", "demo", "--yes"}); status != exitDone {
-		t.Fatalf("exit status %d: %s", status, errs)
-	}
-	want := "$ go run ./cmd/nullpool new demo --yes\n" + out.String() + errs.String()
-	if !strings.Contains(text, want) {
-		t.Errorf("the README's transcript should have:\n%s", want)
-	}
-}
-
-var escape = regexp.MustCompile(`\x1b(\[[0-9;?]*[A-Za-z]|[78])`)
-
-// The dialogue is what a terminal shows, line by line, and fits into 80 columns.
-func TestReadmeDialogue(t *testing.T) {
+// What one does first with a clone comes first: a project, in a folder that git
+// leaves alone, and the tests. TestGoRun runs the one, and this is the other.
+func TestReadmeBegins(t *testing.T) {
 	t.Parallel()
-	_, dialogue, _ := strings.Cut(readme(t), "$ nullpool new\n")
-	dialogue, _, _ = strings.Cut(dialogue, "```")
-
-	s := startSession(t, "new")
-	s.line("Project name:", "shop\r")
-	s.line("Module path:", "\r")
-	s.keys("Database provider:", "\r")
-	s.keys("Extras:", "\r")
-	s.keys("What now:", "\r")
-	s.expect("The same without questions:")
-	s.expect("\r\n\r\n  nullpool new shop")
-	s.exit(0)
-	shown := strings.Split(strings.ReplaceAll(escape.ReplaceAllString(s.text(), ""), "\r", ""), "\n")
-	for _, line := range shown {
-		if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "  nullpool new") {
-			t.Errorf("wider than 80 columns: %q", line)
-		}
+	blocks := regexp.MustCompile("(?s)\n```.*?\n(.*?)\n```\n").FindAllStringSubmatch(readme(t), 2)
+	first := make([]string, 0, 2)
+	for _, block := range blocks {
+		first = append(first, block[1])
 	}
-	next := 0
-	for line := range strings.SplitSeq(dialogue, "\n") {
-		at := slices.IndexFunc(shown[next:], func(s string) bool { return strings.TrimRight(s, " ") == line })
-		if at < 0 {
-			t.Fatalf("the README shows %q; the terminal showed\n%s", line, strings.Join(shown, "\n"))
-		}
-		next += at + 1
+	if diff := cmp.Diff([]string{firstCommand, "go test ./..."}, first); diff != "" {
+		t.Errorf("the README's first two blocks (-want +got):\n%s", diff)
+	}
+	ignored, err := os.ReadFile("../../.gitignore")
+	if err != nil || !strings.Contains("\n"+string(ignored), "\n/demo/\n") {
+		t.Errorf(".gitignore has no /demo/: %q, %v", ignored, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
 	"github.com/nullpool/nullpool/generator"
 )
 
@@ -18,43 +19,43 @@ const (
 )
 
 // review shows all answers and lets them be changed until the project is to be
-// written. It returns the plan and the tree then, or errInterrupted.
-func review(ctx context.Context, opts *newOptions, plan *generator.Plan, tree generator.Tree) (*generator.Plan, generator.Tree, error) {
+// written. It returns the project then, or errInterrupted.
+func review(ctx context.Context, r *request, p *project) (*project, error) {
 	for {
-		if err := opts.showAnswers(plan, len(tree)); err != nil {
-			return nil, nil, err
+		if err := showAnswers(r, p); err != nil {
+			return nil, err
 		}
-		chosen, err := opts.app.prompter.Ask(ctx, question{Option: reviewOption(opts.stack), Defaults: []string{reviewWrite}})
+		chosen, err := r.app.prompter.Ask(ctx, reviewQuestion(r.stack))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		switch what := chosen[0]; what {
 		case reviewWrite:
-			return plan, tree, nil
+			return p, nil
 		case reviewCancel:
-			return nil, nil, errInterrupted
+			return nil, errInterrupted
 		case reviewFiles:
-			for _, file := range tree {
-				fmt.Fprintf(opts.app.err, "%7d  %s\n", len(file.Data), file.Path)
+			for _, file := range p.tree {
+				fmt.Fprintf(r.app.err, "%7d  %s\n", len(file.Data), file.Path)
 			}
 		default:
-			option, _ := opts.stack.Option(strings.TrimPrefix(what, changePrefix))
-			if err := opts.ask(ctx, option, plan.Answers[option.Name].Values); err != nil {
-				return nil, nil, err
+			option, _ := r.stack.Option(strings.TrimPrefix(what, changePrefix))
+			if err := askOption(ctx, r, option, p.plan.Answers[option.Name].Values); err != nil {
+				return nil, err
 			}
-			if plan, tree, err = opts.generate(); err != nil {
-				return nil, nil, err
+			if p, err = r.generate(); err != nil {
+				return nil, err
 			}
 		}
 	}
 }
 
 // showAnswers prints all answers on one screen, and where they came from.
-func (opts *newOptions) showAnswers(plan *generator.Plan, files int) error {
-	table := tabwriter.NewWriter(opts.app.err, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "\n%d files for %s:\n\n", files, quote(opts.target(plan.Answers)))
-	for _, option := range opts.stack.Options {
-		answer := plan.Answers[option.Name]
+func showAnswers(r *request, p *project) error {
+	table := tabwriter.NewWriter(r.app.err, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "\n%d files for %s:\n\n", len(p.tree), quote(p.dir))
+	for _, option := range r.stack.Options {
+		answer := p.plan.Answers[option.Name]
 		value := strings.Join(answer.Values, ", ")
 		if value == "" {
 			value = "none"
@@ -64,15 +65,13 @@ func (opts *newOptions) showAnswers(plan *generator.Plan, files int) error {
 	return table.Flush()
 }
 
-func reviewOption(stack *generator.Stack) generator.Option {
-	review := generator.Option{Name: "review", Prompt: "What now", Choices: []generator.Choice{
-		{Name: reviewWrite}, {Name: reviewFiles, Help: "their names and sizes in bytes"},
-	}}
+func reviewQuestion(stack *generator.Stack) prompt.Question {
+	choices := []prompt.Choice{{Name: reviewWrite}, {Name: reviewFiles, Help: "their names and sizes in bytes"}}
 	for _, option := range stack.Options {
 		if option.IsQuestion() {
-			review.Choices = append(review.Choices, generator.Choice{Name: changePrefix + option.Name, Help: option.Help})
+			choices = append(choices, prompt.Choice{Name: changePrefix + option.Name, Help: option.Help})
 		}
 	}
-	review.Choices = append(review.Choices, generator.Choice{Name: reviewCancel, Help: "write nothing"})
-	return review
+	choices = append(choices, prompt.Choice{Name: reviewCancel, Help: "write nothing"})
+	return prompt.Question{Name: "review", Text: "What now", Choices: choices, Defaults: []string{reviewWrite}}
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -15,39 +13,32 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
 	"github.com/nullpool/nullpool/generator"
 	"github.com/nullpool/nullpool/templates"
 )
 
-// An app is what the commands share: where they read and write, and what they
-// work with. Tests replace any of it.
-type app struct {
-	in        io.Reader
-	out, err  io.Writer
-	templates fs.FS
-	version   string
-	prompter  prompter // nil when nobody can be asked
-	plain     prompter // in its place with --prompts plain
-	prompts   string
-	json      bool
-	command   string // the one that was asked for, for hints
-	parsed    bool   // the command line was understood; errors until then are the user's
-}
-
-// run executes a command line and returns the exit status.
-func run(args []string, in, out, errs *os.File) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	a := &app{in: in, out: out, err: errs, templates: templates.Files, version: buildVersion()}
-	if isTerminal(in) && isTerminal(errs) { // stdout is for the result alone
-		a.prompter = &surveyPrompter{in: in, out: errs}
-		a.plain = &plainPrompter{in: in, out: errs}
+// start returns the app of this process.
+func start(in, out, errs *os.File) *app {
+	a := &app{in: in, out: out, err: errs, templates: templates.Files, stack: templates.Default}
+	a.version, a.program = identity()
+	if term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(errs.Fd())) { // stdout is for the result alone
+		a.prompter = &prompt.Full{In: in, Out: errs}
+		a.plain = &prompt.Plain{In: in, Out: errs}
 		if os.Getenv("TERM") == "dumb" { // it does not answer where its cursor is, and survey would wait forever
 			a.prompter = a.plain
 		}
 	}
-	return a.run(ctx, args)
+	return a
+}
+
+// runProcess executes the process's command line and returns the exit status.
+func (a *app) runProcess() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return a.run(ctx, os.Args[1:])
 }
 
 func (a *app) run(ctx context.Context, args []string) (status int) {
@@ -78,6 +69,7 @@ func (a *app) run(ctx context.Context, args []string) (status int) {
 func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "nullpool",
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: a.program},
 		Short:         "Render services that open one Postgres connection per session",
 		Args:          noSuchCommand,
 		SilenceErrors: true,
@@ -163,11 +155,18 @@ func newVersionCmd(a *app) *cobra.Command {
 	}
 }
 
-// buildVersion returns the version of the module the program was built from, or
-// "devel" where the build does not tell.
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
+// identity returns the version that the program was built from, "devel" where the
+// build does not tell, and what starts it again.
+func identity() (version, program string) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
 	}
-	return "devel"
+	executable, _ := os.Executable() // without it, or the folder, what was typed must do
+	folder, _ := os.Getwd()
+	program = programWords(executable, os.Args[0], folder, info.Main)
+	if released(info.Main) {
+		return info.Main.Version, program
+	}
+	return "devel", program
 }

@@ -36,7 +36,13 @@ func startSession(t *testing.T, args ...string) *session {
 // newSession returns a session that is still to be started.
 func newSession(t *testing.T, args ...string) *session {
 	t.Helper()
-	program, err := exec.LookPath("nullpool") // testscript.Main put it there
+	return newSessionOf(t, "nullpool", args...)
+}
+
+// newSessionOf returns a session of one of the programs that TestMain has made.
+func newSessionOf(t *testing.T, name string, args ...string) *session {
+	t.Helper()
+	program, err := exec.LookPath(name)
 	if err != nil {
 		t.Fatal(err)
 	}

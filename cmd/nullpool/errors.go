@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
 
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
 	"github.com/nullpool/nullpool/generator"
 )
 
@@ -58,7 +58,7 @@ func (e *missingError) Error() string {
 
 func exitStatus(err error) int {
 	switch {
-	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
+	case errors.Is(err, errInterrupted), errors.Is(err, prompt.ErrInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case is[*generator.InTheWayError](err):
 		return exitInTheWay
@@ -71,62 +71,6 @@ func exitStatus(err error) int {
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
-}
-
-// The documents of --json. Kind tells them apart.
-type (
-	errorDocument struct {
-		Kind     string    `json:"kind"` // "error"
-		Errors   []problem `json:"errors"`
-		ExitCode int       `json:"exit_code"`
-	}
-	problem struct {
-		Message string   `json:"message"`
-		Option  string   `json:"option,omitempty"` // the option an answer was wrong for
-		Hints   []string `json:"hints,omitempty"`  // what to try
-	}
-	// projectDocument is the plan and the result of new.
-	projectDocument struct {
-		Kind    string          `json:"kind"` // "plan" or "result"
-		Dir     string          `json:"dir"`
-		Answers json.RawMessage `json:"answers"`
-		Files   []fileDocument  `json:"files"`
-		Next    []string        `json:"next"`
-		Notes   []string        `json:"notes,omitempty"` // what of --git could not be done
-	}
-	// diffDocument is the plan of new with --diff.
-	diffDocument struct {
-		Kind    string `json:"kind"` // "diff"
-		Dir     string `json:"dir"`
-		Changed int    `json:"changed"` // files that are new or differ
-		Same    int    `json:"same"`
-		Diff    string `json:"diff"` // unified
-	}
-	fileDocument struct {
-		Path  string `json:"path"`
-		Mode  string `json:"mode"`
-		Size  int    `json:"size"`
-		Layer string `json:"layer"`
-	}
-	versionDocument struct {
-		Kind    string `json:"kind"` // "version"
-		Version string `json:"version"`
-	}
-	helpDocument struct {
-		Kind string `json:"kind"` // "help"
-		Text string `json:"text"`
-	}
-	listDocument struct {
-		Kind   string             `json:"kind"` // "list"
-		Stacks []*generator.Stack `json:"stacks"`
-	}
-)
-
-func (a *app) document(value any) error {
-	encoder := json.NewEncoder(a.out)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
 }
 
 // report tells the user about err, one line for each thing that is wrong, and
@@ -206,13 +150,13 @@ func (a *app) hints(err error) []string {
 		return []string{a.command + " --help"}
 	}
 	if answer, ok := errors.AsType[*generator.AnswerError](err); ok {
-		return answerHints(answer)
+		return a.answerHints(answer)
 	}
 	return nil
 }
 
 // answerHints returns what to answer instead.
-func answerHints(err *generator.AnswerError) []string {
+func (a *app) answerHints(err *generator.AnswerError) []string {
 	switch {
 	case len(err.Among) > 0 && err.Better != "":
 		return []string{fmt.Sprintf("did you mean %q? All of them: %s", err.Better, strings.Join(err.Among, ", "))}
@@ -221,9 +165,9 @@ func answerHints(err *generator.AnswerError) []string {
 	case err.Better == "":
 		return nil
 	case err.Option == generator.NameOption && isPath(err.Value):
-		return []string{fmt.Sprintf("try nullpool new %s --dir %s", err.Better, quote(err.Value))}
+		return []string{fmt.Sprintf("try %s new %s --dir %s", a.program, err.Better, quote(err.Value))}
 	case err.Option == generator.NameOption:
-		return []string{"try nullpool new " + err.Better}
+		return []string{"try " + a.program + " new " + err.Better}
 	}
 	return []string{fmt.Sprintf("try --%s %s", err.Option, err.Better)}
 }

@@ -9,29 +9,16 @@ import (
 	"os"
 	"slices"
 
-	"github.com/spf13/cobra"
-
 	"github.com/nullpool/nullpool/generator"
 )
 
-// nonEmpty refuses these flags where they are given without a value, as by a
-// script whose variable is unset: what would be taken instead is not what it meant.
-func nonEmpty(cmd *cobra.Command, flags ...string) error {
-	for _, name := range flags {
-		if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
-			return &usageError{fmt.Errorf("--%s \"\": empty", name)}
-		}
-	}
-	return nil
-}
-
 // readAnswers reads the answers file, if there is one, and finds the stack that
 // the command line or else the file names.
-func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, path, stackName string) (generator.Answers, *generator.Stack, error) {
+func readAnswers(ctx context.Context, a *app, stacks []*generator.Stack, path, stackName string) (generator.Answers, *generator.Stack, error) {
 	answers := generator.Answers{}
 	fileStack := ""
 	if path != "" {
-		data, err := readFile(ctx, in, path)
+		data, err := readFile(ctx, a.in, path)
 		if err == nil {
 			answers, fileStack, err = generator.ReadAnswers(data)
 		}
@@ -40,14 +27,14 @@ func readAnswers(ctx context.Context, in io.Reader, stacks []*generator.Stack, p
 		}
 		if err != nil {
 			err = &usageError{fmt.Errorf("read answers %q: %w", path, err)}
-			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; nullpool list shows what else can be answered`}}
+			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; ` + a.program + " list shows what else can be answered"}}
 		}
 	}
-	name := cmp.Or(stackName, fileStack, defaultStack)
+	name := cmp.Or(stackName, fileStack, a.stack)
 	i := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == name })
 	if i < 0 {
 		err := &usageError{fmt.Errorf("stack %q: no such stack", name)}
-		return nil, nil, &hintedError{err, []string{"nullpool list shows all stacks"}}
+		return nil, nil, &hintedError{err, []string{a.program + " list shows all stacks"}}
 	}
 	return answers, stacks[i], nil
 }

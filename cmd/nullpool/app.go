@@ -1,0 +1,24 @@
+package main
+
+import (
+	"io"
+	"io/fs"
+
+	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
+)
+
+// An app is what the commands share: where they read and write, and what they
+// work with. Tests replace any of it.
+type app struct {
+	in        io.Reader
+	out, err  io.Writer
+	templates fs.FS
+	stack     string // the one that is meant where none is named
+	program   string // what starts this program in the reader's shell
+	version   string
+	prompter  prompt.Prompter // nil when nobody can be asked
+	plain     prompt.Prompter // in its place with --prompts plain
+	json      bool
+	command   string // the one that was asked for, for hints
+	parsed    bool   // the command line was understood; errors until then are the user's
+}

@@ -1,0 +1,186 @@
+package generator
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// An AnswerError is an answer that a plan cannot be made from.
+type AnswerError struct {
+	Option string   // the option's name, or the unknown name that was answered
+	Value  string   // the answer, or "" where it is not the value that is wrong
+	Reason string   // what is wrong with it, in lower case
+	Better string   // another value to try, or ""
+	Among  []string // all values or names to choose from, or nil where any text may do
+
+	unquoted bool // the message leaves Value out
+}
+
+func (e *AnswerError) Error() string {
+	if e.unquoted {
+		return fmt.Sprintf("%s: %s", e.Option, e.Reason)
+	}
+	return fmt.Sprintf("%s %q: %s", e.Option, e.Value, e.Reason)
+}
+
+// Validate returns all that is wrong with the answers, as joined errors of type
+// *AnswerError, or nil. They may be to some of the options only: what a choice
+// requires of an option without an answer is not wrong yet.
+func (s *Stack) Validate(answers Answers) error {
+	v := &validation{stack: s, answers: answers}
+	v.unknown()
+	for _, option := range s.Options {
+		answer, ok := answers[option.Name]
+		switch {
+		case !ok:
+		case !option.Many && len(answer.Values) != 1:
+			v.refuse(AnswerError{Option: option.Name, Value: strings.Join(answer.Values, ","), Reason: "want one answer"})
+		case !option.IsText():
+			v.choices(option, answer.Values)
+		case answer.Origin != FromDefault: // which is wrong only where the name is
+			v.text(option, answer.Values[0])
+		}
+	}
+	return errors.Join(v.errs...)
+}
+
+// A validation is one visit to a set of answers.
+type validation struct {
+	stack   *Stack
+	answers Answers
+	errs    []error
+}
+
+func (v *validation) refuse(wrong AnswerError) { v.errs = append(v.errs, &wrong) }
+
+func (v *validation) unknown() {
+	names := make([]string, len(v.stack.Options))
+	for i, option := range v.stack.Options {
+		names[i] = option.Name
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.answers)) {
+		if !slices.Contains(names, name) {
+			v.refuse(AnswerError{Option: name, Reason: "no such option", Better: nearest(name, names), Among: names, unquoted: true})
+		}
+	}
+}
+
+func (v *validation) choices(option Option, values []string) {
+	names := option.ChoiceNames()
+	for i, value := range values {
+		if !slices.Contains(names, value) {
+			v.refuse(AnswerError{Option: option.Name, Value: value, Reason: "no such choice", Better: nearest(value, names), Among: names})
+		} else if slices.Contains(values[:i], value) {
+			v.refuse(AnswerError{Option: option.Name, Value: value, Reason: "given twice"})
+		}
+	}
+	for _, choice := range option.Choices {
+		if slices.Contains(values, choice.Name) {
+			v.relations(option, choice)
+		}
+	}
+}
+
+// relations holds a choice against the other answers.
+func (v *validation) relations(option Option, choice Choice) {
+	for _, other := range choice.Conflicts {
+		if _, chosen := v.status(other); chosen {
+			v.refuse(AnswerError{Option: option.Name, Value: choice.Name, Reason: "does not go with " + flagForm(other)})
+		}
+	}
+	for _, other := range choice.Requires {
+		if answered, chosen := v.status(other); answered && !chosen {
+			v.refuse(AnswerError{Option: option.Name, Value: choice.Name, Reason: "needs " + flagForm(other)})
+		}
+	}
+}
+
+// status returns whether the option of a choice, "option/choice", is answered,
+// and whether with this choice.
+func (v *validation) status(choice string) (answered, chosen bool) {
+	option, name, _ := strings.Cut(choice, "/")
+	answer, answered := v.answers[option]
+	return answered, slices.Contains(answer.Values, name)
+}
+
+func flagForm(choice string) string { return "--" + strings.Replace(choice, "/", " ", 1) }
+
+func (v *validation) text(option Option, value string) {
+	better, err := formats[option.Format](value)
+	if err == nil && option.Name == NameOption {
+		better, err = v.stack.checkNameIsFree(value)
+	}
+	if err == nil && option.Format == goModule {
+		better, err = "example.com/"+kebab(v.answers.Name()), v.stack.checkModuleIsFree(value)
+	}
+	if err != nil {
+		v.refuse(AnswerError{Option: option.Name, Value: value, Reason: err.Error(), Better: better})
+	}
+}
+
+// checkNameIsFree refuses a name that a folder or file at the project's top has
+// in any combination: the command that go build leaves there would be in its
+// way.
+func (s *Stack) checkNameIsFree(name string) (better string, err error) {
+	for _, l := range s.layers {
+		taken, _ := fs.Glob(l.files, "*") // it fails for a malformed pattern alone
+		for _, entry := range taken {
+			if strings.EqualFold(strings.TrimSuffix(entry, templateSuffix), name) {
+				return name + "-service", errors.New("a file or folder of the project has this name")
+			}
+		}
+	}
+	return "", nil
+}
+
+// checkModuleIsFree refuses the path of a module that the project requires in
+// any combination.
+func (s *Stack) checkModuleIsFree(module string) error {
+	for _, l := range s.layers {
+		if l.lock != nil && l.lock.versions[module] != "" {
+			return errors.New("the project itself requires this module")
+		}
+	}
+	return nil
+}
+
+// nearest returns the word that text is most likely to have been meant for, ""
+// when none is near: at most two letters that differ, or the same beginning.
+func nearest(text string, words []string) string {
+	best, least := "", 3
+	for _, word := range words {
+		d := distance(text, word)
+		if len(text) > 1 && strings.HasPrefix(word, text) {
+			d = min(d, 1)
+		}
+		if d < least && d < len(word) {
+			best, least = word, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's: the letters to insert, remove or replace.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before := row[0] // of the row above, one to the left
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := before
+			if a[i] != b[j] {
+				cost++
+			}
+			before = row[j+1]
+			row[j+1] = min(cost, row[j]+1, before+1)
+		}
+	}
+	return row[len(b)]
+}
