@@ -1,10 +1,24 @@
 package httpapi
 
-import "net/http"
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+)
 
 // routes maps the service's paths to their handlers.
 func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
+	mux := chi.NewRouter()
+	mux.Use(middleware.GetHead) // what answers GET answers HEAD, too
+	mux.NotFound(s.unrouted(mux))
+	mux.MethodNotAllowed(s.unrouted(mux))
 	mux.Handle("POST /notes", s.InSession(createNote))
 	mux.Handle("GET /notes", s.InSession(listNotes))
 	mux.Handle("GET /notes/{id}", s.InSession(getNote))
@@ -13,26 +27,74 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /ready", s.readyz)
 
-	return s.problems(mux)
+	return canonical(mux)
 }
 
-// problems turns the mux's own answers, unknown path and wrong method, into
-// problems.
-func (s *Server) problems(mux *http.ServeMux) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := mux.Handler(r); pattern != "" {
-			mux.ServeHTTP(w, r)
+// unrouted answers for an unknown path, and for a method that a path does not take.
+func (s *Server) unrouted(mux *chi.Mux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		allowed := methods(mux, chi.RouteContext(r.Context()).RoutePath)
+		if len(allowed) == 0 {
+			s.write(w, r, notFound)
 			return
 		}
-		held := &heldResponse{ResponseWriter: w, header: w.Header()} // its text is dropped, its headers stay
-		mux.ServeHTTP(held, r)
-		switch held.status {
-		case http.StatusNotFound:
-			s.write(w, r, notFound)
-		case http.StatusMethodNotAllowed:
-			s.write(w, r, newError(held.status, "method_not_allowed", "The method is not allowed here"))
-		default: // a redirect, from //path for one
-			w.WriteHeader(held.status)
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		s.write(w, r, newError(http.StatusMethodNotAllowed, "method_not_allowed", "The method is not allowed here"))
+	}
+}
+
+// methods returns those that a path takes, which chi tells to its own answer alone.
+func methods(mux *chi.Mux, path string) (taken []string) {
+	for _, method := range []string{"CONNECT", "DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"} {
+		if mux.Match(chi.NewRouteContext(), method, path) {
+			taken = append(taken, method)
 		}
+	}
+	if at := slices.Index(taken, "GET"); at >= 0 {
+		taken = slices.Insert(taken, at+1, "HEAD")
+	}
+	return taken
+}
+
+// canonical does what the standard library's mux does before it routes, and chi
+// does not: it compares paths part by part, whatever is escaped in them, and sends
+// who asks for one with dots or double slashes to the one that is meant.
+func canonical(mux *chi.Mux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.RequestURI == "*" {
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		asked := r.URL.EscapedPath()
+		meant := path.Clean("/" + asked)
+		if strings.HasSuffix(asked, "/") && meant != "/" {
+			meant += "/"
+		}
+		if meant == asked || r.Method == http.MethodConnect {
+			route := chi.NewRouteContext()
+			route.Routes, route.RoutePath = mux, cmp.Or(unescaped(asked), "/")
+			mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, route)))
+			return
+		}
+		to := url.URL{Path: meant, RawQuery: r.URL.RawQuery}
+		if slices.Contains(methods(mux, unescaped(meant)), r.Method) {
+			http.Redirect(w, r, to.String(), http.StatusTemporaryRedirect)
+			return
+		}
+		http.Redirect(&heldResponse{ResponseWriter: w, header: w.Header()}, r, to.String(), http.StatusTemporaryRedirect)
+		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
+}
+
+// unescaped returns a path with its parts unescaped, but for slashes within them.
+func unescaped(escaped string) string {
+	parts := strings.Split(escaped, "/")
+	for i, part := range parts {
+		if text, err := url.PathUnescape(part); err == nil {
+			parts[i] = strings.ReplaceAll(text, "/", "%2F")
+		}
+	}
+	return strings.Join(parts, "/")
 }
