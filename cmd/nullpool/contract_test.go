@@ -70,7 +70,7 @@ var contract = []struct {
 		"status", "Exit status: 0 done; 1 failed; 2 usage or missing answer; 3 the target is in the way; 130 interrupted.",
 		[]string{"TestPromptInterrupted"},
 	},
-	{"errors", "Errors: \"nullpool: error: …\" and \"nullpool: hint: …\" on stderr.", []string{"TestProgramWords", "TestGoRun"}},
+	{"errors", "Errors: \"nullpool: error: …\" and \"nullpool: hint: …\" on stderr.", []string{"TestHints", "TestProgramWords", "TestGoRun"}},
 	{
 		"names", "A project name matches [a-z]([a-z0-9-]{0,61}[a-z0-9])? and is no Go keyword, folder of a meaning of its own, reserved " +
 			"file name or predeclared identifier; a module path passes module.CheckImportPath.",

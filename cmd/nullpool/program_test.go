@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -47,6 +48,25 @@ func TestProgramWords(t *testing.T) {
 		got := programWords(test.executable, test.typed, test.folder, debug.Module{Path: modulePath, Version: test.version})
 		if got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// TestHints wants whatever is said to try to begin as the reader began.
+func TestHints(t *testing.T) {
+	t.Parallel()
+	const program = "go run ./here"
+	elsewhere := regexp.MustCompile(`(^|[^/])nullpool (new|list|version|completion|help)`)
+	for _, line := range []string{
+		"new", "new --json", "new --bogus", "new Demo --yes", "new ./demo/ --yes", "new demo --answers missing.json", "new demo --stack lunch",
+		"nwe", "help nwe", "list --bogus", "help", "help new", "help completion",
+	} {
+		a, out, errs := newTestApp(nil)
+		a.program = program
+		a.run(t.Context(), strings.Fields(line))
+		said := out.String() + errs.String()
+		if !strings.Contains(said, program) || elsewhere.MatchString(said) {
+			t.Errorf("%s: %s, want %s", line, said, program)
 		}
 	}
 }

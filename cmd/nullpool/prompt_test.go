@@ -332,8 +332,8 @@ func TestPromptFitsTheTerminal(t *testing.T) {
 	s.expect("The same without questions:")
 	s.expect("\r\n\r\n  nullpool-real new shop ")
 	s.exit(0)
-	shown := strings.ReplaceAll(escape.ReplaceAllString(s.text(), ""), "\r", "\n") // which begins a line anew
-	for line := range strings.SplitSeq(shown, "\n") {
+	shown := escape.ReplaceAllString(s.text(), "")
+	for line := range strings.FieldsFuncSeq(shown, func(r rune) bool { return r == '\r' || r == '\n' }) {
 		if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "  nullpool-real new") {
 			t.Errorf("wider than 80 columns: %q", line)
 		}

@@ -39,6 +39,11 @@ func TestReadmeOptions(t *testing.T) {
 			} else if !option.IsText() {
 				choices = "`" + strings.Join(option.ChoiceNames(), "`, `") + "`"
 			}
+			for _, choice := range option.Choices {
+				if option.Many && !choice.Default {
+					choices = strings.Replace(choices, "`"+choice.Name+"`", "`"+choice.Name+"` (not by default)", 1)
+				}
+			}
 			fmt.Fprintf(&table, "| `%s` | %s | %s |\n", flagName(option), choices, option.Help)
 		}
 	}
