@@ -5,17 +5,6 @@ import "slices"
 // Which choices are active is a map from "option/choice": true where one is
 // taken, false where it is not, absent where that is open.
 
-// choices returns all choices of the stack in declared order, as "option/choice".
-func (s *Stack) choices() []string {
-	var names []string
-	for _, option := range s.Options {
-		for _, choice := range option.Choices {
-			names = append(names, option.Name+"/"+choice.Name)
-		}
-	}
-	return names
-}
-
 // complete returns valid choices for a whole project that are as fixed says, with
 // defaults wherever these go. It returns false where there are none.
 func (s *Stack) complete(fixed map[string]bool) (map[string]bool, bool) {

@@ -189,7 +189,7 @@ func proveFiles(t *testing.T, s *Stack) *fileProof {
 			if err != nil {
 				t.Fatal(err)
 			}
-			file, err := d.source.render(view)
+			file, err := d.source.execute(view)
 			if err != nil {
 				t.Errorf("%s with %q: %v", d.source.name, projected, err)
 				return
@@ -231,7 +231,7 @@ func proveLocks(t *testing.T, s *Stack) {
 		}
 	}
 	d.each(s, func(projected string, choices map[string]bool) {
-		for _, file := range lockFiles(planOf(s, "my-app", choices).layers, "example.com/my-app") {
+		for _, file := range lockFiles(planOf(s, "my-app", choices).lockParts(), "example.com/my-app") {
 			if err := file.check(); err != nil {
 				t.Errorf("%s with %q: %v", file.Path, projected, err)
 			}
@@ -278,7 +278,7 @@ func TestFilesRefuse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.source.render(view); err == nil {
+		if _, err := d.source.execute(view); err == nil {
 			t.Error("a choice that the file was not to see was seen")
 		}
 	}

@@ -57,7 +57,7 @@ func (s *Stack) Imports() ([]LayerImports, error) {
 			}
 			for _, spec := range parsed.Imports {
 				name, _ := strconv.Unquote(spec.Path.Value) // the parser has seen to that
-				if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") && !strings.HasPrefix(name, plan.module()+"/") {
+				if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") && !strings.HasPrefix(name, plan.modulePath()+"/") {
 					into[name] = true
 				}
 			}

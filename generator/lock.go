@@ -15,6 +15,12 @@ import (
 	"golang.org/x/mod/semver"
 )
 
+// A layer's part of go.mod and go.sum.
+const (
+	lockModFile = "lock.mod"
+	lockSumFile = "lock.sum"
+)
+
 // A lockPart is base's go.mod and go.sum, or what one layer changes in them. go
 // generate makes it; the versions of what layers import are those of stack.json.
 type lockPart struct {
@@ -68,67 +74,18 @@ func readLockPart(files fs.FS) (*lockPart, error) {
 	return part, nil
 }
 
-// checkLocks wants a part of each choice that says it changes dependencies, and
-// one version of each module: that of stack.json, where it is there.
-func (s *Stack) checkLocks() error {
-	var errs []error
-	refuse := func(format string, args ...any) {
-		errs = append(errs, &LockError{fmt.Sprintf(format, args...)})
-	}
-	versions, direct := maps.Clone(s.Modules), map[string]bool{}
-	for _, l := range s.layers {
-		if l.lock == nil {
-			if s.locks(l) {
-				refuse("layer %q: %s and %s are missing", l.name, lockModFile, lockSumFile)
-			}
-			continue
-		}
-		for _, path := range slices.Sorted(maps.Keys(l.lock.versions)) {
-			version := l.lock.versions[path]
-			if versions[path] == "" {
-				versions[path] = version
-			}
-			if versions[path] != version {
-				refuse("layer %q: %s has %s %s, and not %s", l.name, lockModFile, path, version, versions[path])
-			}
-			direct[path] = direct[path] || l.lock.direct[path]
-		}
-	}
-	for path := range s.Modules {
-		if !direct[path] {
-			refuse("module %q of stack.json: no layer imports it", path)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// locks reports whether the layer is to have a part. One that is not a single
-// choice's may have one: nothing in stack.json says so.
-func (s *Stack) locks(l *layer) bool {
-	if slices.Contains(s.choices(), l.name) {
-		optionName, name, _ := strings.Cut(l.name, "/")
-		option, _ := s.Option(optionName)
-		choice, _ := option.choice(name)
-		return choice.Locks
-	}
-	return l.name == "base" && len(s.Modules) > 0
-}
-
-// lockFiles returns go.mod and go.sum, put together from the layers' parts, or
-// nothing where no layer has one.
-func lockFiles(layers []*layer, modulePath string) []File {
+// lockFiles returns go.mod and go.sum, put together from the parts of a project's
+// layers, or nothing where there is none.
+func lockFiles(parts []*lockPart, modulePath string) []File {
 	all := &lockPart{versions: map[string]string{}, direct: map[string]bool{}}
-	for _, l := range layers {
-		if l.lock == nil {
-			continue
-		}
-		all.goVersion = cmp.Or(all.goVersion, l.lock.goVersion)
-		for path, version := range l.lock.versions {
+	for _, part := range parts {
+		all.goVersion = cmp.Or(all.goVersion, part.goVersion)
+		for path, version := range part.versions {
 			all.versions[path] = version
-			all.direct[path] = all.direct[path] || l.lock.direct[path]
+			all.direct[path] = all.direct[path] || part.direct[path]
 		}
-		all.sums = append(all.sums, l.lock.sums...)
-		all.unneeded = append(all.unneeded, l.lock.unneeded...)
+		all.sums = append(all.sums, part.sums...)
+		all.unneeded = append(all.unneeded, part.unneeded...)
 	}
 	if all.goVersion == "" {
 		return nil

@@ -59,14 +59,6 @@ func (p *Plan) active() []string {
 	return names
 }
 
-// choice returns the declaration of an active choice.
-func (p *Plan) choice(name string) Choice {
-	optionName, choiceName, _ := strings.Cut(name, "/")
-	option, _ := p.Stack.Option(optionName)
-	choice, _ := option.choice(choiceName)
-	return choice
-}
-
 // Unlocked returns the plan of the same project without its go.mod and go.sum, for
 // the program that makes their parts.
 func (p *Plan) Unlocked() *Plan {
@@ -94,8 +86,18 @@ func (p *Plan) Verify() [][]string {
 	return commands
 }
 
-// module returns the answered module path, or "" where the stack asks for none.
-func (p *Plan) module() string {
+// lockParts returns the layers' parts of go.mod and go.sum.
+func (p *Plan) lockParts() (parts []*lockPart) {
+	for _, l := range p.layers {
+		if l.lock != nil {
+			parts = append(parts, l.lock)
+		}
+	}
+	return parts
+}
+
+// modulePath returns the answered module path, or "" where the stack asks for none.
+func (p *Plan) modulePath() string {
 	for _, option := range p.Stack.Options {
 		if option.Format == goModule {
 			return p.Answers.text(option.Name)

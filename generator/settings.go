@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 )
+
+// settingsFile holds the settings that a layer declares.
+const settingsFile = "settings.json"
 
 // A Setting is an environment variable of the rendered service. One declaration,
 // in a layer's settings.json, gives what reads it, its documentation and its
@@ -80,55 +81,6 @@ func readSettings(files fs.FS) ([]Setting, error) {
 	return settings, nil
 }
 
-var variable = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
-
-// checkSettings returns what is wrong with the layers' declarations. No two layers
-// of one project declare the same, or amend the same of base's.
-func (s *Stack) checkSettings() error {
-	var errs []error
-	for i, l := range s.layers {
-		for j, setting := range l.settings {
-			if err := s.checkSetting(l, setting); err != nil {
-				errs = append(errs, fmt.Errorf("layer %q: setting %q: %w", l.name, setting.Name, err))
-			}
-			if _, twice := find(l.settings[:j], setting.Name); twice {
-				errs = append(errs, fmt.Errorf("layer %q: setting %q: declared twice", l.name, setting.Name))
-			}
-			for _, other := range s.layers[min(i, 1):i] { // after base
-				if _, both := find(other.settings, setting.Name); both && s.meet(l, other) {
-					errs = append(errs, fmt.Errorf("setting %q: declared by both %s and %s", setting.Name, other.name, l.name))
-				}
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (s *Stack) checkSetting(l *layer, setting Setting) error {
-	base := s.layers[0]
-	if at, ok := find(base.settings, setting.Name); ok && l != base {
-		left := setting
-		left.Name, left.Note, left.Example = "", nil, ""
-		first := base.settings[at]
-		if !reflect.DeepEqual(left, Setting{}) || len(setting.Note) > 0 && len(first.Note) > 0 || setting.Example != "" && first.Example != "" {
-			return errors.New("base declares it: only a note and an example that base does not have can be added")
-		}
-		return nil
-	}
-	groups := groups(base.settings)
-	switch {
-	case !variable.MatchString(setting.Name):
-		return errors.New("want a name of A-Z, 0-9 and _")
-	case !properName.MatchString(setting.Group) || setting.Group == "all":
-		return fmt.Errorf("group %q: malformed or reserved", setting.Group)
-	case setting.Help == "" || setting.Bound == "" || setting.Default == "" && setting.Unset == "":
-		return errors.New("want help, bound, and a default or what holds where it is unset")
-	case l != base && !slices.Contains(groups, setting.Group):
-		return fmt.Errorf("group %q is none of base's: %s", setting.Group, strings.Join(groups, ", "))
-	}
-	return nil
-}
-
 // groups returns the settings' groups in order.
 func groups(settings []Setting) (names []string) {
 	for _, setting := range settings {
@@ -144,14 +96,14 @@ func find(settings []Setting, name string) (int, bool) {
 	return i, i >= 0
 }
 
-// settingsOf returns the settings of a project called name that consists of these
-// layers, the first of which is base. What choices add to a group stands before the
+// settingsOf returns the settings of a project called name, of what its layers
+// declare, the first of which is base. What choices add to a group stands before the
 // group's last setting: an owner writes behind that one, and an update finds the
 // two apart.
-func settingsOf(layers []*layer, name string) []Setting {
-	all := slices.Clone(layers[0].settings)
-	for _, l := range layers[1:] {
-		for _, setting := range l.settings {
+func settingsOf(declared [][]Setting, name string) []Setting {
+	all := slices.Clone(declared[0])
+	for _, settings := range declared[1:] {
+		for _, setting := range settings {
 			if at, ok := find(all, setting.Name); ok {
 				all[at].Note = append(slices.Clone(all[at].Note), setting.Note...)
 				all[at].Example = cmp.Or(all[at].Example, setting.Example)

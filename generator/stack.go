@@ -1,13 +1,7 @@
 package generator
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io/fs"
-	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -15,9 +9,6 @@ import (
 // NameOption is the option that every stack has: the project's name. It is
 // given as an argument, where every other option is a flag.
 const NameOption = "name"
-
-// templateSuffix is that of a file that is rendered.
-const templateSuffix = ".tmpl"
 
 // Keys of the answers file that are no options.
 const (
@@ -65,53 +56,6 @@ type Choice struct {
 	Conflicts []string `json:"conflicts,omitempty"` // "option/choice"
 }
 
-// Load returns the stacks among the top folders of files, sorted by name. A
-// mistake in a stack, such as a folder that no choice declares, is an error. Where
-// it joins nothing but *LockError, the stacks are returned with it, for the program
-// that mends these.
-func Load(files fs.FS) ([]*Stack, error) {
-	paths, err := fs.Glob(files, "*/stack.json")
-	if err != nil {
-		return nil, fmt.Errorf("find stacks: %w", err)
-	}
-	var stacks []*Stack
-	var locks []error
-	for _, p := range paths {
-		stack, err := loadStack(files, path.Dir(p))
-		if err != nil {
-			return nil, fmt.Errorf("load stack %q: %w", path.Dir(p), err)
-		}
-		stacks = append(stacks, stack)
-		locks = append(locks, stack.checkLocks())
-	}
-	return stacks, errors.Join(locks...)
-}
-
-func loadStack(files fs.FS, name string) (*Stack, error) {
-	folder, err := fs.Sub(files, name)
-	if err != nil {
-		return nil, err
-	}
-	data, err := fs.ReadFile(folder, "stack.json")
-	if err != nil {
-		return nil, err
-	}
-	stack := &Stack{}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(stack); err != nil {
-		return nil, fmt.Errorf("read stack.json: %w", err)
-	}
-	stack.Name, stack.files = name, folder
-	if err := stack.checkOptions(); err != nil {
-		return nil, err
-	}
-	if stack.layers, err = layersOf(stack); err != nil {
-		return nil, err
-	}
-	return stack, errors.Join(stack.checkPaths(), stack.checkSettings())
-}
-
 // Option returns the option called name.
 func (s *Stack) Option(name string) (Option, bool) {
 	i := slices.IndexFunc(s.Options, func(o Option) bool { return o.Name == name })
@@ -121,44 +65,15 @@ func (s *Stack) Option(name string) (Option, bool) {
 	return s.Options[i], true
 }
 
-// properName is that of an option, a choice or a group of settings: a field of what
-// templates see.
-var properName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
-
-func (s *Stack) checkOptions() error {
-	var errs []error
-	seen := map[string]bool{versionKey: true, stackKey: true, "version": true, "parts": true, "settings": true}
+// choices returns all choices of the stack in declared order, as "option/choice".
+func (s *Stack) choices() []string {
+	var names []string
 	for _, option := range s.Options {
-		if !properName.MatchString(option.Name) || seen[option.Name] {
-			errs = append(errs, fmt.Errorf("option %q: malformed, reserved or declared twice", option.Name))
-		}
-		seen[option.Name] = true
-		if _, ok := formats[option.Format]; !ok {
-			errs = append(errs, fmt.Errorf("option %q: unknown format %q", option.Name, option.Format))
-		}
-		for i, choice := range option.Choices {
-			if !properName.MatchString(choice.Name) || slices.Contains(option.ChoiceNames()[:i], choice.Name) {
-				errs = append(errs, fmt.Errorf("choice %s/%s: malformed or declared twice", option.Name, choice.Name))
-			}
-			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
-				if !s.declares(other) {
-					errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))
-				}
-			}
+		for _, choice := range option.Choices {
+			names = append(names, option.Name+"/"+choice.Name)
 		}
 	}
-	if !seen[NameOption] {
-		errs = append(errs, fmt.Errorf("option %q: missing", NameOption))
-	}
-	return errors.Join(errs...)
-}
-
-// declares reports whether name, as "option/choice", is a choice of the stack.
-func (s *Stack) declares(name string) bool {
-	optionName, choiceName, _ := strings.Cut(name, "/")
-	option, _ := s.Option(optionName)
-	_, ok := option.choice(choiceName)
-	return ok
+	return names
 }
 
 func (o Option) choice(name string) (Choice, bool) {

@@ -33,7 +33,7 @@ func newTree(files []File) (Tree, error) {
 	for _, file := range tree {
 		key := strings.ToLower(file.Path)
 		if err := module.CheckFilePath(file.Path); err != nil {
-			errs = append(errs, fmt.Errorf("layer %q: %w", file.Layer, err))
+			errs = append(errs, fmt.Errorf("%s: %w", file.Layer, err))
 		}
 		if owner, ok := owners[key]; ok {
 			errs = append(errs, fmt.Errorf("path %q: rendered by both %s and %s", file.Path, owner, file.Layer))

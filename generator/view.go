@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 )
@@ -36,10 +37,8 @@ func (s *Stack) viewType(sees func(choice string) bool) reflect.Type {
 	return reflect.StructOf(fields)
 }
 
-const (
-	settingsField = "Settings"
-	partsField    = "Parts" // what fills slots; for the function slot alone
-)
+// settingsField is where a view has its settings.
+const settingsField = "Settings"
 
 // view returns what the plan's templates see, and fills slots and settings from
 // these layers.
@@ -62,7 +61,11 @@ func (p *Plan) view(kind reflect.Type, layers []*layer) (any, error) {
 		}
 	}
 	if field := view.FieldByName(settingsField); field.IsValid() {
-		all := settingsOf(layers, p.Answers.Name())
+		declared := make([][]Setting, len(layers))
+		for i, l := range layers {
+			declared[i] = l.settings
+		}
+		all := settingsOf(declared, p.Answers.Name())
 		field.FieldByName("All").Set(reflect.ValueOf(all))
 		for _, setting := range all {
 			group := field.FieldByName(camel(setting.Group))
@@ -70,6 +73,20 @@ func (p *Plan) view(kind reflect.Type, layers []*layer) (any, error) {
 		}
 	}
 	return view.Interface(), nil
+}
+
+func partsOf(layers []*layer) (parts, error) {
+	var all parts
+	for _, l := range layers {
+		c, err := l.contents()
+		if err != nil {
+			return nil, fmt.Errorf("read layer %q: %w", l.name, err)
+		}
+		if c.slots != nil {
+			all = append(all, c.slots)
+		}
+	}
+	return all, nil
 }
 
 // camel returns the Go field name of an option or choice: GithubActions for

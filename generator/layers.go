@@ -1,0 +1,143 @@
+package generator
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+// layersOf returns all layers of a stack, in the order in which their parts are
+// joined in a slot: base, what choices share, the choices, and what is for choices
+// that come together.
+func layersOf(s *Stack) ([]*layer, error) {
+	layers := []*layer{{name: "base", folder: "base"}}
+	errs := []error{s.checkFolders("options/*/*", s.choices())}
+	shared, users := s.shared()
+	errs = append(errs, s.checkFolders("shared/*", shared))
+	for _, name := range shared {
+		layers = append(layers, &layer{name: "shared/" + name, folder: "shared/" + name, when: [][]string{users[name]}})
+	}
+	for _, choice := range s.choices() {
+		layers = append(layers, &layer{name: choice, folder: "options/" + choice, when: [][]string{{choice}}})
+	}
+	pairs, err := s.pairs()
+	for _, l := range append(layers, pairs...) {
+		errs = append(errs, l.open(s.files))
+	}
+	return append(layers, pairs...), errors.Join(append(errs, err)...)
+}
+
+// checkFolders wants a folder for each name and a name for each folder, so that a
+// misspelt one cannot drop out of every project unnoticed.
+func (s *Stack) checkFolders(pattern string, names []string) error {
+	prefix, _, _ := strings.Cut(pattern, "*")
+	folders, err := fs.Glob(s.files, pattern)
+	errs := []error{err}
+	for _, folder := range folders {
+		if !slices.Contains(names, strings.TrimPrefix(folder, prefix)) {
+			errs = append(errs, fmt.Errorf("folder %s: nothing in stack.json has it", folder))
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(folders, prefix+name) {
+			errs = append(errs, fmt.Errorf("%s: has no folder %s", name, prefix+name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// shared returns the names that choices share folders by, in the order of their
+// first use, and the choices that use each.
+func (s *Stack) shared() (names []string, users map[string][]string) {
+	users = map[string][]string{}
+	for _, option := range s.Options {
+		for _, choice := range option.Choices {
+			for _, name := range choice.Uses {
+				if users[name] == nil {
+					names = append(names, name)
+				}
+				users[name] = append(users[name], option.Name+"/"+choice.Name)
+			}
+		}
+	}
+	return names, users
+}
+
+// pairs returns the layers for choices that come together, which are found by
+// their folders: pairs/OPTION.CHOICE+OPTION.CHOICE.
+func (s *Stack) pairs() ([]*layer, error) {
+	folders, err := fs.Glob(s.files, "pairs/*")
+	errs := []error{err}
+	order := map[string]int{}
+	for i, choice := range s.choices() {
+		order[choice] = i
+	}
+	var layers []*layer
+	for _, folder := range folders {
+		choices := strings.Split(strings.ReplaceAll(path.Base(folder), ".", "/"), "+")
+		l := &layer{name: strings.Join(choices, "+"), folder: folder}
+		for i, choice := range choices {
+			at, known := order[choice]
+			switch {
+			case !known:
+				errs = append(errs, fmt.Errorf("folder %s: %s is no choice", folder, choice))
+			case len(choices) < 2 || i > 0 && order[choices[i-1]] >= at:
+				errs = append(errs, fmt.Errorf("folder %s: want two choices or more, in the order of stack.json", folder))
+			}
+			l.when = append(l.when, []string{choice})
+		}
+		layers = append(layers, l)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for _, l := range layers {
+		if _, ok := s.complete(l.wanted()); !ok {
+			errs = append(errs, fmt.Errorf("folder %s: these choices never come together", l.folder))
+		}
+	}
+	return layers, errors.Join(errs...)
+}
+
+// meet reports whether one project can take both layers.
+func (s *Stack) meet(a, b *layer) bool {
+	return s.fit(append(slices.Clone(a.when), b.when...), map[string]bool{})
+}
+
+// fit reports whether a project can have one choice of each list beside the fixed.
+func (s *Stack) fit(when [][]string, fixed map[string]bool) bool {
+	if len(when) == 0 {
+		_, ok := s.complete(fixed)
+		return ok
+	}
+	return slices.ContainsFunc(when[0], func(choice string) bool {
+		with := maps.Clone(fixed)
+		with[choice] = true
+		return s.fit(when[1:], with)
+	})
+}
+
+// checkPaths returns which files two layers of one project would both render.
+func (s *Stack) checkPaths() error {
+	owners, errs := map[string][]*layer{}, []error{}
+	for _, l := range s.layers {
+		errs = append(errs, fs.WalkDir(l.files, ".", func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || slices.Contains(notRendered, name) {
+				return err
+			}
+			target := strings.ToLower(strings.TrimSuffix(name, templateSuffix))
+			for _, other := range owners[target] {
+				if s.meet(l, other) {
+					return fmt.Errorf("path %q: rendered by both %s and %s", target, other.name, l.name)
+				}
+			}
+			owners[target] = append(owners[target], l)
+			return nil
+		}))
+	}
+	return errors.Join(errs...)
+}

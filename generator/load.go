@@ -1,0 +1,197 @@
+package generator
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Load returns the stacks among the top folders of files, sorted by name. A
+// mistake in a stack, such as a folder that no choice declares, is an error. Where
+// it joins nothing but *LockError, the stacks are returned with it, for the program
+// that mends these.
+func Load(files fs.FS) ([]*Stack, error) {
+	paths, err := fs.Glob(files, "*/stack.json")
+	if err != nil {
+		return nil, fmt.Errorf("find stacks: %w", err)
+	}
+	var stacks []*Stack
+	var locks []error
+	for _, p := range paths {
+		stack, err := loadStack(files, path.Dir(p))
+		if err != nil {
+			return nil, fmt.Errorf("load stack %q: %w", path.Dir(p), err)
+		}
+		stacks = append(stacks, stack)
+		locks = append(locks, stack.checkLocks())
+	}
+	return stacks, errors.Join(locks...)
+}
+
+func loadStack(files fs.FS, name string) (*Stack, error) {
+	folder, err := fs.Sub(files, name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := fs.ReadFile(folder, "stack.json")
+	if err != nil {
+		return nil, err
+	}
+	stack := &Stack{}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(stack); err != nil {
+		return nil, fmt.Errorf("read stack.json: %w", err)
+	}
+	stack.Name, stack.files = name, folder
+	if err := stack.checkOptions(); err != nil {
+		return nil, err
+	}
+	if stack.layers, err = layersOf(stack); err != nil {
+		return nil, err
+	}
+	return stack, errors.Join(stack.checkPaths(), stack.checkSettings())
+}
+
+// properName is that of an option, a choice or a group of settings: a field of what
+// templates see.
+var properName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+
+func (s *Stack) checkOptions() error {
+	var errs []error
+	seen := map[string]bool{versionKey: true, stackKey: true, "version": true, "parts": true, "settings": true}
+	for _, option := range s.Options {
+		if !properName.MatchString(option.Name) || seen[option.Name] {
+			errs = append(errs, fmt.Errorf("option %q: malformed, reserved or declared twice", option.Name))
+		}
+		seen[option.Name] = true
+		if _, ok := formats[option.Format]; !ok {
+			errs = append(errs, fmt.Errorf("option %q: unknown format %q", option.Name, option.Format))
+		}
+		for i, choice := range option.Choices {
+			if !properName.MatchString(choice.Name) || slices.Contains(option.ChoiceNames()[:i], choice.Name) {
+				errs = append(errs, fmt.Errorf("choice %s/%s: malformed or declared twice", option.Name, choice.Name))
+			}
+			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
+				if !s.declares(other) {
+					errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))
+				}
+			}
+		}
+	}
+	if !seen[NameOption] {
+		errs = append(errs, fmt.Errorf("option %q: missing", NameOption))
+	}
+	return errors.Join(errs...)
+}
+
+// declares reports whether name, as "option/choice", is a choice of the stack.
+func (s *Stack) declares(name string) bool {
+	optionName, choiceName, _ := strings.Cut(name, "/")
+	option, _ := s.Option(optionName)
+	_, ok := option.choice(choiceName)
+	return ok
+}
+
+// checkLocks wants a part of each choice that says it changes dependencies, and
+// one version of each module: that of stack.json, where it is there.
+func (s *Stack) checkLocks() error {
+	var errs []error
+	refuse := func(format string, args ...any) {
+		errs = append(errs, &LockError{fmt.Sprintf(format, args...)})
+	}
+	versions, direct := maps.Clone(s.Modules), map[string]bool{}
+	for _, l := range s.layers {
+		if l.lock == nil {
+			if s.locks(l) {
+				refuse("layer %q: %s and %s are missing", l.name, lockModFile, lockSumFile)
+			}
+			continue
+		}
+		for _, path := range slices.Sorted(maps.Keys(l.lock.versions)) {
+			version := l.lock.versions[path]
+			if versions[path] == "" {
+				versions[path] = version
+			}
+			if versions[path] != version {
+				refuse("layer %q: %s has %s %s, and not %s", l.name, lockModFile, path, version, versions[path])
+			}
+			direct[path] = direct[path] || l.lock.direct[path]
+		}
+	}
+	for path := range s.Modules {
+		if !direct[path] {
+			refuse("module %q of stack.json: no layer imports it", path)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// locks reports whether the layer is to have a part. One that is not a single
+// choice's may have one: nothing in stack.json says so.
+func (s *Stack) locks(l *layer) bool {
+	if slices.Contains(s.choices(), l.name) {
+		optionName, name, _ := strings.Cut(l.name, "/")
+		option, _ := s.Option(optionName)
+		choice, _ := option.choice(name)
+		return choice.Locks
+	}
+	return l.name == "base" && len(s.Modules) > 0
+}
+
+var variable = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+
+// checkSettings returns what is wrong with the layers' declarations. No two layers
+// of one project declare the same, or amend the same of base's.
+func (s *Stack) checkSettings() error {
+	var errs []error
+	for i, l := range s.layers {
+		for j, setting := range l.settings {
+			if err := s.checkSetting(l, setting); err != nil {
+				errs = append(errs, fmt.Errorf("layer %q: setting %q: %w", l.name, setting.Name, err))
+			}
+			if _, twice := find(l.settings[:j], setting.Name); twice {
+				errs = append(errs, fmt.Errorf("layer %q: setting %q: declared twice", l.name, setting.Name))
+			}
+			for _, other := range s.layers[min(i, 1):i] { // after base
+				if _, both := find(other.settings, setting.Name); both && s.meet(l, other) {
+					errs = append(errs, fmt.Errorf("setting %q: declared by both %s and %s", setting.Name, other.name, l.name))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stack) checkSetting(l *layer, setting Setting) error {
+	base := s.layers[0]
+	if at, ok := find(base.settings, setting.Name); ok && l != base {
+		left := setting
+		left.Name, left.Note, left.Example = "", nil, ""
+		first := base.settings[at]
+		if !reflect.DeepEqual(left, Setting{}) || len(setting.Note) > 0 && len(first.Note) > 0 || setting.Example != "" && first.Example != "" {
+			return errors.New("base declares it: only a note and an example that base does not have can be added")
+		}
+		return nil
+	}
+	groups := groups(base.settings)
+	switch {
+	case !variable.MatchString(setting.Name):
+		return errors.New("want a name of A-Z, 0-9 and _")
+	case !properName.MatchString(setting.Group) || setting.Group == "all":
+		return fmt.Errorf("group %q: malformed or reserved", setting.Group)
+	case setting.Help == "" || setting.Bound == "" || setting.Default == "" && setting.Unset == "":
+		return errors.New("want help, bound, and a default or what holds where it is unset")
+	case l != base && !slices.Contains(groups, setting.Group):
+		return fmt.Errorf("group %q is none of base's: %s", setting.Group, strings.Join(groups, ", "))
+	}
+	return nil
+}
