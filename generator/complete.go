@@ -1,6 +1,9 @@
 package generator
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Which choices are active is a map from "option/choice": true where one is
 // taken, false where it is not, absent where that is open.
@@ -39,9 +42,7 @@ func (s *Stack) solutions(fixed map[string]bool, vary func(choice string) bool) 
 				return yield(choices)
 			}
 			for _, values := range steps[i] {
-				for choice, taken := range values {
-					choices[choice] = taken
-				}
+				maps.Copy(choices, values)
 				if s.goTogether(choices) && !next(i+1) {
 					return false
 				}

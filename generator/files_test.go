@@ -79,8 +79,8 @@ func dependences(t *testing.T, s *Stack) (all []dependence) {
 }
 
 func (d dependence) dependOn(l *layer) {
-	for _, any := range l.when {
-		for _, choice := range any {
+	for _, either := range l.when {
+		for _, choice := range either {
 			d.choices[choice] = true
 		}
 	}
@@ -211,8 +211,8 @@ func proveFiles(t *testing.T, s *Stack) *fileProof {
 
 // sees reports whether the file depends on whether the layer is there.
 func (d dependence) sees(l *layer) bool {
-	for _, any := range l.when {
-		for _, choice := range any {
+	for _, either := range l.when {
+		for _, choice := range either {
 			if !d.choices[choice] {
 				return false
 			}

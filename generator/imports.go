@@ -44,21 +44,13 @@ func (s *Stack) Imports() ([]LayerImports, error) {
 		}
 		code, tests := map[string]bool{}, map[string]bool{}
 		for _, file := range tree {
-			if file.Layer != l.name || path.Ext(file.Path) != ".go" {
-				continue
-			}
 			into := code
 			if strings.HasSuffix(file.Path, "_test.go") {
 				into = tests
 			}
-			parsed, err := parser.ParseFile(token.NewFileSet(), file.Path, file.Data, parser.ImportsOnly)
-			if err != nil {
-				return nil, err
-			}
-			for _, spec := range parsed.Imports {
-				name, _ := strconv.Unquote(spec.Path.Value) // the parser has seen to that
-				if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") && !strings.HasPrefix(name, plan.modulePath()+"/") {
-					into[name] = true
+			if file.Layer == l.name && path.Ext(file.Path) == ".go" {
+				if err := addImports(into, file, plan.modulePath()); err != nil {
+					return nil, err
 				}
 			}
 		}
@@ -70,4 +62,19 @@ func (s *Stack) Imports() ([]LayerImports, error) {
 		all = append(all, LayerImports{l.name, l.folder, slices.Sorted(maps.Keys(code)), slices.Sorted(maps.Keys(tests)), slices.Contains(s.choices(), l.name), s.locks(l)})
 	}
 	return all, nil
+}
+
+// addImports adds the packages of other modules that a file imports.
+func addImports(to map[string]bool, file File, self string) error {
+	parsed, err := parser.ParseFile(token.NewFileSet(), file.Path, file.Data, parser.ImportsOnly)
+	if err != nil {
+		return err
+	}
+	for _, spec := range parsed.Imports {
+		name, _ := strconv.Unquote(spec.Path.Value) // the parser has seen to that
+		if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") && !strings.HasPrefix(name, self+"/") {
+			to[name] = true
+		}
+	}
+	return nil
 }

@@ -48,8 +48,8 @@ func (l *layer) open(stack fs.FS) (err error) {
 
 // active reports whether a project with these choices takes the layer.
 func (l *layer) active(choices map[string]bool) bool {
-	for _, any := range l.when {
-		if !slices.ContainsFunc(any, func(choice string) bool { return choices[choice] }) {
+	for _, either := range l.when {
+		if !slices.ContainsFunc(either, func(choice string) bool { return choices[choice] }) {
 			return false
 		}
 	}
@@ -59,8 +59,8 @@ func (l *layer) active(choices map[string]bool) bool {
 // wanted returns choices with which the layer is active.
 func (l *layer) wanted() map[string]bool {
 	choices := map[string]bool{}
-	for _, any := range l.when {
-		choices[any[0]] = true
+	for _, either := range l.when {
+		choices[either[0]] = true
 	}
 	return choices
 }

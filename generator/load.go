@@ -81,7 +81,7 @@ func (s *Stack) checkOptions() error {
 				errs = append(errs, fmt.Errorf("choice %s/%s: malformed or declared twice", option.Name, choice.Name))
 			}
 			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
-				if !s.declares(other) {
+				if !slices.Contains(s.choices(), other) {
 					errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))
 				}
 			}
@@ -93,14 +93,6 @@ func (s *Stack) checkOptions() error {
 	return errors.Join(errs...)
 }
 
-// declares reports whether name, as "option/choice", is a choice of the stack.
-func (s *Stack) declares(name string) bool {
-	optionName, choiceName, _ := strings.Cut(name, "/")
-	option, _ := s.Option(optionName)
-	_, ok := option.choice(choiceName)
-	return ok
-}
-
 // checkLocks wants a part of each choice that says it changes dependencies, and
 // one version of each module: that of stack.json, where it is there.
 func (s *Stack) checkLocks() error {
@@ -108,7 +100,8 @@ func (s *Stack) checkLocks() error {
 	refuse := func(format string, args ...any) {
 		errs = append(errs, &LockError{fmt.Sprintf(format, args...)})
 	}
-	versions, direct := maps.Clone(s.Modules), map[string]bool{}
+	versions, direct := map[string]string{}, map[string]bool{}
+	maps.Copy(versions, s.Modules)
 	for _, l := range s.layers {
 		if l.lock == nil {
 			if s.locks(l) {
@@ -127,7 +120,7 @@ func (s *Stack) checkLocks() error {
 			direct[path] = direct[path] || l.lock.direct[path]
 		}
 	}
-	for path := range s.Modules {
+	for _, path := range slices.Sorted(maps.Keys(s.Modules)) {
 		if !direct[path] {
 			refuse("module %q of stack.json: no layer imports it", path)
 		}
@@ -174,13 +167,7 @@ func (s *Stack) checkSettings() error {
 func (s *Stack) checkSetting(l *layer, setting Setting) error {
 	base := s.layers[0]
 	if at, ok := find(base.settings, setting.Name); ok && l != base {
-		left := setting
-		left.Name, left.Note, left.Example = "", nil, ""
-		first := base.settings[at]
-		if !reflect.DeepEqual(left, Setting{}) || len(setting.Note) > 0 && len(first.Note) > 0 || setting.Example != "" && first.Example != "" {
-			return errors.New("base declares it: only a note and an example that base does not have can be added")
-		}
-		return nil
+		return setting.checkAmendment(base.settings[at])
 	}
 	groups := groups(base.settings)
 	switch {
@@ -189,9 +176,22 @@ func (s *Stack) checkSetting(l *layer, setting Setting) error {
 	case !properName.MatchString(setting.Group) || setting.Group == "all":
 		return fmt.Errorf("group %q: malformed or reserved", setting.Group)
 	case setting.Help == "" || setting.Bound == "" || setting.Default == "" && setting.Unset == "":
-		return errors.New("want help, bound, and a default or what holds where it is unset")
-	case l != base && !slices.Contains(groups, setting.Group):
+		return errors.New(`want "help", "bound", and "default" or "unset", which says what holds where it is not set`)
+	case !slices.Contains(groups, setting.Group):
 		return fmt.Errorf("group %q is none of base's: %s", setting.Group, strings.Join(groups, ", "))
+	}
+	return nil
+}
+
+// checkAmendment accepts what a choice may say of a setting that base declares.
+func (s Setting) checkAmendment(declared Setting) error {
+	left := s
+	left.Name, left.Note, left.Example = "", nil, ""
+	if !reflect.DeepEqual(left, Setting{}) {
+		return errors.New("base declares it: a choice can add a note and an example")
+	}
+	if len(s.Note) > 0 && len(declared.Note) > 0 || s.Example != "" && declared.Example != "" {
+		return errors.New("base has such a note or example already")
 	}
 	return nil
 }

@@ -38,12 +38,12 @@ func (e *LockError) Error() string {
 	return e.Reason + ": run go generate ./generator"
 }
 
-// readLockPart returns nil where the layer has none.
-func readLockPart(files fs.FS) (*lockPart, error) {
+// readLockPart returns the layer's part, or nil where it has none.
+func readLockPart(files fs.FS) (part *lockPart, err error) {
 	mod, modErr := fs.ReadFile(files, lockModFile)
 	sum, sumErr := fs.ReadFile(files, lockSumFile)
 	if errors.Is(modErr, fs.ErrNotExist) && errors.Is(sumErr, fs.ErrNotExist) {
-		return nil, nil
+		return part, nil
 	}
 	if err := errors.Join(modErr, sumErr); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func readLockPart(files fs.FS) (*lockPart, error) {
 	if err != nil {
 		return nil, err
 	}
-	part := &lockPart{versions: map[string]string{}, direct: map[string]bool{}}
+	part = &lockPart{versions: map[string]string{}, direct: map[string]bool{}}
 	if parsed.Go != nil {
 		part.goVersion = parsed.Go.Version
 	}

@@ -51,80 +51,82 @@ func TestMadeUpStackWithoutParts(t *testing.T) {
 	}
 }
 
+// refused are mistakes in a stack, and what Load says of them.
+var refused = map[string]struct {
+	edit func(fstest.MapFS)
+	want string
+}{
+	"undeclared folder": {
+		func(f fstest.MapFS) { f["menu/options/main/soup/slots.tmpl"] = &fstest.MapFile{} },
+		"folder options/main/soup: nothing in stack.json has it",
+	},
+	"missing folder": {
+		func(f fstest.MapFS) {
+			delete(f, "menu/options/main/roast/slots.tmpl")
+			delete(f, "menu/options/main/roast/shopping.txt")
+		},
+		"main/roast: has no folder options/main/roast",
+	},
+	"unknown key": {edited(`"title"`, `"titel"`), `unknown field "titel"`},
+	"unknown relation": {
+		edited(`"side/ice-cream"`, `"side/icecream"`), `names "side/icecream", which is no choice`,
+	},
+	"unknown format":   {edited(`"project-name"`, `"project"`), `unknown format "project"`},
+	"no name":          {edited(`"name": "name"`, `"name": "nome"`), `option "name": missing`},
+	"reserved":         {edited(`"table-cloth"`, `"stack"`), `option "stack": malformed, reserved or declared twice`},
+	"twice":            {edited(`"table-cloth"`, `"main"`), `option "main": malformed, reserved or declared twice`},
+	"twice a choice":   {edited(`"rice"`, `"ice-cream"`), `choice side/ice-cream: malformed or declared twice`},
+	"choice malformed": {edited(`"rice"`, `"Rice"`), `choice side/Rice: malformed`},
+	"shared by none":   {added("shared/pan/pan.txt", "a pan\n"), "folder shared/pan: nothing in stack.json has it"},
+	"shared missing":   {edited(`{"name": "fish"`, `{"name": "fish", "uses": ["pan"]`), "pan: has no folder shared/pan"},
+	"pair misspelt":    {added("pairs/main.fish+side.rise/a.txt", "a\n"), "folder pairs/main.fish+side.rise: side/rise is no choice"},
+	"pair of one":      {added("pairs/main.fish/a.txt", "a\n"), "want two choices or more"},
+	"pair in disorder": {added("pairs/side.rice+main.fish/a.txt", "a\n"), "in the order of stack.json"},
+	"pair of either":   {added("pairs/main.fish+main.roast/a.txt", "a\n"), "these choices never come together"},
+	"pair of enemies":  {added("pairs/main.roast+side.ice-cream/a.txt", "a\n"), "these choices never come together"},
+	"pair and another": {added("pairs/main.fish+side.rice/rice.yaml", "a: b\n"), `path "rice.yaml": rendered by both side/rice and main/fish+side/rice`},
+	"two extras": {
+		added("options/side/ice-cream/rice.yaml", "a: b\n"), `path "rice.yaml": rendered by both side/rice and side/ice-cream`,
+	},
+	"setting malformed":   {setting("base", `{"name": "Salt"}`), `setting "Salt": want a name`},
+	"setting unexplained": {setting("base", `{"name": "SALT", "group": "spice"}`), `setting "SALT": want "help"`},
+	"setting unknown key": {setting("base", `{"nom": "SALT"}`), `unknown field "nom"`},
+	"setting's group": {
+		setting("options/side/rice", `{"name": "SALT", "group": "spice", "help": "h", "bound": "b", "default": "d"}`), `group "spice" is none of base's`,
+	},
+	"setting declared twice": {func(f fstest.MapFS) {
+		setting("base", spice("PEPPER"))(f)
+		setting("options/side/rice", spice("SALT"))(f)
+		setting("options/main/fish", spice("SALT"))(f)
+	}, `setting "SALT": declared by both main/fish and side/rice`},
+	"setting overridden": {func(f fstest.MapFS) {
+		setting("base", spice("PEPPER"))(f)
+		setting("options/side/rice", `{"name": "PEPPER", "default": "much"}`)(f)
+	}, `setting "PEPPER": base declares it: a choice can add a note and an example`},
+	"lock missing": {func(f fstest.MapFS) {
+		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
+		edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
+		lock("base", "v1.0.0")(f)
+	}, `layer "main/fish": lock.mod and lock.sum are missing: run go generate ./generator`},
+	"lock of another version": {func(f fstest.MapFS) {
+		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.1"}, "title"`)(f)
+		lock("base", "v1.0.0")(f)
+	}, `layer "base": lock.mod has example.com/pan v1.0.0, and not v1.0.1: run go generate ./generator`},
+	"locks that differ": {func(f fstest.MapFS) {
+		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
+		edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
+		lock("base", "v1.0.0")(f)
+		lock("options/main/fish", "v1.0.2")(f)
+	}, `layer "main/fish": lock.mod has example.com/pan v1.0.2, and not v1.0.0: run go generate ./generator`},
+	"module of nobody": {func(f fstest.MapFS) {
+		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0", "example.com/pot": "v1.0.0"}, "title"`)(f)
+		lock("base", "v1.0.0")(f)
+	}, `module "example.com/pot" of stack.json: no layer imports it`},
+}
+
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct {
-		edit func(fstest.MapFS)
-		want string
-	}{
-		"undeclared folder": {
-			func(f fstest.MapFS) { f["menu/options/main/soup/slots.tmpl"] = &fstest.MapFile{} },
-			"folder options/main/soup: nothing in stack.json has it",
-		},
-		"missing folder": {
-			func(f fstest.MapFS) {
-				delete(f, "menu/options/main/roast/slots.tmpl")
-				delete(f, "menu/options/main/roast/shopping.txt")
-			},
-			"main/roast: has no folder options/main/roast",
-		},
-		"unknown key": {edited(`"title"`, `"titel"`), `unknown field "titel"`},
-		"unknown relation": {
-			edited(`"side/ice-cream"`, `"side/icecream"`), `names "side/icecream", which is no choice`,
-		},
-		"unknown format":   {edited(`"project-name"`, `"project"`), `unknown format "project"`},
-		"no name":          {edited(`"name": "name"`, `"name": "nome"`), `option "name": missing`},
-		"reserved":         {edited(`"table-cloth"`, `"stack"`), `option "stack": malformed, reserved or declared twice`},
-		"twice":            {edited(`"table-cloth"`, `"main"`), `option "main": malformed, reserved or declared twice`},
-		"twice a choice":   {edited(`"rice"`, `"ice-cream"`), `choice side/ice-cream: malformed or declared twice`},
-		"choice malformed": {edited(`"rice"`, `"Rice"`), `choice side/Rice: malformed`},
-		"shared by none":   {added("shared/pan/pan.txt", "a pan\n"), "folder shared/pan: nothing in stack.json has it"},
-		"shared missing":   {edited(`{"name": "fish"`, `{"name": "fish", "uses": ["pan"]`), "pan: has no folder shared/pan"},
-		"pair misspelt":    {added("pairs/main.fish+side.rise/a.txt", "a\n"), "folder pairs/main.fish+side.rise: side/rise is no choice"},
-		"pair of one":      {added("pairs/main.fish/a.txt", "a\n"), "want two choices or more"},
-		"pair in disorder": {added("pairs/side.rice+main.fish/a.txt", "a\n"), "in the order of stack.json"},
-		"pair of either":   {added("pairs/main.fish+main.roast/a.txt", "a\n"), "these choices never come together"},
-		"pair of enemies":  {added("pairs/main.roast+side.ice-cream/a.txt", "a\n"), "these choices never come together"},
-		"pair and another": {added("pairs/main.fish+side.rice/rice.yaml", "a: b\n"), `path "rice.yaml": rendered by both side/rice and main/fish+side/rice`},
-		"two extras": {
-			added("options/side/ice-cream/rice.yaml", "a: b\n"), `path "rice.yaml": rendered by both side/rice and side/ice-cream`,
-		},
-		"setting malformed":   {setting("base", `{"name": "Salt"}`), `setting "Salt": want a name`},
-		"setting unexplained": {setting("base", `{"name": "SALT", "group": "spice"}`), `setting "SALT": want help`},
-		"setting unknown key": {setting("base", `{"nom": "SALT"}`), `unknown field "nom"`},
-		"setting's group": {
-			setting("options/side/rice", `{"name": "SALT", "group": "spice", "help": "h", "bound": "b", "default": "d"}`), `group "spice" is none of base's`,
-		},
-		"setting declared twice": {func(f fstest.MapFS) {
-			setting("base", spice("PEPPER"))(f)
-			setting("options/side/rice", spice("SALT"))(f)
-			setting("options/main/fish", spice("SALT"))(f)
-		}, `setting "SALT": declared by both main/fish and side/rice`},
-		"setting overridden": {func(f fstest.MapFS) {
-			setting("base", spice("PEPPER"))(f)
-			setting("options/side/rice", `{"name": "PEPPER", "default": "much"}`)(f)
-		}, `setting "PEPPER": base declares it: only a note and an example`},
-		"lock missing": {func(f fstest.MapFS) {
-			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
-			edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
-			lock("base", "v1.0.0")(f)
-		}, `layer "main/fish": lock.mod and lock.sum are missing: run go generate ./generator`},
-		"lock of another version": {func(f fstest.MapFS) {
-			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.1"}, "title"`)(f)
-			lock("base", "v1.0.0")(f)
-		}, `layer "base": lock.mod has example.com/pan v1.0.0, and not v1.0.1: run go generate ./generator`},
-		"locks that differ": {func(f fstest.MapFS) {
-			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
-			edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
-			lock("base", "v1.0.0")(f)
-			lock("options/main/fish", "v1.0.2")(f)
-		}, `layer "main/fish": lock.mod has example.com/pan v1.0.2, and not v1.0.0: run go generate ./generator`},
-		"module of nobody": {func(f fstest.MapFS) {
-			edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0", "example.com/pot": "v1.0.0"}, "title"`)(f)
-			lock("base", "v1.0.0")(f)
-		}, `module "example.com/pot" of stack.json: no layer imports it`},
-	}
-	for name, test := range tests {
+	for name, test := range refused {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			files := menu()

@@ -81,7 +81,7 @@ func slot(name string, view any) (string, error) {
 	if field.Kind() == reflect.Struct {
 		field = field.FieldByName(partsField)
 	}
-	filled, ok := field.Interface().(parts)
+	filled, ok := reflect.TypeAssert[parts](field)
 	if !ok {
 		return "", fmt.Errorf("slot %q: want {{slot %q .}} outside of range, or $ within", name, name)
 	}

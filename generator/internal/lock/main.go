@@ -64,7 +64,11 @@ func lock(ctx context.Context, stack *generator.Stack) error {
 	}
 	versions := map[string]string{} // of the present parts, so that they stay as they are
 	for _, l := range layers {
-		maps.Copy(versions, readPart(folder(l)).versions)
+		present, err := readPart(filepath.Join(folder(l), "lock.mod"), filepath.Join(folder(l), "lock.sum"))
+		if err != nil {
+			return err
+		}
+		maps.Copy(versions, present.versions)
 	}
 	maps.Copy(versions, stack.Modules)
 	everything, err := makePart(ctx, layers, versions)
@@ -81,18 +85,25 @@ func lock(ctx context.Context, stack *generator.Stack) error {
 	errs := []error{base.write(folder(layers[0]), part{}, "go "+goVersion+"\n\n")}
 	for _, l := range layers[1:] {
 		whole, err := makePart(ctx, []generator.LayerImports{layers[0], l}, everything.versions)
-		switch {
-		case err != nil:
-		case l.Locks || !l.Choice && whole.differs(base):
-			err = whole.write(folder(l), base, "")
-		case whole.differs(base):
-			err = fmt.Errorf("choice %s: changes dependencies: say \"locks\": true in stack.json", l.Layer)
-		default:
-			err = errors.Join(os.RemoveAll(filepath.Join(folder(l), "lock.mod")), os.RemoveAll(filepath.Join(folder(l), "lock.sum")))
+		if err == nil {
+			err = whole.place(l, folder(l), base)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// place writes what a layer's part has beside base's, or removes it where that is
+// nothing.
+func (p part) place(l generator.LayerImports, folder string, base part) error {
+	differs := !slices.Equal(p.requirements(), base.requirements()) || p.sum != base.sum
+	switch {
+	case l.Locks || !l.Choice && differs:
+		return p.write(folder, base, "")
+	case differs:
+		return fmt.Errorf("choice %s: changes dependencies: say \"locks\": true in stack.json", l.Layer)
+	}
+	return errors.Join(os.RemoveAll(filepath.Join(folder, "lock.mod")), os.RemoveAll(filepath.Join(folder, "lock.sum")))
 }
 
 // A part is what go.mod requires, and go.sum.
@@ -102,30 +113,30 @@ type part struct {
 	sum      string
 }
 
-// readPart returns the part in folder, without its go.sum; an empty one where there
-// is none.
-func readPart(folder string) part {
+// readPart returns the part of a go.mod and a go.sum, or an empty one where there is
+// no such go.mod.
+func readPart(mod, sum string) (part, error) {
 	p := part{versions: map[string]string{}, direct: map[string]bool{}}
-	data, err := os.ReadFile(filepath.Join(folder, "lock.mod"))
-	if err == nil {
-		err = p.parse(data)
+	data, err := os.ReadFile(mod)
+	if errors.Is(err, os.ErrNotExist) {
+		return p, nil
 	}
 	if err != nil {
-		return part{}
+		return p, err
 	}
-	return p
-}
-
-func (p *part) parse(mod []byte) error {
-	parsed, err := modfile.Parse("go.mod", mod, nil)
+	parsed, err := modfile.Parse(mod, data, nil)
 	if err != nil {
-		return err
+		return p, err
 	}
-	p.versions, p.direct = map[string]string{}, map[string]bool{}
 	for _, require := range parsed.Require {
 		p.versions[require.Mod.Path], p.direct[require.Mod.Path] = require.Mod.Version, !require.Indirect
 	}
-	return nil
+	data, err = os.ReadFile(sum)
+	if errors.Is(err, os.ErrNotExist) { // nothing is imported
+		err = nil
+	}
+	p.sum = string(data)
+	return p, err
 }
 
 // requirements returns the part's lines of go.mod.
@@ -138,11 +149,6 @@ func (p part) requirements() (lines []string) {
 		lines = append(lines, "require "+path+" "+p.versions[path]+mark)
 	}
 	return lines
-}
-
-// differs reports whether the part is not just base's.
-func (p part) differs(base part) bool {
-	return !slices.Equal(p.requirements(), base.requirements()) || p.sum != base.sum
 }
 
 // makePart returns what the layers' imports need, at these versions where they are
@@ -205,19 +211,11 @@ func (p part) tidy(ctx context.Context, code, tests string) (tidied part, err er
 	if out, err := command.CombinedOutput(); err != nil {
 		return part{}, fmt.Errorf("go mod tidy: %w\n%s", err, out)
 	}
-	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-	if err != nil {
-		return part{}, err
+	tidied, err = readPart(filepath.Join(dir, "go.mod"), filepath.Join(dir, "go.sum"))
+	if mod, readErr := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil && !strings.HasPrefix(string(mod), header) {
+		err = errors.Join(fmt.Errorf("it wants more than Go %s", goVersion), readErr)
 	}
-	if !strings.HasPrefix(string(mod), header) {
-		return part{}, fmt.Errorf("it wants more than Go %s", goVersion)
-	}
-	sum, err := os.ReadFile(filepath.Join(dir, "go.sum"))
-	if errors.Is(err, os.ErrNotExist) { // nothing is imported
-		err = nil
-	}
-	tidied.sum = string(sum)
-	return tidied, errors.Join(err, tidied.parse(mod))
+	return tidied, err
 }
 
 // source returns a file that imports these packages.
@@ -233,13 +231,14 @@ func source(packages []string) string {
 // write writes what the part has beside base's. A line of go.sum that base has and
 // the part does not, since it takes a newer version, is written with a minus.
 func (p part) write(folder string, base part, header string) error {
-	of := func(lines, others []string, mark string) (out string) {
+	of := func(lines, others []string, mark string) string {
+		var out strings.Builder
 		for _, line := range lines {
 			if line != "" && !slices.Contains(others, line) {
-				out += mark + line + "\n"
+				out.WriteString(mark + line + "\n")
 			}
 		}
-		return out
+		return out.String()
 	}
 	sums, baseSums := strings.Split(p.sum, "\n"), strings.Split(base.sum, "\n")
 	return errors.Join(
