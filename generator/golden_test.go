@@ -25,11 +25,12 @@ const missingFile = "MISSING"
 type golden struct {
 	dir   string
 	whole bool // the whole project, and not only what differs from the default
+	plan  *Plan
 	tree  Tree
 	plain Tree // the default project of the same texts
 }
 
-// goldens returns all of them. Whole are the default, one without extras, and everything.
+// goldens returns all of them.
 func goldens(t *testing.T) (all []golden) {
 	t.Helper()
 	files, err := filepath.Glob("../golden/*/" + AnswersPath)
@@ -57,24 +58,25 @@ func newGolden(t *testing.T, s *Stack, dir string, given Answers) golden {
 	if err != nil {
 		t.Fatalf("%s: %v", dir, err)
 	}
-	isWhole := func(row map[string]bool) bool {
-		return strings.Join(plan.active(), " ") == strings.Join(planOf(s, "demo", row).active(), " ")
-	}
 	texts := Answers{}
 	for _, option := range s.Options {
 		if option.IsText() {
 			texts[option.Name] = plan.Answers[option.Name]
 		}
 	}
-	extras := 0
-	for _, option := range s.Options {
-		if option.Many {
-			extras += len(plan.Answers[option.Name].Values)
-		}
-	}
+	_, whole := wholeGoldens(s)[filepath.Base(dir)]
+	return golden{dir, whole, plan, generate(t, s, given), generate(t, s, texts)}
+}
+
+// wholeGoldens returns the choices of the goldens that are whole projects, by the
+// names of their folders; nil stands for any without extras.
+func wholeGoldens(s *Stack) map[string][]string {
 	rows := covering(s)
-	whole := isWhole(rows[0]) || isWhole(rows[2]) || extras == 0
-	return golden{dir, whole, generate(t, s, given), generate(t, s, texts)}
+	return map[string][]string{
+		s.Name + "-default":    planOf(s, "demo", rows[0]).active(),
+		s.Name + "-minimal":    nil,
+		s.Name + "-everything": planOf(s, "demo", rows[2]).active(),
+	}
 }
 
 // files returns what the golden's folder should hold.
@@ -104,6 +106,7 @@ func (g golden) files() Tree {
 // different or of another mode fails it.
 func TestGoldens(t *testing.T) {
 	t.Parallel()
+	mustCover(t)
 	for _, g := range goldens(t) {
 		t.Run(filepath.Base(g.dir), func(t *testing.T) {
 			t.Parallel()
@@ -134,39 +137,32 @@ func rewrite(t *testing.T, tree Tree, dir string) {
 	}
 }
 
-// TestGoldensCover wants every choice in a golden, and the three whole ones.
-func TestGoldensCover(t *testing.T) {
-	t.Parallel()
-	shown, whole := map[string]bool{}, 0
+// mustCover wants the whole goldens to be the default, the smallest and everything
+// (all extras, and of each question the last choice), and every choice in a golden.
+func mustCover(t *testing.T) {
+	t.Helper()
+	shown := map[string]bool{}
 	for _, g := range goldens(t) {
-		data, err := os.ReadFile(filepath.Join(g.dir, AnswersPath))
-		if err != nil {
-			t.Fatal(err)
-		}
-		given, name, err := ReadAnswers(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for option, answer := range given {
-			for _, value := range answer.Values {
-				shown[name+" "+option+"/"+value] = true
-			}
-		}
-		if g.whole {
-			whole++
+		for _, choice := range g.plan.active() {
+			shown[g.plan.Stack.Name+" "+choice] = true
 		}
 	}
 	for _, s := range realStacks(t) {
-		whole -= 3
-		for _, choice := range s.choices() {
-			if !shown[s.Name+" "+choice] {
-				_, name, _ := strings.Cut(choice, "/")
-				t.Errorf("no golden shows %s: write golden/%s-%s/%s, or choose it in that of everything, and -update", choice, s.Name, name, AnswersPath)
+		for name, want := range wholeGoldens(s) {
+			answers := "golden/" + name + "/" + AnswersPath
+			i := slices.IndexFunc(goldens(t), func(g golden) bool { return filepath.Base(g.dir) == name })
+			if i < 0 {
+				t.Fatalf("%s: missing", answers)
+			}
+			if got := goldens(t)[i].plan.active(); want != nil && !slices.Equal(got, want) {
+				t.Fatalf("%s: change its answers to %q, and -update; they are %q", answers, want, got)
 			}
 		}
-	}
-	if whole != 0 {
-		t.Errorf("%d whole goldens more than the default, the smallest and everything of each stack", whole)
+		for _, choice := range s.choices() {
+			if _, name, _ := strings.Cut(choice, "/"); !shown[s.Name+" "+choice] {
+				t.Fatalf("no golden shows %s: write golden/%s-%s/%s, and -update", choice, s.Name, name, AnswersPath)
+			}
+		}
 	}
 }
 

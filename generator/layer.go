@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +82,9 @@ func (l *layer) parse() (*contents, error) {
 		}
 		file := source{name: name, data: data}
 		target, isTemplate := strings.CutSuffix(name, templateSuffix)
+		if path.Ext(name) == ".go" { // or it would be a package of the module that embeds it
+			return fmt.Errorf("%s: call it %s%s", name, name, templateSuffix)
+		}
 		if isTemplate {
 			file.data = nil
 			file.body, err = parseTemplate(name, string(data))

@@ -15,9 +15,9 @@ import (
 // that come together.
 func layersOf(s *Stack) ([]*layer, error) {
 	layers := []*layer{{name: "base", folder: "base"}}
-	errs := []error{s.checkFolders("options/*/*", s.choices())}
+	errs := []error{s.checkFolders("options/*/*", s.choices(), "declare it among the choices of its option")}
 	shared, users := s.shared()
-	errs = append(errs, s.checkFolders("shared/*", shared))
+	errs = append(errs, s.checkFolders("shared/*", shared, `a choice brings it with "uses"`))
 	for _, name := range shared {
 		layers = append(layers, &layer{name: "shared/" + name, folder: "shared/" + name, when: [][]string{users[name]}})
 	}
@@ -33,13 +33,13 @@ func layersOf(s *Stack) ([]*layer, error) {
 
 // checkFolders wants a folder for each name and a name for each folder, so that a
 // misspelt one cannot drop out of every project unnoticed.
-func (s *Stack) checkFolders(pattern string, names []string) error {
+func (s *Stack) checkFolders(pattern string, names []string, cure string) error {
 	prefix, _, _ := strings.Cut(pattern, "*")
 	folders, err := fs.Glob(s.files, pattern)
 	errs := []error{err}
 	for _, folder := range folders {
 		if !slices.Contains(names, strings.TrimPrefix(folder, prefix)) {
-			errs = append(errs, fmt.Errorf("folder %s: nothing in stack.json has it", folder))
+			errs = append(errs, fmt.Errorf("folder %s: nothing in stack.json has it: %s", folder, cure))
 		}
 	}
 	for _, name := range names {
@@ -76,19 +76,24 @@ func (s *Stack) pairs() ([]*layer, error) {
 	for i, choice := range s.choices() {
 		order[choice] = i
 	}
+	inOrder := func(a, b string) int { return order[a] - order[b] }
 	var layers []*layer
 	for _, folder := range folders {
 		choices := strings.Split(strings.ReplaceAll(path.Base(folder), ".", "/"), "+")
 		l := &layer{name: strings.Join(choices, "+"), folder: folder}
 		for i, choice := range choices {
-			at, known := order[choice]
+			_, known := order[choice]
 			switch {
 			case !known:
 				errs = append(errs, fmt.Errorf("folder %s: %s is no choice", folder, choice))
-			case len(choices) < 2 || i > 0 && order[choices[i-1]] >= at:
-				errs = append(errs, fmt.Errorf("folder %s: want two choices or more, in the order of stack.json", folder))
+			case len(choices) < 2 || slices.Contains(choices[:i], choice):
+				errs = append(errs, fmt.Errorf("folder %s: want two choices or more", folder))
 			}
 			l.when = append(l.when, []string{choice})
+		}
+		if sorted := slices.SortedFunc(slices.Values(choices), inOrder); !slices.Equal(sorted, choices) {
+			name := strings.ReplaceAll(strings.Join(sorted, "+"), "/", ".")
+			errs = append(errs, fmt.Errorf("folder %s: call it %s, in the order of stack.json", folder, name))
 		}
 		layers = append(layers, l)
 	}
@@ -132,7 +137,7 @@ func (s *Stack) checkPaths() error {
 			target := strings.ToLower(strings.TrimSuffix(name, templateSuffix))
 			for _, other := range owners[target] {
 				if s.meet(l, other) {
-					return fmt.Errorf("path %q: rendered by both %s and %s", target, other.name, l.name)
+					return fmt.Errorf("path %q: rendered by both %s and %s: want a slot, or another name", strings.TrimSuffix(name, templateSuffix), other.name, l.name)
 				}
 			}
 			owners[target] = append(owners[target], l)

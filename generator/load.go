@@ -122,7 +122,7 @@ func (s *Stack) checkLocks() error {
 	}
 	for _, path := range slices.Sorted(maps.Keys(s.Modules)) {
 		if !direct[path] {
-			refuse("module %q of stack.json: no layer imports it", path)
+			refuse("module %q of stack.json: in no layer's %s, which a choice with \"locks\": true has", path, lockModFile)
 		}
 	}
 	return errors.Join(errs...)

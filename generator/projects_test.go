@@ -177,8 +177,36 @@ func mustBeProven(t *testing.T, s *Stack, proof *fileProof) {
 			}
 			proven++
 		}
+		mustRequireImports(t, plan, tree)
 		if made := len(files) - proven; made < 1 || made > 3 { // the answers, and perhaps go.mod and go.sum
 			t.Errorf("%v: %d files that no layer has", plan.active(), made)
+		}
+	}
+}
+
+// mustRequireImports wants go.mod to have the module of all that is imported.
+func mustRequireImports(t *testing.T, plan *Plan, tree Tree) {
+	t.Helper()
+	required := map[string]string{}
+	for _, part := range plan.lockParts() {
+		maps.Copy(required, part.versions)
+	}
+	for _, f := range tree {
+		imported := map[string]bool{}
+		if path.Ext(f.Path) != ".go" || len(required) == 0 {
+			continue
+		}
+		if err := addImports(imported, f, plan.modulePath()); err != nil {
+			t.Fatal(err)
+		}
+		for name := range imported {
+			module := name
+			for module != "." && required[module] == "" {
+				module = path.Dir(module)
+			}
+			if module == "." {
+				t.Errorf("%s of layer %s imports %s, which the project does not require: go generate ./... says what to add", f.Path, f.Layer, name)
+			}
 		}
 	}
 }

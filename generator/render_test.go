@@ -9,6 +9,7 @@ import (
 func TestGenerateRefuses(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ path, text, want string }{
+		"a Go file":            {"base/a.go", "package a\n", "a.go: call it a.go.tmpl"},
 		"misspelt field":       {"base/a.txt.tmpl", "{{.Nome}}\n", "can't evaluate field Nome"},
 		"misspelt choice":      {"base/a.txt.tmpl", "{{if .Main.Fisch}}x{{end}}\n", "can't evaluate field Fisch"},
 		"misspelt in a path":   {"base/{{.Nome}}.txt", "x\n", "can't evaluate field Nome"},
@@ -17,7 +18,7 @@ func TestGenerateRefuses(t *testing.T) {
 		"text beside slots":    {"options/main/fish/slots.tmpl", "fish\n", "text outside of a define block"},
 		"two owners":           {"options/main/fish/plain.txt", "x\n", `path "plain.txt": rendered by both base and main/fish`},
 		"two owners by suffix": {"options/main/fish/plain.txt.tmpl", "x\n", `path "plain.txt": rendered by both base and main/fish`},
-		"two owners by case":   {"options/main/fish/PLAIN.txt", "x\n", `path "plain.txt": rendered by both base and main/fish`},
+		"two owners by case":   {"options/main/fish/PLAIN.txt", "x\n", `path "PLAIN.txt": rendered by both base and main/fish`},
 		"file and folder":      {"options/main/fish/plain.txt/x.txt", "x\n", `path "plain.txt": base has a file where main/fish needs a folder`},
 		"owner of the answers": {"base/.nullpool.json", "{}\n", `path ".nullpool.json": rendered by both`},
 		"path not portable":    {"base/con.txt", "x\n", `malformed file path "con.txt"`},

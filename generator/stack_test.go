@@ -81,7 +81,7 @@ var refused = map[string]struct {
 	"shared missing":   {edited(`{"name": "fish"`, `{"name": "fish", "uses": ["pan"]`), "pan: has no folder shared/pan"},
 	"pair misspelt":    {added("pairs/main.fish+side.rise/a.txt", "a\n"), "folder pairs/main.fish+side.rise: side/rise is no choice"},
 	"pair of one":      {added("pairs/main.fish/a.txt", "a\n"), "want two choices or more"},
-	"pair in disorder": {added("pairs/side.rice+main.fish/a.txt", "a\n"), "in the order of stack.json"},
+	"pair in disorder": {added("pairs/side.rice+main.fish/a.txt", "a\n"), "call it main.fish+side.rice, in the order of stack.json"},
 	"pair of either":   {added("pairs/main.fish+main.roast/a.txt", "a\n"), "these choices never come together"},
 	"pair of enemies":  {added("pairs/main.roast+side.ice-cream/a.txt", "a\n"), "these choices never come together"},
 	"pair and another": {added("pairs/main.fish+side.rice/rice.yaml", "a: b\n"), `path "rice.yaml": rendered by both side/rice and main/fish+side/rice`},
@@ -121,7 +121,7 @@ var refused = map[string]struct {
 	"module of nobody": {func(f fstest.MapFS) {
 		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0", "example.com/pot": "v1.0.0"}, "title"`)(f)
 		lock("base", "v1.0.0")(f)
-	}, `module "example.com/pot" of stack.json: no layer imports it`},
+	}, `module "example.com/pot" of stack.json: in no layer's lock.mod`},
 }
 
 func TestLoadRefuses(t *testing.T) {

@@ -30,7 +30,7 @@ type Config struct {
 	MaxBody              int           // bytes of a request's body
 	RequestTimeout       time.Duration // of a whole request; more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, not less than DB_STATEMENT_TIMEOUT
 	ShutdownDelay        time.Duration // from "not ready" to the end of listening
-	ShutdownTimeout      time.Duration // from there to the end of the last request and session
+	ShutdownTimeout      time.Duration // from the end of listening to that of the last request and session
 	PoolSize             int           // what DB.MaxSessions is derived from; 0 when unset
 	Replicas             int           // processes that share the pooler, those of a rolling deploy included
 	Reserve              int           // connections left to migrations and administrators
