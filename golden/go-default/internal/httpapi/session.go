@@ -122,7 +122,7 @@ func (h *heldResponse) finish() error {
 	case h.status >= http.StatusBadRequest:
 		_ = h.session.Rollback(ctx)
 	default:
-		h.err = h.session.Commit(ctx)
+		h.err = h.session.Finish(ctx)
 	}
 	return h.err
 }
