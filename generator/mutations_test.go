@@ -31,7 +31,7 @@ const takeConnection = `func (c *connection) take(before *connection) {
 // Files that many mutations touch.
 const (
 	session    = "internal/httpapi/session.go"
-	server     = "internal/httpapi/server.go"
+	middleware = "internal/httpapi/middleware.go"
 	problems   = "internal/httpapi/problem.go"
 	health     = "internal/httpapi/health.go"
 	handlers   = "internal/httpapi/notes.go"
@@ -154,11 +154,11 @@ var mutations = []mutation{
 	{name: "a goroutine is given the request's session", fails: "NP03", edits: []edit{
 		{handlers, `	w.Header().Set("Location"`, `	go audit(r, session)
 	w.Header().Set("Location"`},
-		{handlers, "// answerWith answers", `func audit(r *http.Request, session *nopool.Session) {
+		{handlers, "// noteID reads", `func audit(r *http.Request, session *nopool.Session) {
 	_, _ = session.Exec(r.Context(), "insert into audit default values")
 }
 
-// answerWith answers`},
+// noteID reads`},
 	}},
 	{name: "a package opens an engine of its own", fails: "NP03", edits: []edit{
 		{reports, "", `package reports
@@ -287,14 +287,14 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "no panic is recovered", fails: "NP08", edits: []edit{
-		{server, "		defer s.recover(recorder, r)\n", ""},
+		{middleware, "		defer s.recover(recorder, r)\n", ""},
 	}, also: "NP04 NP06 NP23"},
 	{name: "a panic is answered with its value", fails: "NP08", edits: []edit{
-		{server, "	s.write(w, r, internalError)\n", `	s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
+		{middleware, "	s.write(w, r, internalError)\n", `	s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
 `},
 	}},
 	{name: "a panic is not logged", fails: "NP08", edits: []edit{
-		{server, "s.Logger.ErrorContext(r.Context(), \"panic\"", "s.Logger.DebugContext(context.WithoutCancel(r.Context()), \"request ended\""},
+		{middleware, "s.Logger.ErrorContext(r.Context(), \"panic\"", "s.Logger.DebugContext(context.WithoutCancel(r.Context()), \"request ended\""},
 	}},
 
 	{name: "it starts without asking the database", fails: "NP09", edits: []edit{
@@ -382,7 +382,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{settings, `duration(&c.DB.IdleInTransactionTimeout, shortest)`, `duration(&c.DB.LockTimeout, shortest)`},
 	}},
 	{name: "requests have no bound", fails: "NP13", edits: []edit{
-		{server, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
+		{middleware, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
 		{openFile, "time.AfterFunc(s.db.config.ConnectTimeout, ", "time.AfterFunc(s.db.config.ConnectTimeout+5*time.Second, "},
@@ -704,7 +704,7 @@ type Store struct {
 		{session, "		// A panic, or runtime.Goexit", "		_, _ = session.Exec(ctx, \"select 1\")\n		// A panic, or runtime.Goexit"},
 	}, also: "NP01 NP11 NP16 NP17 NP19 NP20 NP21 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP22"},
 	{name: "each request looks whether the database is there", fails: "NP18 NP27", edits: []edit{
-		{server, "		r.Body = http.MaxBytesReader(", "		_ = reachable(s.DB)\n		r.Body = http.MaxBytesReader("},
+		{middleware, "		r.Body = http.MaxBytesReader(", "		_ = reachable(s.DB)\n		r.Body = http.MaxBytesReader("},
 	}, also: "NP01 NP10 NP11 NP16 NP17 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP09"},
 	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
 		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
@@ -893,16 +893,16 @@ var _ = (*Server).export
 	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP26 NP27 NP28"},
 
 	{name: "any id is taken", fails: "NP26", edits: []edit{
-		{server, "`^[A-Za-z0-9._-]{1,64}$`", "`^.+$`"},
+		{middleware, "`^[A-Za-z0-9._-]{1,64}$`", "`^.+$`"},
 	}},
 	{name: "the id is not in the response", fails: "NP26", edits: []edit{
-		{server, "		w.Header().Set(correlationHeader, id)\n", ""},
+		{middleware, "		w.Header().Set(correlationHeader, id)\n", ""},
 	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP24 NP25 NP27 NP28 NP16 NP22 NP31"},
 	{name: "the id is not in the log", fails: "NP26", edits: []edit{
-		{server, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
+		{middleware, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
 	}, also: "NP08 NP11"},
 	{name: "a logger with attributes loses the id", fails: "NP26", edits: []edit{
-		{server, `func (c correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
+		{middleware, `func (c correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return correlated{c.Handler.WithAttrs(attrs)}
 }
 
@@ -910,7 +910,7 @@ var _ = (*Server).export
 		{serve, "	cfg.DB.Logger = s.log\n", "	cfg.DB.Logger = s.log.With(\"of\", \"database\")\n"},
 	}, also: "NP08 NP11"},
 	{name: "any traceparent is taken", fails: "NP26", edits: []edit{
-		{server, "	if match == nil || strings.HasPrefix(trace, \"ff\") ||\n", "	if match == nil ||\n"},
+		{middleware, "	if match == nil || strings.HasPrefix(trace, \"ff\") ||\n", "	if match == nil ||\n"},
 	}},
 
 	{name: "/health asks the database", fails: "NP27", edits: []edit{
@@ -963,7 +963,7 @@ var _ = (*Server).export
 		{session, "			panic(http.ErrAbortHandler) // the client must see that the response is cut short\n", "			return\n"},
 	}},
 	{name: "a panic is answered where an answer has begun", fails: "NP28", edits: []edit{
-		{server, "	if w.status != 0 {\n		panic(http.ErrAbortHandler)\n	}\n", ""},
+		{middleware, "	if w.status != 0 {\n		panic(http.ErrAbortHandler)\n	}\n", ""},
 	}},
 
 	{name: "a retry has no end", fails: "NP29", edits: []edit{
