@@ -1,6 +1,8 @@
 package generator_test
 
 import (
+	"bytes"
+	"go/format"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -381,7 +383,11 @@ func TestDeletingNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := slices.DeleteFunc(strings.SplitAfter(string(text), "\n"), func(line string) bool { return strings.Contains(line, string(step3[1])) })
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "")), 0o644); err != nil {
+	left := []byte(strings.Join(lines, ""))
+	if formatted, err := format.Source(left); err != nil || !bytes.Equal(left, formatted) {
+		t.Errorf("%s is not as gofmt wants it (%v):\n%s", step3[2], err, left)
+	}
+	if err := os.WriteFile(path, left, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	wantGreen(t, dir, "build", "-o", t.TempDir(), "./...")

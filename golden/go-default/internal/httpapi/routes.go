@@ -7,7 +7,6 @@ func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /ready", s.readyz)
-
 	mux.Handle("POST /notes", s.InSession(createNote))
 	mux.Handle("GET /notes", s.InSession(listNotes))
 	mux.Handle("GET /notes/{id}", s.InSession(getNote))
