@@ -144,24 +144,3 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, e *Error) {
 		CorrelationID string `json:"correlation_id"`
 	}{"about:blank", cmp.Or(http.StatusText(e.Status), "Client Closed Request"), e, CorrelationID(r.Context())})
 }
-
-// problems turns the mux's own answers, unknown path and wrong method, into
-// problems.
-func (s *Server) problems(mux *http.ServeMux) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := mux.Handler(r); pattern != "" {
-			mux.ServeHTTP(w, r)
-			return
-		}
-		held := &heldResponse{ResponseWriter: w, header: w.Header()} // its text is dropped, its headers stay
-		mux.ServeHTTP(held, r)
-		switch held.status {
-		case http.StatusNotFound:
-			s.write(w, r, notFound)
-		case http.StatusMethodNotAllowed:
-			s.write(w, r, newError(held.status, "method_not_allowed", "The method is not allowed here"))
-		default: // a redirect, from //path for one
-			w.WriteHeader(held.status)
-		}
-	})
-}
