@@ -64,7 +64,9 @@ func serverOn(t *testing.T, url string, changes ...func(*dbConfig)) (*Server, *l
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := db.Close(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if err := db.Close(ctx); err != nil {
 			t.Error(err)
 		}
 	})

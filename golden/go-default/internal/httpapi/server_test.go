@@ -41,7 +41,11 @@ func newServer(t *testing.T, url string, log io.Writer) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = db.Close(context.Background()) })
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = db.Close(ctx)
+	})
 	return New(Options{DB: db, Logger: cfg.DB.Logger, MaxBody: 1000, RequestTimeout: 10 * time.Second})
 }
 
@@ -142,6 +146,7 @@ func TestSessionOfRequest(t *testing.T) {
 		claims, err := read(r, s)
 		fmt.Fprint(w, claims)
 		second := server.DB.Session(r.Context(), nopool.TxOptions{})
+		defer second.Rollback(r.Context())
 		if _, nested := read(r, second); !errors.Is(nested, nopool.ErrNested) {
 			t.Errorf("a second session: %v", nested)
 		}
