@@ -31,7 +31,7 @@ const takeConnection = `func (c *connection) take(before *connection) {
 // Files that many mutations touch.
 const (
 	session    = "internal/httpapi/session.go"
-	server     = "internal/httpapi/server.go"
+	middleware = "internal/httpapi/middleware.go"
 	problems   = "internal/httpapi/problem.go"
 	health     = "internal/httpapi/health.go"
 	handlers   = "internal/httpapi/notes.go"
@@ -56,12 +56,12 @@ const (
 // mutations are in the order of the rules.
 var mutations = []mutation{
 	{name: "connections are kept for the next session", fails: "NP01 NP15", edits: []edit{
-		{sessions, `			s.conn.hangUp()
-`, `			select {
-			case kept <- s.conn:
-			default:
-				s.conn.hangUp()
-			}
+		{sessions, `	s.conn.hangUp()
+`, `	select {
+	case kept <- s.conn:
+	default:
+		s.conn.hangUp()
+	}
 `},
 		{sessions, `// end marks`, `var kept = make(chan *connection, 4)
 
@@ -78,12 +78,12 @@ var mutations = []mutation{
 		{connection, `// hangUp sends`, takeConnection},
 	}, also: "NP03 NP04 NP05 NP06 NP07 NP08 NP10 NP11 NP12 NP13 NP16 NP17 NP18 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP26 NP27 NP28 NP29 NP31"},
 	{name: "a connection is handed on when somebody waits, as database/sql does", fails: "NP01 NP15", edits: []edit{
-		{sessions, `			s.conn.hangUp()
-`, `			if s.db.slots.waiting.Load() > 0 && how.name != aborted.name {
-				handedOn.Store(s.db, s.conn)
-			} else {
-				s.conn.hangUp()
-			}
+		{sessions, `	s.conn.hangUp()
+`, `	if s.db.slots.waiting.Load() > 0 && how.name != aborted.name {
+		handedOn.Store(s.db, s.conn)
+	} else {
+		s.conn.hangUp()
+	}
 `},
 		{sessions, `// end marks`, `var handedOn sync.Map
 
@@ -154,11 +154,11 @@ var mutations = []mutation{
 	{name: "a goroutine is given the request's session", fails: "NP03", edits: []edit{
 		{handlers, `	w.Header().Set("Location"`, `	go audit(r, session)
 	w.Header().Set("Location"`},
-		{handlers, "// answerWith answers", `func audit(r *http.Request, session *nopool.Session) {
+		{handlers, "// noteID reads", `func audit(r *http.Request, session *nopool.Session) {
 	_, _ = session.Exec(r.Context(), "insert into audit default values")
 }
 
-// answerWith answers`},
+// noteID reads`},
 	}},
 	{name: "a package opens an engine of its own", fails: "NP03", edits: []edit{
 		{reports, "", `package reports
@@ -287,14 +287,14 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "no panic is recovered", fails: "NP08", edits: []edit{
-		{server, "		defer s.recover(recorder, r)\n", ""},
+		{middleware, "		defer s.recover(recorder, r)\n", ""},
 	}, also: "NP04 NP06 NP23"},
 	{name: "a panic is answered with its value", fails: "NP08", edits: []edit{
-		{server, "	s.write(w, r, internalError)\n", `	s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
+		{middleware, "	s.write(w, r, internalError)\n", `	s.write(w, r, &Error{Status: http.StatusInternalServerError, Code: "internal_error", Detail: err.Error()})
 `},
 	}},
 	{name: "a panic is not logged", fails: "NP08", edits: []edit{
-		{server, "s.Logger.ErrorContext(r.Context(), \"panic\"", "s.Logger.DebugContext(context.WithoutCancel(r.Context()), \"request ended\""},
+		{middleware, "s.Logger.ErrorContext(r.Context(), \"panic\"", "s.Logger.DebugContext(context.WithoutCancel(r.Context()), \"request ended\""},
 	}},
 
 	{name: "it starts without asking the database", fails: "NP09", edits: []edit{
@@ -335,7 +335,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{sessions, `s.db.config.Logger.DebugContext(s.ctx, "database session closed"`, `s.db.config.Logger.Debug("database session closed"`},
 	}, also: "NP26"},
 	{name: "closes are not counted", fails: "NP11", edits: []edit{
-		{sessions, "			s.db.count(func(total *Snapshot) { total.Closed++ })\n", ""},
+		{sessions, "	s.db.count(func(total *Snapshot) { total.Closed++ })\n", ""},
 	}},
 	{name: "errors are logged as warnings", fails: "NP11", edits: []edit{
 		{events, `slog.LevelError, "database session error"`, `slog.LevelWarn, "database session error"`},
@@ -382,7 +382,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{settings, `duration(&c.DB.IdleInTransactionTimeout, shortest)`, `duration(&c.DB.LockTimeout, shortest)`},
 	}},
 	{name: "requests have no bound", fails: "NP13", edits: []edit{
-		{server, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
+		{middleware, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
 		{openFile, "time.AfterFunc(s.db.config.ConnectTimeout, ", "time.AfterFunc(s.db.config.ConnectTimeout+5*time.Second, "},
@@ -704,7 +704,7 @@ type Store struct {
 		{session, "		// A panic, or runtime.Goexit", "		_, _ = session.Exec(ctx, \"select 1\")\n		// A panic, or runtime.Goexit"},
 	}, also: "NP01 NP11 NP16 NP17 NP19 NP20 NP21 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP22"},
 	{name: "each request looks whether the database is there", fails: "NP18 NP27", edits: []edit{
-		{server, "		r.Body = http.MaxBytesReader(", "		_ = reachable(s.DB)\n		r.Body = http.MaxBytesReader("},
+		{middleware, "		r.Body = http.MaxBytesReader(", "		_ = reachable(s.DB)\n		r.Body = http.MaxBytesReader("},
 	}, also: "NP01 NP10 NP11 NP16 NP17 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP09"},
 	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
 		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
@@ -719,6 +719,29 @@ type Store struct {
 	}, also: "NP06"},
 	{name: "a lost COMMIT is called a lost connection", fails: "NP19", edits: []edit{
 		{sessions, "	case unsent || s.opts.ReadOnly:\n", "	case unsent || s.opts.ReadOnly || s.conn.pgx.IsClosed():\n"},
+	}},
+	{name: "a write does not wait for its COMMIT", fails: "NP05 NP19", edits: []edit{
+		{sessions, "	return s.opts.ReadOnly && !s.opts.WaitForCommit && level", "	return !s.opts.WaitForCommit && level"},
+	}, also: "NP07 NP23 NP28 NP06"},
+	{name: "a serializable read does not wait for its COMMIT", fails: "NP19", edits: []edit{
+		{sessions, `level != "" && level != string(pgx.Serializable) &&`, `level != "" &&`},
+	}},
+	{name: "only a level that was asked for is looked at", fails: "NP19", edits: []edit{
+		{sessions, "	level := s.conn.flight.isolation\n", "	level := cmp.Or(s.opts.Isolation, pgx.ReadCommitted)\n"},
+		{sessions, "level != string(pgx.Serializable)", "level != pgx.Serializable"},
+		{sessions, "	\"context\"\n", "	\"cmp\"\n	\"context\"\n"},
+	}},
+	{name: "a route cannot ask to wait for COMMIT", fails: "NP19", edits: []edit{
+		{sessions, "s.opts.ReadOnly && !s.opts.WaitForCommit &&", "s.opts.ReadOnly &&"},
+	}},
+	{name: "a read that has failed is answered as if it had not", fails: "NP19", edits: []edit{
+		{sessions, " &&\n		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T'\n", "\n"},
+	}},
+	{name: "a failed COMMIT of a read is not counted", fails: "NP19", edits: []edit{
+		{sessions, "			s.db.count(func(total *Snapshot) { total.ReadCommitErrors++ })\n", ""},
+	}},
+	{name: "a failed COMMIT of a read is not logged", fails: "NP19", edits: []edit{
+		{sessions, "		s.record(how)\n		s.close(", "		s.db.count(how.count)\n		s.close("},
 	}},
 	{name: "programs cannot tell an unknown outcome", fails: "NP19", edits: []edit{
 		{problems, "`json:\"code\"`", "`json:\"-\"`"},
@@ -762,8 +785,8 @@ type Store struct {
 	}},
 
 	{name: "the slot is freed before the close", fails: "NP22", edits: []edit{
-		{sessions, "			s.conn.hangUp()\n", "			s.db.slots.release()\n			s.conn.hangUp()\n"},
-		{sessions, "			s.db.slots.release()\n		}()\n", "		}()\n"},
+		{sessions, "	s.conn.hangUp()\n", "	s.db.slots.release()\n	s.conn.hangUp()\n"},
+		{sessions, "\"close\", time.Since(ended))\n	s.db.slots.release()\n", "\"close\", time.Since(ended))\n"},
 	}, also: "NP01 NP04 NP10 NP17"},
 	{name: "a failed open gives its slot back at once", fails: "NP22", edits: []edit{
 		{openFile, "go func() { conn.hangUp(); s.db.slots.release() }()", "go func() { s.db.slots.release(); conn.hangUp() }()"},
@@ -778,7 +801,7 @@ type Store struct {
 		{connection, "const closeTimeout = 5 * time.Second\n", "const closeTimeout = 50 * time.Millisecond\n"},
 	}, also: "NP01 NP04 NP10 NP17 NP06 NP13"},
 	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{
-		{sessions, "		go func() {\n			s.conn.hangUp()\n", "		func() {\n			s.conn.hangUp()\n"},
+		{sessions, "		go s.close(how, time.Now())\n", "		s.close(how, time.Now())\n"},
 	}, also: "NP10"},
 
 	{name: "a rollback under the request's own context", fails: "NP23 NP06", edits: []edit{
@@ -793,6 +816,9 @@ type Store struct {
 	}
 	// Asked before`},
 	}, also: "NP16"},
+	{name: "a read whose answer has left is not committed", fails: "NP23", edits: []edit{
+		{sessions, "		if how, s.err = s.commit(ctx); s.err != nil {", "		if how = committed; s.err != nil {"},
+	}, also: "NP16 NP19 NP31 NP11"},
 	{name: "a connection is dropped without a word", fails: "NP23", edits: []edit{
 		{connection, "			_ = c.pgx.Close(ctx) // the endpoint knows when the server has closed\n", "			_ = c.pgx.PgConn().Conn().Close()\n			time.Sleep(10 * time.Millisecond)\n			_ = c.pgx.Close(ctx)\n"},
 	}, also: "NP06 NP10 NP22 NP31"},
@@ -867,16 +893,16 @@ var _ = (*Server).export
 	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP26 NP27 NP28"},
 
 	{name: "any id is taken", fails: "NP26", edits: []edit{
-		{server, "`^[A-Za-z0-9._-]{1,64}$`", "`^.+$`"},
+		{middleware, "`^[A-Za-z0-9._-]{1,64}$`", "`^.+$`"},
 	}},
 	{name: "the id is not in the response", fails: "NP26", edits: []edit{
-		{server, "		w.Header().Set(correlationHeader, id)\n", ""},
+		{middleware, "		w.Header().Set(correlationHeader, id)\n", ""},
 	}, also: "NP04 NP05 NP06 NP08 NP11 NP13 NP17 NP18 NP19 NP20 NP23 NP24 NP25 NP27 NP28 NP16 NP22 NP31"},
 	{name: "the id is not in the log", fails: "NP26", edits: []edit{
-		{server, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
+		{middleware, "		record.AddAttrs(slog.String(\"correlation_id\", id))\n", "		_ = slog.String(\"correlation_id\", id)\n"},
 	}, also: "NP08 NP11"},
 	{name: "a logger with attributes loses the id", fails: "NP26", edits: []edit{
-		{server, `func (c correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
+		{middleware, `func (c correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return correlated{c.Handler.WithAttrs(attrs)}
 }
 
@@ -884,7 +910,7 @@ var _ = (*Server).export
 		{serve, "	cfg.DB.Logger = s.log\n", "	cfg.DB.Logger = s.log.With(\"of\", \"database\")\n"},
 	}, also: "NP08 NP11"},
 	{name: "any traceparent is taken", fails: "NP26", edits: []edit{
-		{server, "	if match == nil || strings.HasPrefix(trace, \"ff\") ||\n", "	if match == nil ||\n"},
+		{middleware, "	if match == nil || strings.HasPrefix(trace, \"ff\") ||\n", "	if match == nil ||\n"},
 	}},
 
 	{name: "/health asks the database", fails: "NP27", edits: []edit{
@@ -937,7 +963,7 @@ var _ = (*Server).export
 		{session, "			panic(http.ErrAbortHandler) // the client must see that the response is cut short\n", "			return\n"},
 	}},
 	{name: "a panic is answered where an answer has begun", fails: "NP28", edits: []edit{
-		{server, "	if w.status != 0 {\n		panic(http.ErrAbortHandler)\n	}\n", ""},
+		{middleware, "	if w.status != 0 {\n		panic(http.ErrAbortHandler)\n	}\n", ""},
 	}},
 
 	{name: "a retry has no end", fails: "NP29", edits: []edit{
@@ -975,6 +1001,9 @@ var _ = (*Server).export
 `, ""},
 	}},
 
+	{name: "the answer to a read waits for COMMIT", fails: "NP31 NP19", edits: []edit{
+		{session, "h.session.Finish(ctx)", "h.session.Commit(ctx)"},
+	}},
 	{name: "BEGIN travels alone", fails: "NP31", edits: []edit{
 		{openFile, "		err = first(ctx, conn.pgx)\n", "		_, _ = conn.pgx.Exec(ctx, \";\")\n		err = first(ctx, conn.pgx)\n"},
 	}, also: "NP16"},

@@ -39,6 +39,8 @@ type Snapshot struct {
 	CommitUnknown uint64 // COMMITs whose answer was lost
 	CloseTimeouts uint64 // connections whose close by the server was not seen within 5 s
 
+	ReadCommitErrors uint64 // COMMITs of reads that failed when Finish had returned
+
 	LastOpened time.Time // zero before the first session
 }
 

@@ -36,6 +36,8 @@ type flight struct {
 	reads   io.Reader     // a bufio.Reader until the answer to BEGIN has been read
 	over    chan struct{} // closed then
 	err     error         // why it is no acknowledgement
+
+	isolation string // the transaction's level, as the server says
 }
 
 func (f *flight) Write(p []byte) (int, error) {
@@ -100,6 +102,11 @@ func (f *flight) await() {
 			f.err = pgconn.ErrorResponseToPgError(&refusal)
 			refusal.Severity = "FATAL" // or pgx would wait for one, and dial to cancel
 			forPgx, _ = refusal.Encode(forPgx)
+		case 'D': // the settings, and behind them the level
+			var row pgproto3.DataRow
+			if row.Decode(message[5:]) == nil && len(row.Values) > 0 {
+				f.isolation = string(row.Values[len(row.Values)-1])
+			}
 		case 'S', 'N', 'A': // what may come at any time
 			forPgx = append(forPgx, message...)
 		}
@@ -147,6 +154,7 @@ func (s *Session) begin() (messages []byte) {
 		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2))
 		values = append(values, []byte(setting.Name), []byte(setting.Value))
 	}
+	calls = append(calls, "current_setting('transaction_isolation')") // role or database may have changed its default
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
 		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},

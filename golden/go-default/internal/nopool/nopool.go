@@ -6,7 +6,7 @@
 // A session is one connection and one transaction:
 //
 //	first query   → slot → dial → BEGIN, timeouts and the query in one flight
-//	Commit        → COMMIT acknowledged
+//	Commit        → COMMIT acknowledged; Finish does not wait for that after a read
 //	afterwards    → Terminate → the server's close is seen → the slot is free
 //
 // Read this file first, then session.go and rows.go (what a caller uses), open.go
@@ -93,6 +93,13 @@ type TxOptions struct {
 	ReadOnly  bool
 	Isolation pgx.TxIsoLevel // "" leaves it to the server
 	Settings  []Setting      // made in this order, after the timeouts
+
+	// WaitForCommit makes Finish, and so the response of a request, wait for COMMIT
+	// where it would not: in a read-only session below serializable. That is for what
+	// such a session can do all the same: NOTIFY, pg_logical_emit_message, advisory
+	// locks, LISTEN, large objects (Postgres 15 and older), SET without LOCAL, what a
+	// function does on another server, and a transaction that a statement has begun.
+	WaitForCommit bool
 }
 
 // Setting is a parameter of the server for one transaction, as by SET LOCAL. It

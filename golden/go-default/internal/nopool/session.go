@@ -127,11 +127,15 @@ func (s *Session) use(ctx context.Context, open *rows, run operation) (err error
 // caller ended the transaction, which is ErrNoTransaction. It runs to its end even
 // when ctx is cancelled, for at most 5 s. A session that is in use stays open: roll it
 // back.
-func (s *Session) Commit(ctx context.Context) (err error) {
+func (s *Session) Commit(ctx context.Context) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.mu.Unlock()
+	return s.commitNow(ctx)
+}
+
+func (s *Session) commitNow(ctx context.Context) (err error) {
 	how := committed
 	if s.conn != nil {
 		how, err = s.commit(ctx)
@@ -139,6 +143,41 @@ func (s *Session) Commit(ctx context.Context) (err error) {
 	_ = s.failed(err)
 	s.end(how)
 	return err
+}
+
+// Finish is Commit for who passes on what the session has read: where nothing can be
+// lost it returns before COMMIT is acknowledged, which saves a round trip. What is known
+// by then is an error as in Commit: open rows, a lost connection, a transaction that has
+// failed or was ended. A COMMIT that fails later is logged and counted. See
+// TxOptions.WaitForCommit for what waits all the same.
+func (s *Session) Finish(ctx context.Context) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	if s.conn == nil || !s.nothingToLose() {
+		return s.commitNow(ctx)
+	}
+	s.leave()
+	go func() {
+		var how outcome
+		if how, s.err = s.commit(ctx); s.err != nil {
+			s.db.count(func(total *Snapshot) { total.ReadCommitErrors++ })
+		}
+		s.record(how)
+		s.close(how, time.Now())
+	}()
+	return nil
+}
+
+// nothingToLose reports whether COMMIT can change neither what was read nor what is
+// stored. The levels below serializable fail no read at COMMIT, and the flight's answer
+// says which is in force: after it no statement can change that, nor make the transaction
+// read write.
+func (s *Session) nothingToLose() bool {
+	level := s.conn.flight.isolation
+	return s.opts.ReadOnly && !s.opts.WaitForCommit && level != "" && level != string(pgx.Serializable) &&
+		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T'
 }
 
 func (s *Session) commit(ctx context.Context) (outcome, error) {
@@ -236,19 +275,30 @@ func (s *Session) failed(err error) error {
 // end marks the session's end and gives its connection back. The caller holds
 // the lock.
 func (s *Session) end(how outcome) {
+	s.leave()
+	if s.conn != nil {
+		s.record(how)
+		go s.close(how, time.Now())
+	}
+}
+
+// leave makes every use that follows fail, and cancels what is in flight.
+func (s *Session) leave() {
 	s.ended = ErrSessionDone
 	s.holding.Store(false)
 	s.cancel(ErrSessionDone)
-	if s.conn != nil {
-		s.db.count(how.count)
-		s.logError(s.err)
-		ended := time.Now()
-		go func() {
-			s.conn.hangUp()
-			s.db.count(func(total *Snapshot) { total.Closed++ })
-			s.db.config.Logger.DebugContext(s.ctx, "database session closed", "outcome", how.name,
-				"duration", ended.Sub(s.conn.dialled), "close", time.Since(ended))
-			s.db.slots.release()
-		}()
-	}
+}
+
+func (s *Session) record(how outcome) {
+	s.db.count(how.count)
+	s.logError(s.err)
+}
+
+// close gives the slot back when the server has closed the connection.
+func (s *Session) close(how outcome, ended time.Time) {
+	s.conn.hangUp()
+	s.db.count(func(total *Snapshot) { total.Closed++ })
+	s.db.config.Logger.DebugContext(s.ctx, "database session closed", "outcome", how.name,
+		"duration", ended.Sub(s.conn.dialled), "close", time.Since(ended))
+	s.db.slots.release()
 }

@@ -25,7 +25,7 @@ type part struct {
 // parts are all checks of all rules. Each area has a file of its own.
 var parts = slices.Concat(
 	staticParts, poolTypeParts, migrationParts, oneEngineParts, sessionParts,
-	lifecycleParts, configurationParts, furtherParts, pressureParts, httpParts,
+	lifecycleParts, configurationParts, furtherParts, readParts, pressureParts, httpParts,
 )
 
 // record is what became of a part.
