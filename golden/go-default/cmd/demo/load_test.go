@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/standin"
 )
 
 // TestLoad sends 10,000 requests from 64 clients through a pooler that admits 15

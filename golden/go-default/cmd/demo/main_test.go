@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 const secret = "s3cret-word"

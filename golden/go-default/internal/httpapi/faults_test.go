@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"example.com/demo/internal/httpapi"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // serveRows serves POST /rows/{id}, one row each, on the database at url.

@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/connect"
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 	"example.com/demo/migrations"
 )
 

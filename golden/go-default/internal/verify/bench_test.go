@@ -22,8 +22,8 @@ import (
 
 	"example.com/demo/internal/connect"
 	"example.com/demo/internal/httpapi"
-	"example.com/demo/internal/localpg/pgtest"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 )
 
 func TestMain(m *testing.M) {

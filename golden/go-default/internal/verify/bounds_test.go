@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"example.com/demo/internal/config"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // wantSQLState wants an error of the server's with a SQLSTATE.

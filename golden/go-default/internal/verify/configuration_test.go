@@ -14,9 +14,9 @@ import (
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/connect"
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 var configurationParts = []part{

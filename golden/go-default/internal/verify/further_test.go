@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // furtherParts are the rules about a transaction and its response.

@@ -14,9 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/migrate"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 var migrationParts = []part{

@@ -4,8 +4,8 @@ import (
 	"context"
 	"sync"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 var poolTypeParts = []part{

@@ -13,9 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 // pressureParts are the rules about a pooler that is full, slow or gone.

@@ -14,8 +14,8 @@ import (
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/connect"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // httpParts are the rules about what a client gets to see.

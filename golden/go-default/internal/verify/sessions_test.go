@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 var oneEngineParts = []part{

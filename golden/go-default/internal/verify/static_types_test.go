@@ -16,7 +16,7 @@ var (
 	// Starting a private Postgres and making databases in it for tests and
 	// `dev` happens before there is a database to open a session on. Nothing
 	// of it runs in a service that serves.
-	mayDial = regexp.MustCompile(`^internal/(nopool|connect|localpg(/.*)?)$`)
+	mayDial = regexp.MustCompile(`^internal/(nopool|connect|localpg|pgtest)$`)
 	// One engine for each command, opened by its main package; `verify` opens
 	// one of its own to look through.
 	mayOpen = regexp.MustCompile(`^(cmd(/.*)?|internal/verify)$`)
