@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -57,8 +58,7 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 	if err != nil {
 		need(t, errNoPgBouncer)
 	}
-	u, err := url.Parse(databaseURL)
-	need(t, err)
+	u := parse(t, databaseURL)
 	dir, port := testDir(t), localpg.FreePort()
 	if opts.Cert == nil {
 		opts.Cert, opts.Key, err = localpg.NewCertificate()
@@ -71,6 +71,7 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 			cmp.Or(u.Port(), "5432"), port, cmp.Or(opts.PoolSize, 20), cmp.Or(opts.MaxClientConn, 100), dir))))
 	process, err := localpg.StartProcess(filepath.Join(dir, "log"), program, filepath.Join(dir, "pgbouncer.ini"))
 	need(t, err)
+	context.AfterFunc(life, process.Kill)
 	t.Cleanup(process.Kill)
 	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(dir, "pooler.crt")}}.Encode()

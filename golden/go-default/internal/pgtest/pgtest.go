@@ -1,4 +1,5 @@
-// Package pgtest gives tests a real Postgres and a real PgBouncer. It is for tests alone.
+// Package pgtest has what the tests of several packages need: a real Postgres, a real PgBouncer, a relay that counts
+// connections, and a log to read. Nothing but tests imports it.
 package pgtest
 
 import (
@@ -8,9 +9,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,35 +26,65 @@ import (
 const appName = "pgtest"
 
 var (
-	inMain bool
-	shared struct {
-		once   sync.Once
-		dir    string
+	home      string // the temporary folder of all tests of a package, "" without Main
+	life, end = context.WithCancel(context.Background())
+	shared    struct {
+		sync.Mutex
 		server *localpg.Server
 		err    error
 	}
 )
 
-// Main runs a package's tests, then stops the server that they shared: os.Exit(pgtest.Main(m)) in TestMain.
-func Main(m *testing.M) int {
-	inMain = true
-	code := m.Run()
-	if shared.server != nil {
-		_ = shared.server.Stop(bounded())
+// Main runs a package's tests: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }. They have a temporary folder of
+// their own, and nothing of it is left at their end or after Ctrl-C. Each of first, such as a build, runs before them.
+func Main(m *testing.M, first ...func() error) int {
+	code, err := 1, error(nil)
+	if home, err = os.MkdirTemp("", "demo-test-"); err == nil { // the account that servers run as must pass through it
+		err = errors.Join(os.Chmod(home, 0o711), os.Setenv("TMPDIR", home), os.Setenv("TMP", home)) // the latter for Windows
 	}
-	os.RemoveAll(shared.dir)
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupts
+		cleanUp()
+		os.Exit(130)
+	}()
+	for _, f := range first {
+		if err == nil {
+			err = f()
+		}
+	}
+	if err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	cleanUp()
 	return code
 }
 
+// cleanUp ends what the tests have started and removes their folder, where a process that ends may still write.
+func cleanUp() {
+	end()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server != nil {
+		_ = shared.server.Stop(bounded())
+	}
+	for begun := time.Now(); os.RemoveAll(home) != nil && time.Since(begun) < 10*time.Second; {
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 // Database returns the URL of a new, empty database, dropped when the test ends. It lives on the server that
-// TEST_DATABASE_URL names (a URL whose user may create databases), else on a throwaway server with TLS and SCRAM, where
-// its user is no superuser. Without either the test is skipped, or fails where CI=true.
+// TEST_DATABASE_URL names (a URL whose user may create databases), else on Server. Without either the test is skipped,
+// or fails where CI=true.
 func Database(t testing.TB) string {
 	t.Helper()
-	name, owner := "test_"+strings.ToLower(rand.Text()), ""
-	address := adminURL(t, name)
-	if shared.server != nil {
-		address, owner = shared.server.URL(name), " owner app"
+	name := "test_" + strings.ToLower(rand.Text())
+	address, owner := adminURL(t, name), ""
+	if os.Getenv("TEST_DATABASE_URL") == "" {
+		address, owner = Server(t).URL(name), " owner app"
 	} else {
 		address = nearby(t, address)
 	}
@@ -60,66 +93,63 @@ func Database(t testing.TB) string {
 	return address
 }
 
-// adminURL returns the address of a database for who makes databases, on the server that the package's tests share. The
-// first test to need that server starts it. The database "" is one that is always there.
-func adminURL(t testing.TB, database string) string {
+// Server returns the throwaway server that the package's tests share, with TLS and SCRAM, where the user of URL is no
+// superuser. The first test to need it starts it.
+func Server(t testing.TB) *localpg.Server {
 	t.Helper()
-	if external := os.Getenv("TEST_DATABASE_URL"); external != "" {
-		u, err := url.Parse(external)
-		if err != nil || u.Host == "" { // the error might quote a password
-			t.Fatal("pgtest: TEST_DATABASE_URL is no postgres:// URL")
-		}
-		if database != "" {
-			u.Path = "/" + database
-		}
-		return u.String()
-	}
-	if !inMain { // nobody would stop it
+	if home == "" { // nobody would stop it
 		t.Fatal("pgtest: this package needs func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }")
 	}
-	shared.once.Do(func() {
-		if shared.dir, shared.err = tempDir(); shared.err == nil {
-			shared.server, shared.err = localpg.Start(context.Background(), localpg.Options{Dir: filepath.Join(shared.dir, "cluster")})
-		}
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = localpg.Start(life, localpg.Options{Dir: filepath.Join(home, "cluster")})
 		if errors.Is(shared.err, localpg.ErrNotFound) {
 			shared.err = fmt.Errorf("%w; or name a server in TEST_DATABASE_URL", shared.err)
 		}
-	})
+	}
 	need(t, shared.err)
-	return shared.server.AdminURL(database)
+	return shared.server
 }
 
-// Start runs a server for this test alone, stopped when the test ends: one that is wrong on purpose, or that the test
-// stops and, with Start(t, server.Options), starts again on the same port. An empty Dir is a temporary folder.
-func Start(t testing.TB, opts localpg.Options) *localpg.Server {
+// adminURL returns the address of a database for who makes databases. The database "" is one that is always there.
+func adminURL(t testing.TB, database string) string {
 	t.Helper()
-	if opts.Dir == "" {
-		opts.Dir = filepath.Join(testDir(t), "cluster")
+	external := os.Getenv("TEST_DATABASE_URL")
+	if external == "" {
+		return Server(t).AdminURL(database)
 	}
-	server, err := localpg.Start(context.Background(), opts)
-	need(t, err)
-	t.Cleanup(func() { _ = server.Stop(bounded()) })
-	return server
+	u := parse(t, external)
+	if database != "" {
+		u.Path = "/" + database
+	}
+	return u.String()
+}
+
+// parse never fails with the URL's own text, which may hold a password.
+func parse(t testing.TB, address string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		t.Fatal("pgtest: TEST_DATABASE_URL is no postgres:// URL that names a host")
+	}
+	return u
 }
 
 // Admin connects to the database of a URL from Database or PgBouncer as a superuser, past any pooler. With
 // TEST_DATABASE_URL it connects as that user. The connection is closed when the test ends.
 func Admin(t testing.TB, databaseURL string) *pgx.Conn {
 	t.Helper()
-	u, err := url.Parse(databaseURL)
-	if err != nil {
-		t.Fatal("pgtest: the database's URL is malformed")
-	}
-	conn := connect(t, strings.TrimPrefix(u.Path, "/"))
+	conn := connect(t, strings.TrimPrefix(parse(t, databaseURL).Path, "/"))
 	t.Cleanup(func() { conn.Close(bounded()) })
 	return conn
 }
 
 // Connections returns how many clients the server counts in the database of a URL from Database or PgBouncer, those of
-// Admin and Connections left out.
+// this package left out.
 func Connections(t testing.TB, databaseURL string) (n int) {
 	t.Helper()
-	conn := Admin(t, databaseURL)
+	conn := connect(t, strings.TrimPrefix(parse(t, databaseURL).Path, "/"))
 	defer conn.Close(bounded())
 	err := conn.QueryRow(bounded(), `select count(*) from pg_stat_activity where datname = current_database()
 		and backend_type = 'client backend' and application_name <> $1`, appName).Scan(&n)
@@ -159,16 +189,11 @@ func need(t testing.TB, err error) {
 	}
 }
 
-// tempDir makes a folder which the unprivileged account that servers run as can pass through; t.TempDir is not.
-func tempDir() (string, error) {
-	dir, err := os.MkdirTemp("", "pgtest-")
-	return dir, errors.Join(err, os.Chmod(dir, 0o711))
-}
-
+// testDir makes a folder which the account that servers run as can pass through; t.TempDir is not.
 func testDir(t testing.TB) string {
 	t.Helper()
-	dir, err := tempDir()
-	need(t, err)
+	dir, err := os.MkdirTemp("", "server-")
+	need(t, errors.Join(err, os.Chmod(dir, 0o711)))
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }

@@ -8,13 +8,63 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/tools/go/packages"
+	"golang.org/x/tools/txtar"
 )
+
+// staticParts read the source. They see types, so neither an import under
+// another name nor an alias hides anything from them.
+var staticParts = []part{
+	{"NP14", "source", func(t *T) { wantNoFinding(t, "NP14") }},
+	{"NP15", "source", func(t *T) { wantNoFinding(t, "NP15") }},
+	{"NP03", "source", func(t *T) { wantNoFinding(t, "NP03") }},
+	{"NP24", "source", func(t *T) { wantNoFinding(t, "NP24") }},
+}
+
+// static is the module's source and what is wrong with it, looked at once for
+// all rules.
+var static struct {
+	sync.Once
+	source   *source // nil when the one who loaded it failed
+	findings []finding
+	allowed  []Exception
+}
+
+func owned(t *T) *source {
+	t.Helper()
+	static.Do(func() {
+		s := loadSource(t, nil, "./...")
+		static.findings, static.allowed = s.check()
+		static.source = s
+	})
+	if static.source == nil {
+		t.Fatal("the source could not be loaded")
+	}
+	return static.source
+}
+
+func wantNoFinding(t *T, rule string) {
+	owned(t)
+	for _, f := range static.findings {
+		if f.rule == rule {
+			t.Errorf("%v", f)
+		}
+	}
+	outcomes.Lock()
+	defer outcomes.Unlock()
+	for _, e := range static.allowed {
+		if e.Rule == rule && !slices.Contains(outcomes.exceptions, e) {
+			outcomes.exceptions = append(outcomes.exceptions, e)
+		}
+	}
+}
 
 // finding is one place where the source breaks a rule.
 type finding struct {
@@ -253,4 +303,55 @@ func inspect(file *ast.File, visit func(n ast.Node, outer []ast.Node)) {
 		stack = append(stack, n)
 		return true
 	})
+}
+
+// TestStaticRules runs the static checks over code that breaks them, and
+// wants each finding on its line and no other.
+func TestStaticRules(t *testing.T) {
+	t.Parallel()
+	archive, err := txtar.ParseFile(filepath.Join("testdata", "static.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay, want := map[string][]byte{}, map[string]bool{}
+	wanted := regexp.MustCompile(`// want ((NP\d\d ?)+)$`)
+	for _, f := range archive.Files {
+		overlay[filepath.Join(moduleDir(t), filepath.FromSlash(f.Name))] = f.Data
+		for i, line := range strings.Split(string(f.Data), "\n") {
+			m := wanted.FindStringSubmatch(line)
+			if m == nil {
+				continue
+			}
+			for rule := range strings.FieldsSeq(m[1]) {
+				want[fmt.Sprintf("%s:%d %s", f.Name, i+1, rule)] = true
+			}
+		}
+	}
+	findings, allowed := loadSource(t, overlay, "./internal/fixture/...").check()
+	for _, f := range findings {
+		if !strings.HasPrefix(f.file, "internal/fixture/") {
+			continue // the module's own code, which TestVerify looks at
+		}
+		key := fmt.Sprintf("%s:%d %s", f.file, f.line, f.rule)
+		if strings.Contains(f.text, "needs a reason") {
+			continue
+		}
+		if !want[key] {
+			t.Errorf("unexpected: %s %s", f.rule, f)
+		}
+		delete(want, key)
+	}
+	for key := range want {
+		t.Errorf("not found: %s", key)
+	}
+	reason := func(e Exception) bool {
+		return e.Rule == "NP03" && e.Reason == "listens for notifications on a connection of its own"
+	}
+	if !slices.ContainsFunc(allowed, reason) {
+		t.Errorf("the allowed finding is not among the exceptions: %v", allowed)
+	}
+	unreasoned := func(f finding) bool { return strings.Contains(f.text, "needs a reason") }
+	if !slices.ContainsFunc(findings, unreasoned) {
+		t.Error("an exception without a reason was taken")
+	}
 }

@@ -9,38 +9,31 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"example.com/demo/internal/pgtest"
 )
 
-// part is one check of a rule. A rule is passed when all its parts ran and
-// passed.
+// part is one check of a rule. A rule is passed when all its parts ran and passed.
 type part struct {
-	rule string
-	name string
-	run  func(t *T)
+	rule, name string
+	run        func(t *T)
 }
 
 // parts are all checks of all rules. Each area has a file of its own.
 var parts = slices.Concat(
-	staticParts, poolTypeParts, migrationParts, oneEngineParts, sessionParts,
-	lifecycleParts, configurationParts, furtherParts, pressureParts, httpParts,
-)
-
-// record is what became of a part.
-type record struct {
-	status Status
-	detail string
-}
+	staticParts, poolTypeParts, engineParts, endParts, lifecycleParts, configurationParts, pressureParts, responseParts, migrationParts)
 
 // outcomes collects what the parts found, and the owner's exceptions.
 var outcomes = struct {
 	sync.Mutex
-	records    map[string]record // by rule and name
+	of         map[string]Result // by rule and name of the part
 	skipped    string            // why a part was skipped: the same for all, a real server is missing
 	exceptions []Exception
-}{records: map[string]record{}}
+}{of: map[string]Result{}}
 
 // T is a test that remembers what it failed with, for the report.
 type T struct {
@@ -49,50 +42,40 @@ type T struct {
 	notes []string
 }
 
-// note keeps a line for the report, with the place in the part where it was
-// found: the first one outside of what all parts share.
-func (t *T) note(format string, args ...any) {
+// note keeps a line for the report, with the place in the part where it was found: the first one in the file of an area.
+func (t *T) note(text string) {
 	var callers [20]uintptr
 	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
-	where := ""
-	for frame, more := frames.Next(); more && where == ""; frame, more = frames.Next() {
-		switch name := filepath.Base(frame.File); {
-		case name == "bench_test.go" || name == "program_test.go" || !strings.HasSuffix(name, "_test.go"):
-		default:
-			where = fmt.Sprintf("%s:%d: ", name, frame.Line)
+	for frame, more := frames.Next(); more; frame, more = frames.Next() {
+		name := filepath.Base(frame.File)
+		if strings.HasSuffix(name, "_test.go") && !slices.Contains([]string{"harness_test.go", "service_test.go", "program_test.go"}, name) {
+			text = fmt.Sprintf("%s:%d: %s", name, frame.Line, text)
+			break
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.notes = append(t.notes, where+fmt.Sprintf(format, args...))
+	t.notes = append(t.notes, text)
 }
 
 // Errorf fails the part and goes on.
 func (t *T) Errorf(format string, args ...any) {
 	t.Helper()
-	t.note(format, args...)
+	t.note(fmt.Sprintf(format, args...))
 	t.T.Errorf(format, args...)
 }
 
-// Error is Errorf of its arguments.
-func (t *T) Error(args ...any) {
-	t.Helper()
-	t.note("%s", fmt.Sprint(args...))
-	t.T.Error(args...)
-}
-
-// Fatalf fails the part and ends it. It is for the part's own goroutine.
-func (t *T) Fatalf(format string, args ...any) {
-	t.Helper()
-	t.note(format, args...)
-	t.T.Fatalf(format, args...)
-}
-
-// Fatal is Fatalf of its arguments.
+// Fatal fails the part and ends it. It is for the part's own goroutine.
 func (t *T) Fatal(args ...any) {
 	t.Helper()
-	t.note("%s", fmt.Sprint(args...))
+	t.note(fmt.Sprint(args...))
 	t.T.Fatal(args...)
+}
+
+// Fatalf is Fatal with a format.
+func (t *T) Fatalf(format string, args ...any) {
+	t.Helper()
+	t.Fatal(fmt.Sprintf(format, args...))
 }
 
 // Skip leaves the part not run, for the reason given.
@@ -104,14 +87,8 @@ func (t *T) Skip(args ...any) {
 	t.T.Skip(args...)
 }
 
-// Skipf is Skip with a format.
-func (t *T) Skipf(format string, args ...any) {
-	t.Helper()
-	t.Skip(fmt.Sprintf(format, args...))
-}
-
-// TestVerify runs the check of every rule, each as a subtest of its number:
-// `go test -run TestVerify/NP04 ./internal/verify` runs one of them.
+// TestVerify runs the checks of every rule, each as a subtest of its number: `go test -run TestVerify/NP04
+// ./internal/verify` runs one of them.
 func TestVerify(t *testing.T) {
 	walkSource(t, moduleDir(t))
 	for _, rule := range Rules {
@@ -119,33 +96,34 @@ func TestVerify(t *testing.T) {
 			t.Parallel()
 			for _, p := range parts {
 				if p.rule == rule.ID {
-					t.Run(p.name, func(t *testing.T) { runPart(t, p) })
+					t.Run(p.name, func(t *testing.T) { p.try(&T{T: t}) })
 				}
+			}
+			if t.Failed() {
+				t.Errorf("%s %s\n%s", rule.ID, rule.Title, Result{rule, StatusFailed, ""}.advice())
 			}
 		})
 	}
 }
 
-func runPart(t *testing.T, p part) {
-	mine := &T{T: t}
+// try runs a part and keeps its outcome.
+func (p part) try(t *T) {
 	defer func() {
 		if panicked := recover(); panicked != nil { // it must not take the report with it
-			mine.note("panic: %v", panicked)
 			t.Errorf("panic: %v\n%s", panicked, debug.Stack())
 		}
-		r := record{StatusPassed, ""}
+		r := Result{Status: StatusPassed, Detail: strings.Join(t.notes, "\n")}
 		switch {
 		case t.Failed():
-			r.status = StatusFailed
+			r.Status = StatusFailed
 		case t.Skipped():
-			r.status = StatusNotRun
+			r.Status = StatusNotRun
 		}
-		r.detail = strings.Join(mine.notes, "\n")
 		outcomes.Lock()
 		defer outcomes.Unlock()
-		outcomes.records[p.rule+p.name] = r
+		outcomes.of[p.rule+p.name] = r
 	}()
-	p.run(mine)
+	p.run(t)
 }
 
 // report puts the outcomes of the parts together.
@@ -162,8 +140,8 @@ func report() Report {
 	return r
 }
 
-// ofRule says what became of a rule: passed when all its parts were, failed
-// when one did, else not run. The detail names the parts.
+// ofRule says what became of a rule: passed when all its parts were, failed when one did, else not run. The detail names
+// the parts, and is empty when one of them was not asked for.
 func ofRule(id string) (Status, string) {
 	names := map[Status][]string{}
 	var failures []string
@@ -171,13 +149,13 @@ func ofRule(id string) (Status, string) {
 		if p.rule != id {
 			continue
 		}
-		out, ran := outcomes.records[p.rule+p.name]
+		out, ran := outcomes.of[p.rule+p.name]
 		if !ran {
-			return StatusNotRun, "" // not asked for
+			return StatusNotRun, ""
 		}
-		names[out.status] = append(names[out.status], p.name)
-		if out.status == StatusFailed {
-			failures = append(failures, p.name+": "+out.detail)
+		names[out.Status] = append(names[out.Status], p.name)
+		if out.Status == StatusFailed {
+			failures = append(failures, p.name+": "+out.Detail)
 		}
 	}
 	switch {
@@ -185,17 +163,28 @@ func ofRule(id string) (Status, string) {
 		return StatusFailed, strings.Join(failures, "\n")
 	case len(names[StatusNotRun]) > 0:
 		return StatusNotRun, "needs a real server: " + strings.Join(names[StatusNotRun], "; ")
-	case len(names[StatusPassed]) == 0:
-		return StatusNotRun, "no check yet"
 	}
 	return StatusPassed, strings.Join(names[StatusPassed], "; ")
 }
 
 var reportFile = flag.String("report", "", "write the report to this file: JSON, JUnit's XML, Markdown or text, by its extension")
 
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))) // most parts wait most of the time
+	}
+	code := pgtest.Main(m)
+	if err := printReport(); err != nil {
+		fmt.Fprintln(os.Stderr, "write the report:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
 // printReport ends `go test -v` with the report, and writes it where -report says.
 func printReport() error {
-	if len(outcomes.records) == 0 {
+	if len(outcomes.of) == 0 {
 		return nil
 	}
 	if testing.Verbose() {

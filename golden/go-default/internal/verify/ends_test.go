@@ -1,0 +1,449 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/demo/internal/httpapi"
+	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
+)
+
+// endParts are the rules about how a session ends. Most look at the same table of all ways to end, which is gone through
+// once for each kind of server.
+var endParts = []part{
+	{"NP04", "every way to end, stand-in", endsOnStandin}, {"NP04", "every way to end, Postgres", endsOnPostgres},
+	{"NP04", "shutdown waits", shutdownWaits}, {"NP04", "shutdown ends what hangs", shutdownEnds},
+	{"NP05", "every way to end, stand-in", endsOnStandin}, {"NP05", "every way to end, Postgres", endsOnPostgres},
+	{"NP06", "every way to end, stand-in", endsOnStandin}, {"NP06", "every way to end, Postgres", endsOnPostgres},
+	{"NP08", "every way to end, stand-in", endsOnStandin},
+	{"NP19", "every way to end, stand-in", endsOnStandin}, {"NP19", "every way to end, Postgres", endsOnPostgres},
+	{"NP23", "every way to end, stand-in", endsOnStandin}, {"NP23", "a pooler keeps its backend", keepsBackend},
+	{"NP28", "every way to end, stand-in", endsOnStandin}, {"NP28", "every way to end, Postgres", endsOnPostgres},
+}
+
+// end is a way for a request to end that has written a row, and what must be seen of it: the answer, the row, and the
+// last thing that the server heard.
+type end struct {
+	name   string
+	rules  string // that a wrong answer breaks
+	then   httpapi.SessionHandler
+	read   bool          // a GET, which writes no row
+	leaves string        // where the client goes away: in the "handler", a "select", the "commit"
+	commit standin.Reply // to COMMIT
+	status int           // of the answer; 0 if there must be none that looks complete
+	code   string        // of the problem
+	kept   bool          // the row
+	last   string        // statement of the session, "" where it depends
+	cut    bool          // the connection ends in the middle of a statement
+}
+
+var (
+	errSecret = errors.New("secret-cause")
+	ends      = []end{
+		{name: "nothing written", rules: "NP05", then: chosen(0), status: 200, kept: true, last: "commit"},
+		{name: "large", rules: "NP05 NP19", then: large, commit: standin.Reply{Delay: 300 * time.Millisecond}, status: 201, kept: true, last: "commit"},
+		{name: "redirect", rules: "NP05", then: chosen(303), status: 303, kept: true, last: "commit"},
+		{name: "read", rules: "NP23", read: true, then: chosen(0), status: 200, last: "commit"},
+		{name: "status 400", rules: "NP06", then: chosen(400), status: 400, last: "rollback"},
+		{name: "status 404", rules: "NP06", then: chosen(404), status: 404, last: "rollback"},
+		{name: "status 410", rules: "NP06", then: chosen(410), status: 410, last: "rollback"},
+		{name: "error", rules: "NP08", then: fails, status: 500, last: "rollback"},
+		{name: "panic", rules: "NP08", then: panics, status: 500, last: "rollback"},
+		{name: "abort", rules: "NP08", then: aborts, last: "rollback"},
+		{name: "rows open", rules: "NP04", then: withRows, status: 500},
+		{name: "gone", rules: "NP06", then: waits, leaves: "handler", last: "rollback"},
+		{name: "gone in a statement", rules: "NP04", then: query("select pg_sleep(20)"), leaves: "select", last: "select pg_sleep(20)", cut: true},
+		{name: "gone in COMMIT", rules: "NP23", then: chosen(0), leaves: "commit", commit: standin.Reply{Delay: 300 * time.Millisecond}, kept: true, last: "commit"},
+		{name: "an error ignored", rules: "NP19", then: ignores, status: 500, code: "internal_error", last: "commit"},
+		{name: "COMMIT refused", rules: "NP19", then: doubles, commit: refusal("23505"), status: 409, code: "already_exists", last: "commit"},
+		{name: "COMMIT lost", rules: "NP19", then: large, commit: standin.Reply{Drop: true}, status: 500, code: "commit_unknown", last: "commit", cut: true},
+		{name: "flush", rules: "NP28", then: streams(flush, nil), status: 200, kept: true, last: "commit"},
+		{name: "full buffer", rules: "NP28", then: streams(fill, nil), status: 200, kept: true, last: "commit"},
+		{name: "hijack", rules: "NP28", then: streams(hijack, nil), status: 200, kept: true, last: "commit"},
+		{name: "COMMIT refused at a flush", rules: "NP28", then: streams(flush, nil), commit: refusal("40001"), status: 503, last: "commit"},
+		{name: "error after a flush", rules: "NP28", then: streams(flush, func() error { return errSecret }), kept: true, last: "commit"},
+		{name: "panic after a flush", rules: "NP28", then: streams(flush, func() error { panic(errSecret) }), kept: true, last: "commit"},
+	}
+)
+
+func refusal(code string) standin.Reply { return standin.Reply{Error: standin.Error(code, "secret")} }
+
+// chosen answers with a status, or leaves it to others when that is 0.
+func chosen(status int) httpapi.SessionHandler {
+	return func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+		if status != 0 {
+			w.WriteHeader(status)
+		}
+		return nil
+	}
+}
+
+// large answers with more than net/http itself holds back.
+func large(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+	w.WriteHeader(http.StatusCreated)
+	_, err := w.Write(make([]byte, 100_000))
+	return err
+}
+
+func fails(http.ResponseWriter, *http.Request, *nopool.Session) error { return errSecret }
+
+func panics(http.ResponseWriter, *http.Request, *nopool.Session) error { panic(errSecret) }
+
+func aborts(http.ResponseWriter, *http.Request, *nopool.Session) error { panic(http.ErrAbortHandler) }
+
+func waits(_ http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
+	<-r.Context().Done()
+	return nil
+}
+
+func withRows(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	if _, err := session.Query(r.Context(), "select generate_series(1, 100000)"); err != nil {
+		return err
+	}
+	return errSecret
+}
+
+func ignores(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	_, _ = session.Exec(r.Context(), "select broken")
+	return large(w, r, session)
+}
+
+// doubles writes the row again, which a constraint refuses at COMMIT: no handler sees that.
+func doubles(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	if _, err := session.Exec(r.Context(), "insert into item values ('COMMIT refused')"); err != nil {
+		return err
+	}
+	return large(w, r, session)
+}
+
+// streams lets bytes leave, and then does as it is told. A query must be refused from there on: one that is answered
+// turns the end into the opposite, which the client sees.
+func streams(leave func(http.ResponseWriter) error, then func() error) httpapi.SessionHandler {
+	return func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+		if err := leave(w); err != nil {
+			return err
+		}
+		_, err := session.Exec(r.Context(), "select 1")
+		switch refused := errors.Is(err, nopool.ErrSessionDone); {
+		case !refused && then == nil:
+			panic(http.ErrAbortHandler)
+		case !refused || then == nil:
+			return nil
+		}
+		return then()
+	}
+}
+
+func flush(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
+
+func fill(w http.ResponseWriter) error {
+	_, err := w.Write(make([]byte, 8<<20))
+	return err
+}
+
+func hijack(w http.ResponseWriter) error {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err == nil {
+		_, err = conn.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+		_ = conn.Close()
+	}
+	return err
+}
+
+// ended is an end that was gone through.
+type ended struct {
+	end
+	ctx    context.Context // of the client
+	leave  context.CancelFunc
+	answer answer
+	row    string          // how many there are of it
+	conns  []*standin.Conn // that carried it
+}
+
+// complaint says what is wrong with an end, and which rules it breaks.
+type complaint func(rules, name, format string, args ...any)
+
+// seen keeps what was wrong with the ends, by rule.
+type seen struct {
+	sync.Mutex
+	wrong map[string][]string
+}
+
+var onStandin, onPostgres seen
+
+// want has the ends looked at, unless another rule has done so, and fails the part with what its own rule is told.
+func (s *seen) want(t *T, look func(t *T, wrong complaint)) {
+	t.Helper()
+	s.Lock()
+	defer s.Unlock()
+	if s.wrong == nil {
+		found := map[string][]string{}
+		look(t, func(rules, name, format string, args ...any) {
+			for rule := range strings.FieldsSeq(rules) {
+				found[rule] = append(found[rule], name+": "+fmt.Sprintf(format, args...))
+			}
+		})
+		s.wrong = found
+	}
+	rule := strings.Split(t.Name(), "/")[1]
+	for _, text := range s.wrong[rule] {
+		t.Errorf("%s", text)
+	}
+}
+
+// goThrough sends a request for each of the ends, all at once.
+func goThrough(s *service, all []*ended) {
+	for _, e := range all {
+		s.handle("/"+strings.ReplaceAll(e.name, " ", "-"), func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+			sql := "insert into item values ('" + e.name + "')"
+			if e.read {
+				sql = "select '" + e.name + "'"
+			}
+			if _, err := session.Exec(r.Context(), sql); err != nil {
+				return err
+			}
+			switch {
+			case e.leaves == "handler":
+				e.leave()
+			case e.leaves == "select" && s.admin != nil: // a stand-in knows when
+				time.AfterFunc(300*time.Millisecond, e.leave)
+			}
+			return e.then(w, r, session)
+		})
+	}
+	together(len(all), func(i int) {
+		e, method := all[i], http.MethodPost
+		if e.read {
+			method = http.MethodGet
+		}
+		e.answer = s.do(e.ctx, method, "/"+strings.ReplaceAll(e.name, " ", "-"))
+		e.leave()
+		if e.kept && s.admin != nil { // as soon as the answer is there
+			e.row = s.value("select count(*) from item where name = '" + e.name + "'")
+		}
+	})
+}
+
+func begin(which func(e end) bool) (all []*ended) {
+	for _, e := range ends {
+		if which(e) {
+			run := &ended{end: e, row: "0"}
+			run.ctx, run.leave = context.WithCancel(context.Background())
+			all = append(all, run)
+		}
+	}
+	return all
+}
+
+// judge compares the answer with what it must be.
+func (e *ended) judge(s *service, wrong complaint) {
+	a := e.answer
+	if complete := a.err == nil; e.leaves == "" && (complete != (e.status != 0) || complete && a.status != e.status) {
+		wrong(e.rules, e.name, "answered %d, %v: %.200q", a.status, a.err, a.body)
+	}
+	if strings.Contains(a.body, "secret") {
+		wrong("NP08", e.name, "the cause is in the response: %.200q", a.body)
+	}
+	if e.code != "" && a.problem["code"] != e.code {
+		wrong(e.rules, e.name, "want code %s, got %.200q", e.code, a.body)
+	}
+	if id := a.header.Get("X-Request-ID"); e.status == 500 && (a.problem["correlation_id"] != id ||
+		strings.Count(s.log.String(), `"correlation_id":"`+id+`"`) < 2) {
+		wrong("NP08", e.name, "the log does not say what happened to request %q: %.200q", id, a.body)
+	}
+}
+
+// endsOnPostgres has the ends that a real server can have, and looks for the row.
+func endsOnPostgres(t *T) {
+	onPostgres.want(t, func(t *T, wrong complaint) {
+		s := real(t)
+		s.create("create table item (name text, unique (name) deferrable initially deferred)")
+		all := begin(func(e end) bool {
+			return e.leaves != "commit" && !e.commit.Drop && (e.commit.Error == nil || e.code != "")
+		})
+		goThrough(s, all)
+		if left := s.left(); left != "" {
+			wrong("NP04", "afterwards", "%s", left)
+		}
+		for _, e := range all {
+			e.judge(s, wrong)
+			if !e.kept {
+				e.row = s.value("select count(*) from item where name = '" + e.name + "'")
+			}
+			switch {
+			case e.kept && e.row != "1":
+				wrong(e.rules, e.name, "%s rows when its answer was there", e.row)
+			case !e.kept && e.row != "0":
+				wrong("NP06", e.name, "%s rows were kept", e.row)
+			}
+		}
+	})
+}
+
+// endsOnStandin has all ends, and looks at what the server heard.
+func endsOnStandin(t *T) {
+	onStandin.want(t, func(t *T, wrong complaint) {
+		all := begin(func(end) bool { return true })
+		pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) (r standin.Reply) {
+			for _, e := range all {
+				verb, _, _ := strings.Cut(strings.ToLower(sql), " ")
+				if !e.carried(c) {
+					continue
+				}
+				if r = replyTo(c, sql); verb == "commit" {
+					r = e.commit
+				}
+				if verb == e.leaves {
+					e.leave()
+				}
+			}
+			return r
+		}})
+		s := on(t, pooler.URL())
+		goThrough(s, all)
+		if left := s.left(); left != "" {
+			wrong("NP04", "afterwards", "%s", left)
+		}
+		cut := uint64(0)
+		for _, conn := range pooler.Conns() {
+			if conn.End != "" && (conn.End != standin.Terminated || conn.Status != 'I') {
+				cut++
+			}
+			for _, e := range all {
+				if e.carried(&conn) {
+					e.conns = append(e.conns, &conn)
+				}
+			}
+		}
+		for _, e := range all {
+			e.judge(s, wrong)
+			e.judgeWire(wrong)
+		}
+		now := s.db.Snapshot()
+		if now.Aborted != cut {
+			wrong("NP23", "afterwards", "%d were cut, %d are counted as aborted", cut, now.Aborted)
+		}
+		if log := s.log.String(); now.CommitUnknown == 0 || !strings.Contains(log, "outcome unknown") {
+			wrong("NP19", "COMMIT lost", "neither counted nor logged as an unknown outcome")
+		}
+		if len(s.log.Records("panic")) == 0 {
+			wrong("NP08", "panic", "it is not in the log")
+		}
+	})
+}
+
+// replyTo answers as a database would: to what is broken, and to what takes its time.
+func replyTo(_ *standin.Conn, sql string) (r standin.Reply) {
+	if sql == "select broken" {
+		return refusal("42703")
+	}
+	return sleepy(nil, sql)
+}
+
+// sleepy hangs where Postgres would sleep.
+func sleepy(_ *standin.Conn, sql string) standin.Reply {
+	return standin.Reply{Hang: strings.Contains(sql, "pg_sleep")}
+}
+
+// carried reports whether a connection was that of the end.
+func (e *ended) carried(c *standin.Conn) bool {
+	return strings.Contains(strings.Join(c.Statements, "\n"), "'"+e.name+"'")
+}
+
+// judgeWire compares what the server heard with what it must hear.
+func (e *ended) judgeWire(wrong complaint) {
+	if e.answer.err == nil && e.answer.first < e.commit.Delay {
+		wrong(e.rules, e.name, "answered after %v, before COMMIT could be acknowledged", e.answer.first)
+	}
+	if len(e.conns) != 1 {
+		wrong(e.rules, e.name, "%d connections", len(e.conns))
+		return
+	}
+	conn := e.conns[0]
+	if e.last == "" {
+		return
+	}
+	if last := strings.ToLower(conn.Statements[len(conn.Statements)-1]); last != e.last {
+		wrong(map[bool]string{true: "NP06", false: "NP23"}[e.last == "rollback"], e.name, "the last statement was %q, want %q", last, e.last)
+	}
+	if cut := conn.End != standin.Terminated || conn.Status != 'I'; cut != e.cut {
+		wrong("NP23", e.name, "the connection ended by %q in status %c", conn.End, conn.Status)
+	}
+}
+
+// shutdownWaits wants Close to wait for a session.
+func shutdownWaits(t *T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	s := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if sql == "select slow" {
+			close(begun)
+			<-release
+		}
+		return r
+	}}).URL())
+	underway, ended := make(chan error, 1), make(chan error, 1)
+	go func() { underway <- s.run("select 1", "select slow") }()
+	<-begun
+	go func() { ended <- s.db.Close(context.Background()) }()
+	select {
+	case err := <-ended:
+		t.Errorf("Close did not wait for a session: %v", err)
+		ended <- err
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := s.run("select 1"); !errors.Is(err, nopool.ErrClosed) {
+		t.Errorf("a session was opened after Close: %v", err)
+	}
+	close(release)
+	if err := errors.Join(<-underway, <-ended); err != nil {
+		t.Errorf("a session under way when Close was called, and Close: %v", err)
+	}
+	s.wantNoneLeft()
+}
+
+// shutdownEnds wants Close to end a session that does not end by itself.
+func shutdownEnds(t *T) {
+	s := on(t, standin.Start(t, standin.Options{OnStatement: sleepy}).URL())
+	hung := make(chan error, 1)
+	go func() { hung <- s.run("select pg_sleep(20)") }()
+	pgtest.Within(soon, func() bool { return s.db.Snapshot().Opened == 1 })
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.db.Close(ctx); err != nil {
+		t.Errorf("Close with a hanging session: %v", err)
+	}
+	if err := <-hung; err == nil {
+		t.Errorf("a session outlived Close")
+	}
+	s.wantNoneLeft()
+}
+
+// keepsBackend wants sessions to end so that a pooler can give its backend to the next.
+func keepsBackend(t *T) {
+	s := real(t, func(o *options) { o.bouncer = &pgtest.PgBouncerOptions{PoolSize: 5} })
+	backends := map[int]bool{}
+	for i := range 8 {
+		var pid int
+		err := s.session(func(ctx context.Context, session *nopool.Session) error {
+			if err := session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid); err != nil || i%2 == 0 {
+				return err
+			}
+			return errSecret // roll back
+		})
+		if err != nil && !errors.Is(err, errSecret) {
+			t.Errorf("session: %v", err)
+		}
+		backends[pid] = true
+		s.wantNoneLeft()
+	}
+	if len(backends) != 1 {
+		t.Errorf("8 sessions in turn used %d backends of the pooler", len(backends))
+	}
+}
