@@ -192,8 +192,7 @@ func (s *seen) want(t *T, look func(t *T, wrong complaint)) {
 		})
 		s.wrong = found
 	}
-	rule := strings.Split(t.Name(), "/")[1]
-	for _, text := range s.wrong[rule] {
+	for _, text := range s.wrong[t.rule] {
 		t.Errorf("%s", text)
 	}
 }

@@ -38,6 +38,7 @@ var outcomes = struct {
 // T is a test that remembers what it failed with, for the report.
 type T struct {
 	*testing.T
+	rule  string
 	mu    sync.Mutex
 	notes []string
 }
@@ -90,13 +91,13 @@ func (t *T) Skip(args ...any) {
 // TestVerify runs the checks of every rule, each as a subtest of its number: `go test -run TestVerify/NP04
 // ./internal/verify` runs one of them.
 func TestVerify(t *testing.T) {
-	walkSource(t, moduleDir(t))
+	walkSource(t)
 	for _, rule := range Rules {
 		t.Run(rule.ID, func(t *testing.T) {
 			t.Parallel()
 			for _, p := range parts {
 				if p.rule == rule.ID {
-					t.Run(p.name, func(t *testing.T) { p.try(&T{T: t}) })
+					t.Run(p.name, func(t *testing.T) { p.try(&T{T: t, rule: rule.ID}) })
 				}
 			}
 			if t.Failed() {

@@ -48,12 +48,15 @@ func migrateOptions(t testing.TB, url string, files fs.FS) migrate.Options {
 // oneConnectionInSource wants every handle of database/sql to be limited to one connection, by a constant, where it is
 // made.
 func oneConnectionInSource(t *T) {
-	opens, limits := 0, map[string]int{}
-	for _, p := range owned(t).packages {
+	opens, limits, s := 0, map[string]int{}, owned()
+	if s == nil {
+		t.Fatal("the source could not be loaded")
+	}
+	for _, p := range s.packages {
 		if !strings.HasSuffix(p.PkgPath, "/internal/migrate") {
 			continue
 		}
-		c := &checker{source: owned(t), pkg: p}
+		c := &checker{source: s, pkg: p}
 		for _, file := range p.Syntax {
 			inspect(file, func(n ast.Node, _ []ast.Node) {
 				call, ok := n.(*ast.CallExpr)

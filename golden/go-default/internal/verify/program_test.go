@@ -30,7 +30,7 @@ func program(t *T) string {
 	built.Do(func() {
 		built.path = filepath.Join(os.TempDir(), "program")
 		build := exec.Command("go", "build", "-o", built.path, ".")
-		build.Dir = filepath.Join(moduleDir(t), "cmd", "demo")
+		build.Dir = filepath.Join(moduleDir(), "cmd", "demo")
 		built.out, built.err = build.CombinedOutput()
 	})
 	if built.err != nil {

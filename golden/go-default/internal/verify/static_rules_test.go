@@ -83,8 +83,8 @@ func look(t types.Type, what *regexp.Regexp, seen map[types.Type]bool) bool {
 }
 
 // checkImports finds packages that are a pool (NP14), whatever name they are imported under, also a blank one.
-func (c *checker) checkImports(specs []*ast.ImportSpec, fset *token.FileSet) {
-	for _, spec := range specs {
+func (c *checker) checkImports(file *ast.File, fset *token.FileSet) {
+	for _, spec := range file.Imports {
 		path, _ := strconv.Unquote(spec.Path.Value)
 		if poolPackage.MatchString(path) || pgxStdlib.MatchString(path) && !c.within(mayUseSQL) {
 			c.addAt("NP14", fset.Position(spec.Pos()), "imports %s, which keeps a pool", path)
