@@ -55,8 +55,8 @@ var (
 		{name: "status 404", rules: "NP06", then: chosen(404), status: 404, last: "rollback"},
 		{name: "status 410", rules: "NP06", then: chosen(410), status: 410, last: "rollback"},
 		{name: "error", rules: "NP08", then: fails, status: 500, last: "rollback"},
-		{name: "panic", rules: "NP08", then: panics, status: 500, last: "rollback"},
-		{name: "abort", rules: "NP08", then: aborts, last: "rollback"},
+		{name: "panic", rules: "NP08", then: panics(errSecret), status: 500, last: "rollback"},
+		{name: "abort", rules: "NP08", then: panics(http.ErrAbortHandler), last: "rollback"},
 		{name: "rows open", rules: "NP04", then: withRows, status: 500},
 		{name: "gone", rules: "NP06", then: waits, leaves: "handler", last: "rollback"},
 		{name: "gone in a statement", rules: "NP04", then: query("select pg_sleep(20)"), leaves: "select", last: "select pg_sleep(20)", cut: true},
@@ -94,9 +94,9 @@ func large(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
 
 func fails(http.ResponseWriter, *http.Request, *nopool.Session) error { return errSecret }
 
-func panics(http.ResponseWriter, *http.Request, *nopool.Session) error { panic(errSecret) }
-
-func aborts(http.ResponseWriter, *http.Request, *nopool.Session) error { panic(http.ErrAbortHandler) }
+func panics(err error) httpapi.SessionHandler {
+	return func(http.ResponseWriter, *http.Request, *nopool.Session) error { panic(err) }
+}
 
 func waits(_ http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
 	<-r.Context().Done()
@@ -104,10 +104,8 @@ func waits(_ http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
 }
 
 func withRows(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	if _, err := session.Query(r.Context(), "select generate_series(1, 100000)"); err != nil {
-		return err
-	}
-	return errSecret
+	_, err := session.Query(r.Context(), "select generate_series(1, 100000)")
+	return errors.Join(errSecret, err)
 }
 
 func ignores(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
@@ -117,10 +115,8 @@ func ignores(w http.ResponseWriter, r *http.Request, session *nopool.Session) er
 
 // doubles writes the row again, which a constraint refuses at COMMIT: no handler sees that.
 func doubles(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	if _, err := session.Exec(r.Context(), "insert into item values ('COMMIT refused')"); err != nil {
-		return err
-	}
-	return large(w, r, session)
+	_, err := session.Exec(r.Context(), "insert into item values ('COMMIT refused')")
+	return errors.Join(err, large(w, r, session))
 }
 
 // streams lets bytes leave, and then does as it is told. A query must be refused from there on: one that is answered
@@ -163,14 +159,14 @@ type ended struct {
 	ctx    context.Context // of the client
 	leave  context.CancelFunc
 	answer answer
-	row    string          // how many there are of it
-	conns  []*standin.Conn // that carried it
+	row    string          // how many there are of it, on Postgres
+	conns  []*standin.Conn // that carried it, on a stand-in
 }
 
 // complaint says what is wrong with an end, and which rules it breaks.
 type complaint func(rules, name, format string, args ...any)
 
-// seen keeps what was wrong with the ends, by rule.
+// seen keeps what was wrong with the ends on a server, by rule: the first rule to ask has them looked at.
 type seen struct {
 	sync.Mutex
 	wrong map[string][]string
@@ -178,14 +174,14 @@ type seen struct {
 
 var onStandin, onPostgres seen
 
-// want has the ends looked at, unless another rule has done so, and fails the part with what its own rule is told.
-func (s *seen) want(t *T, look func(t *T, wrong complaint)) {
+// want fails the part with what its rule is told.
+func (s *seen) want(t *T, look func(wrong complaint)) {
 	t.Helper()
 	s.Lock()
 	defer s.Unlock()
 	if s.wrong == nil {
 		found := map[string][]string{}
-		look(t, func(rules, name, format string, args ...any) {
+		look(func(rules, name, format string, args ...any) {
 			for rule := range strings.FieldsSeq(rules) {
 				found[rule] = append(found[rule], name+": "+fmt.Sprintf(format, args...))
 			}
@@ -197,10 +193,29 @@ func (s *seen) want(t *T, look func(t *T, wrong complaint)) {
 	}
 }
 
-// goThrough sends a request for each of the ends, all at once.
-func goThrough(s *service, all []*ended) {
+// begin is about to go through the ends that a server can have.
+func begin(which func(e end) bool) (all []*ended) {
+	for _, e := range ends {
+		if which(e) {
+			run := &ended{end: e}
+			run.ctx, run.leave = context.WithCancel(context.Background())
+			all = append(all, run)
+		}
+	}
+	return all
+}
+
+func (e *ended) path() string { return "/" + strings.ReplaceAll(e.name, " ", "-") }
+
+// rows counts the end's row, where there is a database.
+func (e *ended) rows(s *service) string {
+	return s.value("select count(*) from item where name = '" + e.name + "'")
+}
+
+// goThrough sends a request for each of the ends, all at once, and looks at the answers.
+func goThrough(s *service, all []*ended, wrong complaint) {
 	for _, e := range all {
-		s.handle("/"+strings.ReplaceAll(e.name, " ", "-"), func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+		s.handle(e.path(), func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
 			sql := "insert into item values ('" + e.name + "')"
 			if e.read {
 				sql = "select '" + e.name + "'"
@@ -218,31 +233,23 @@ func goThrough(s *service, all []*ended) {
 		})
 	}
 	together(len(all), func(i int) {
-		e, method := all[i], http.MethodPost
-		if e.read {
-			method = http.MethodGet
-		}
-		e.answer = s.do(e.ctx, method, "/"+strings.ReplaceAll(e.name, " ", "-"))
+		e := all[i]
+		e.answer = s.do(e.ctx, map[bool]string{true: "GET", false: "POST"}[e.read], e.path())
 		e.leave()
 		if e.kept && s.admin != nil { // as soon as the answer is there
-			e.row = s.value("select count(*) from item where name = '" + e.name + "'")
+			e.row = e.rows(s)
 		}
 	})
-}
-
-func begin(which func(e end) bool) (all []*ended) {
-	for _, e := range ends {
-		if which(e) {
-			run := &ended{end: e, row: "0"}
-			run.ctx, run.leave = context.WithCancel(context.Background())
-			all = append(all, run)
-		}
+	if left := s.left(); left != "" {
+		wrong("NP04", "afterwards", "%s", left)
 	}
-	return all
+	for _, e := range all {
+		e.judge(s.log.String(), wrong)
+	}
 }
 
 // judge compares the answer with what it must be.
-func (e *ended) judge(s *service, wrong complaint) {
+func (e *ended) judge(log string, wrong complaint) {
 	a := e.answer
 	if complete := a.err == nil; e.leaves == "" && (complete != (e.status != 0) || complete && a.status != e.status) {
 		wrong(e.rules, e.name, "answered %d, %v: %.200q", a.status, a.err, a.body)
@@ -253,34 +260,25 @@ func (e *ended) judge(s *service, wrong complaint) {
 	if e.code != "" && a.problem["code"] != e.code {
 		wrong(e.rules, e.name, "want code %s, got %.200q", e.code, a.body)
 	}
-	if id := a.header.Get("X-Request-ID"); e.status == 500 && (a.problem["correlation_id"] != id ||
-		strings.Count(s.log.String(), `"correlation_id":"`+id+`"`) < 2) {
+	if id := a.header.Get("X-Request-ID"); e.status == 500 && (a.problem["correlation_id"] != id || strings.Count(log, `"correlation_id":"`+id+`"`) < 2) {
 		wrong("NP08", e.name, "the log does not say what happened to request %q: %.200q", id, a.body)
 	}
 }
 
 // endsOnPostgres has the ends that a real server can have, and looks for the row.
 func endsOnPostgres(t *T) {
-	onPostgres.want(t, func(t *T, wrong complaint) {
+	onPostgres.want(t, func(wrong complaint) {
 		s := real(t)
 		s.create("create table item (name text, unique (name) deferrable initially deferred)")
 		all := begin(func(e end) bool {
 			return e.leaves != "commit" && !e.commit.Drop && (e.commit.Error == nil || e.code != "")
 		})
-		goThrough(s, all)
-		if left := s.left(); left != "" {
-			wrong("NP04", "afterwards", "%s", left)
-		}
+		goThrough(s, all, wrong)
 		for _, e := range all {
-			e.judge(s, wrong)
-			if !e.kept {
-				e.row = s.value("select count(*) from item where name = '" + e.name + "'")
-			}
-			switch {
-			case e.kept && e.row != "1":
+			if e.kept && e.row != "1" {
 				wrong(e.rules, e.name, "%s rows when its answer was there", e.row)
-			case !e.kept && e.row != "0":
-				wrong("NP06", e.name, "%s rows were kept", e.row)
+			} else if row := e.rows(s); !e.kept && row != "0" {
+				wrong("NP06", e.name, "%s rows were kept", row)
 			}
 		}
 	})
@@ -288,15 +286,15 @@ func endsOnPostgres(t *T) {
 
 // endsOnStandin has all ends, and looks at what the server heard.
 func endsOnStandin(t *T) {
-	onStandin.want(t, func(t *T, wrong complaint) {
+	onStandin.want(t, func(wrong complaint) {
 		all := begin(func(end) bool { return true })
-		pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) (r standin.Reply) {
+		pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) standin.Reply {
+			r, verb := replyTo(c, sql), strings.ToLower(strings.Split(sql, " ")[0])
 			for _, e := range all {
-				verb, _, _ := strings.Cut(strings.ToLower(sql), " ")
-				if !e.carried(c) {
+				if !e.carriedBy(c) {
 					continue
 				}
-				if r = replyTo(c, sql); verb == "commit" {
+				if verb == "commit" {
 					r = e.commit
 				}
 				if verb == e.leaves {
@@ -306,30 +304,26 @@ func endsOnStandin(t *T) {
 			return r
 		}})
 		s := on(t, pooler.URL())
-		goThrough(s, all)
-		if left := s.left(); left != "" {
-			wrong("NP04", "afterwards", "%s", left)
-		}
+		goThrough(s, all, wrong)
 		cut := uint64(0)
 		for _, conn := range pooler.Conns() {
-			if conn.End != "" && (conn.End != standin.Terminated || conn.Status != 'I') {
+			if conn.End != "" && !polite(&conn) {
 				cut++
 			}
 			for _, e := range all {
-				if e.carried(&conn) {
+				if e.carriedBy(&conn) {
 					e.conns = append(e.conns, &conn)
 				}
 			}
 		}
 		for _, e := range all {
-			e.judge(s, wrong)
 			e.judgeWire(wrong)
 		}
-		now := s.db.Snapshot()
+		now, log := s.db.Snapshot(), s.log.String()
 		if now.Aborted != cut {
 			wrong("NP23", "afterwards", "%d were cut, %d are counted as aborted", cut, now.Aborted)
 		}
-		if log := s.log.String(); now.CommitUnknown == 0 || !strings.Contains(log, "outcome unknown") {
+		if now.CommitUnknown == 0 || !strings.Contains(log, "outcome unknown") {
 			wrong("NP19", "COMMIT lost", "neither counted nor logged as an unknown outcome")
 		}
 		if len(s.log.Records("panic")) == 0 {
@@ -337,6 +331,9 @@ func endsOnStandin(t *T) {
 		}
 	})
 }
+
+// polite reports whether a client ended its transaction, and then the connection.
+func polite(c *standin.Conn) bool { return c.End == standin.Terminated && c.Status == 'I' }
 
 // replyTo answers as a database would: to what is broken, and to what takes its time.
 func replyTo(_ *standin.Conn, sql string) (r standin.Reply) {
@@ -351,8 +348,8 @@ func sleepy(_ *standin.Conn, sql string) standin.Reply {
 	return standin.Reply{Hang: strings.Contains(sql, "pg_sleep")}
 }
 
-// carried reports whether a connection was that of the end.
-func (e *ended) carried(c *standin.Conn) bool {
+// carriedBy reports whether a connection was that of the end.
+func (e *ended) carriedBy(c *standin.Conn) bool {
 	return strings.Contains(strings.Join(c.Statements, "\n"), "'"+e.name+"'")
 }
 
@@ -363,17 +360,13 @@ func (e *ended) judgeWire(wrong complaint) {
 	}
 	if len(e.conns) != 1 {
 		wrong(e.rules, e.name, "%d connections", len(e.conns))
-		return
-	}
-	conn := e.conns[0]
-	if e.last == "" {
-		return
-	}
-	if last := strings.ToLower(conn.Statements[len(conn.Statements)-1]); last != e.last {
-		wrong(map[bool]string{true: "NP06", false: "NP23"}[e.last == "rollback"], e.name, "the last statement was %q, want %q", last, e.last)
-	}
-	if cut := conn.End != standin.Terminated || conn.Status != 'I'; cut != e.cut {
-		wrong("NP23", e.name, "the connection ended by %q in status %c", conn.End, conn.Status)
+	} else if conn := e.conns[0]; e.last != "" {
+		if last := strings.ToLower(conn.Statements[len(conn.Statements)-1]); last != e.last {
+			wrong(map[bool]string{true: "NP06", false: "NP23"}[e.last == "rollback"], e.name, "the last statement was %q, want %q", last, e.last)
+		}
+		if polite(conn) == e.cut {
+			wrong("NP23", e.name, "the connection ended by %q in status %c", conn.End, conn.Status)
+		}
 	}
 }
 
@@ -431,10 +424,8 @@ func keepsBackend(t *T) {
 	for i := range 8 {
 		var pid int
 		err := s.session(func(ctx context.Context, session *nopool.Session) error {
-			if err := session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid); err != nil || i%2 == 0 {
-				return err
-			}
-			return errSecret // roll back
+			err := session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid)
+			return errors.Join(err, []error{nil, errSecret}[i%2]) // the latter rolls back
 		})
 		if err != nil && !errors.Is(err, errSecret) {
 			t.Errorf("session: %v", err)

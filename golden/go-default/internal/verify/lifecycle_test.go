@@ -2,8 +2,6 @@ package verify
 
 import (
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -27,34 +25,13 @@ var lifecycleParts = []part{
 	{"NP11", "sessions that get no connection", monitoringWithout},
 }
 
-// silent returns the URL of a server that accepts connections and never answers.
-func silent(t *T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
-			go func() {
-				defer conn.Close()
-				_, _ = io.Copy(io.Discard, conn) // until the client gives up
-			}()
-		}
-	}()
-	return "postgres://app:" + standin.Password + "@" + listener.Addr().String() + "/app?sslmode=require"
-}
+// absent is a database where nothing listens.
+const absent = "postgres://app:" + standin.Password + "@127.0.0.1:1/app?sslmode=require"
 
-// absent returns the URL of a port that nothing listens on.
-func absent(t *T) string {
+// silent runs a server that accepts connections and never answers.
+func silent(t *T) *standin.Server {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return "postgres://app:" + standin.Password + "@" + listener.Addr().String() + "/app?sslmode=require"
+	return standin.Start(t, standin.Options{TLS: true, OnStep: func(int, standin.Step) standin.Fault { return standin.Hang }})
 }
 
 // wantStartFailure wants the program to end by itself: with a status that says so, one clear line, and the password
@@ -78,7 +55,7 @@ func wantStartFailure(t *T, p *process) time.Duration {
 }
 
 func unreachableAtStart(t *T) {
-	for _, url := range []string{absent(t), silent(t)} {
+	for _, url := range []string{absent, silent(t).URL()} {
 		p := start(t, url, nil, "DB_STARTUP_TIMEOUT=1s", "DB_CONNECT_TIMEOUT=500ms")
 		if took := wantStartFailure(t, p); took < 900*time.Millisecond {
 			t.Errorf("it gave up after %v, before DB_STARTUP_TIMEOUT", took)
@@ -244,7 +221,7 @@ func monitoring(t *T) {
 }
 
 func monitoringWithout(t *T) {
-	s := on(t, absent(t), func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })
+	s := on(t, absent, func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })
 	if s.run("select 1") == nil || s.db.Snapshot().OpenErrors != 1 || len(s.log.Records("database session error")) != 1 {
 		t.Errorf("a failed open is not counted or logged: %+v", s.db.Snapshot())
 	}

@@ -1,8 +1,6 @@
 package verify
 
 import (
-	"context"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -124,17 +122,10 @@ func (p *process) errors() (lines []string) {
 
 // status is the status of a GET, 0 if there is no answer.
 func status(url string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	response, err := (&http.Client{Timeout: soon}).Get(url)
 	if err != nil {
 		return 0
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0
-	}
-	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, response.Body)
+	response.Body.Close()
 	return response.StatusCode
 }

@@ -97,7 +97,7 @@ func connectionStrings(t *T) {
 	if all := fmt.Sprintf("%v %+v %#v %s %s", cfg, cfg, cfg, asJSON, logged); strings.Contains(all, hush) {
 		t.Errorf("a printed Config holds the password")
 	}
-	s := on(t, strings.Replace(absent(t), standin.Password, hush, 1), func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })
+	s := on(t, strings.Replace(absent, standin.Password, hush, 1), func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })
 	if err := s.run("select 1"); err == nil || strings.Contains(err.Error()+s.log.String(), hush) {
 		t.Errorf("a refused connection says: %v", err)
 	}
@@ -175,7 +175,7 @@ func correlatedLog(t *T) {
 }
 
 func healthCostsNothing(t *T) {
-	s := on(t, silent(t))
+	s := on(t, silent(t).URL())
 	s.serve(s.api.Handler())
 	for range 20 {
 		s.want(200, "GET", "/health")
@@ -197,7 +197,7 @@ func readinessAsksOnce(t *T) {
 	if n := pooler.Stats().Dials; n != 1 {
 		t.Errorf("20 probes made %d connections", n)
 	}
-	gone := on(t, silent(t))
+	gone := on(t, silent(t).URL())
 	gone.serve(gone.api.Handler())
 	together(20, func(int) { gone.want(http.StatusServiceUnavailable, "GET", "/ready") })
 	if n := gone.relay.Total.Load(); n > 3 {
