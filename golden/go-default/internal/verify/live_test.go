@@ -130,7 +130,7 @@ func TestLiveOnStandin(t *testing.T) {
 		"wrong password":      {StatusFailed, "NP09", standin.Options{TLS: true, Auth: standin.SCRAM}, func(o *liveOptions) { o.url = strings.Replace(o.url, ":stand-in", ":not-", 1) }},
 		"no TLS":              {StatusFailed, "NP09", standin.Options{}, func(o *liveOptions) { o.url = withMode(o.url, "require") }},
 		"timeouts dropped":    {StatusFailed, "NP13", standin.Options{TLS: true, OnStatement: seeing("timeouts", "0 0 0")}, nil},
-		"not read only":       {StatusFailed, "NP16", standin.Options{TLS: true, OnStatement: seeing("read only", "off")}, nil},
+		"not read only":       {StatusFailed, "NP16", standin.Options{TLS: true, OnStatement: seeing("kind", "off, repeatable read")}, nil},
 		"one shared server":   {StatusFailed, "NP01", standin.Options{TLS: true, OnStatement: oneServer}, nil},
 		"no room":             {StatusFailed, "NP17", standin.Options{TLS: true, OnStatement: seeing("allowed", "3")}, nil},
 		"too many replicas":   {StatusFailed, "NP17", standin.Options{TLS: true, OnStatement: well}, func(o *liveOptions) { o.Replicas = 25 }},
@@ -186,7 +186,7 @@ func oneServer(c *standin.Conn, sql string) standin.Reply {
 func seeing(name, value string) func(*standin.Conn, string) standin.Reply {
 	all := map[string]string{
 		"version": "PostgreSQL 15", "port": "0", "name": "Supavisor - live", "timeouts": "20000 10000 20000",
-		"read only": "on", "isolation": "repeatable read", "allowed": "97",
+		"kind": "on, repeatable read", "allowed": "97",
 	}
 	all[name] = value
 	return func(c *standin.Conn, sql string) (r standin.Reply) {
