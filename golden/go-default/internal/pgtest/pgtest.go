@@ -38,7 +38,7 @@ var (
 // Main runs a package's tests: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }. They have a temporary folder of
 // their own, and nothing of it is left at their end or after Ctrl-C. Each of first, such as a build, runs before them.
 func Main(m *testing.M, first ...func() error) int {
-	code, err := 1, error(nil)
+	var err error
 	if home, err = os.MkdirTemp("", "demo-test-"); err == nil { // the account that servers run as must pass through it
 		err = errors.Join(os.Chmod(home, 0o711), os.Setenv("TMPDIR", home), os.Setenv("TMP", home)) // the latter for Windows
 	}
@@ -54,13 +54,12 @@ func Main(m *testing.M, first ...func() error) int {
 			err = f()
 		}
 	}
-	if err == nil {
-		code = m.Run()
-	} else {
+	defer cleanUp()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
-	cleanUp()
-	return code
+	return m.Run()
 }
 
 // cleanUp ends what the tests have started and removes their folder, where a process that ends may still write.

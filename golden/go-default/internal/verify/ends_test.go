@@ -197,9 +197,8 @@ func (s *seen) want(t *T, look func(wrong complaint)) {
 func begin(which func(e end) bool) (all []*ended) {
 	for _, e := range ends {
 		if which(e) {
-			run := &ended{end: e}
-			run.ctx, run.leave = context.WithCancel(context.Background())
-			all = append(all, run)
+			ctx, leave := context.WithCancel(context.Background())
+			all = append(all, &ended{end: e, ctx: ctx, leave: leave})
 		}
 	}
 	return all
@@ -288,21 +287,7 @@ func endsOnPostgres(t *T) {
 func endsOnStandin(t *T) {
 	onStandin.want(t, func(wrong complaint) {
 		all := begin(func(end) bool { return true })
-		pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) standin.Reply {
-			r, verb := replyTo(c, sql), strings.ToLower(strings.Split(sql, " ")[0])
-			for _, e := range all {
-				if !e.carriedBy(c) {
-					continue
-				}
-				if verb == "commit" {
-					r = e.commit
-				}
-				if verb == e.leaves {
-					e.leave()
-				}
-			}
-			return r
-		}})
+		pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) standin.Reply { return replyToEnds(all, c, sql) }})
 		s := on(t, pooler.URL())
 		goThrough(s, all, wrong)
 		cut := uint64(0)
@@ -319,17 +304,34 @@ func endsOnStandin(t *T) {
 		for _, e := range all {
 			e.judgeWire(wrong)
 		}
-		now, log := s.db.Snapshot(), s.log.String()
+		now := s.db.Snapshot()
 		if now.Aborted != cut {
 			wrong("NP23", "afterwards", "%d were cut, %d are counted as aborted", cut, now.Aborted)
 		}
-		if now.CommitUnknown == 0 || !strings.Contains(log, "outcome unknown") {
+		if now.CommitUnknown == 0 || !strings.Contains(s.log.String(), "outcome unknown") {
 			wrong("NP19", "COMMIT lost", "neither counted nor logged as an unknown outcome")
 		}
 		if len(s.log.Records("panic")) == 0 {
 			wrong("NP08", "panic", "it is not in the log")
 		}
 	})
+}
+
+// replyToEnds answers as a database would, but for what the ends say of COMMIT, and lets their clients leave.
+func replyToEnds(all []*ended, c *standin.Conn, sql string) standin.Reply {
+	reply, verb := replyTo(c, sql), strings.ToLower(strings.Split(sql, " ")[0])
+	for _, e := range all {
+		if !e.carriedBy(c) {
+			continue
+		}
+		if verb == "commit" {
+			reply = e.commit
+		}
+		if verb == e.leaves {
+			e.leave()
+		}
+	}
+	return reply
 }
 
 // polite reports whether a client ended its transaction, and then the connection.

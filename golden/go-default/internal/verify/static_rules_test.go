@@ -42,21 +42,28 @@ var forbidden = []struct {
 // What a type must not be, or hold, by path.Name.
 var (
 	isPool       = regexp.MustCompile(`/pgxpool\.|/puddle|go-pg/pg|gorm\.io/gorm\.|^database/sql\.DB$`)
-	isConnection = regexp.MustCompile(`/pgx/v\d+\.(Conn|Tx|Rows|BatchResults|LargeObjects?)$|pgconn\.(PgConn|HijackedConn)$|^database/sql\.(DB|Conn|Tx|Stmt|Rows)$|/pgxpool\.|/internal/nopool\.Session$`)
+	isBare       = regexp.MustCompile(`/pgx/v\d+\.(Conn|Tx|Rows|BatchResults|LargeObjects?)$|pgconn\.(PgConn|HijackedConn)$|^database/sql\.(DB|Conn|Tx|Stmt|Rows)$|/pgxpool\.`)
+	isConnection = regexp.MustCompile(isBare.String() + `|/internal/nopool\.Session$`)
 	runsSQL      = regexp.MustCompile(`/pgx/v\d+\.(Rows|Row|BatchResults)$|pgconn\.CommandTag$|^database/sql\.Rows?$`)
-	isEngine     = regexp.MustCompile(`/internal/nopool\.DB$`)
+	isEngine     = regexp.MustCompile(`/internal/nopool\.(DB|Session)$`) // what is inside is its own
 )
 
-// holds reports whether t is, or can hold or hand out, a type that what matches: it
-// looks through aliases, pointers, containers, type arguments and fields, and takes an
-// interface that runs SQL for a connection, since a session hides behind it.
-func holds(t types.Type, what *regexp.Regexp) bool { return look(t, what, map[types.Type]bool{}) }
+// holds reports whether t is, or can hold or hand out, a type that what matches: it looks through aliases, pointers,
+// containers, type arguments and fields, and takes an interface that runs SQL for a connection, since a session hides
+// behind it.
+func holds(t types.Type, what *regexp.Regexp) bool { return look(t, what, map[looked]bool{}) }
 
-func look(t types.Type, what *regexp.Regexp, seen map[types.Type]bool) bool {
-	if t = types.Unalias(t); t == nil || seen[t] {
+// looked is a type that was looked at before, which a type that holds itself comes to again.
+type looked struct {
+	at   types.Type
+	what *regexp.Regexp
+}
+
+func look(t types.Type, what *regexp.Regexp, seen map[looked]bool) bool {
+	if t = types.Unalias(t); t == nil || seen[looked{t, what}] {
 		return false
 	}
-	seen[t] = true
+	seen[looked{t, what}] = true
 	deeper := func(t types.Type) bool { return look(t, what, seen) }
 	switch t := t.(type) {
 	case *types.Named:
@@ -68,7 +75,10 @@ func look(t types.Type, what *regexp.Regexp, seen map[types.Type]bool) bool {
 		return deeper(t.Elem())
 	case *types.Struct:
 		return slices.ContainsFunc(slices.Collect(t.Fields()), func(f *types.Var) bool { return deeper(f.Type()) })
-	case *types.Signature: // what it takes it need not keep
+	case *types.Signature: // what it takes it need not keep, and a session that it returns may be a new one each time
+		if what == isConnection {
+			what = isBare
+		}
 		return deeper(t.Results())
 	case *types.Tuple:
 		return slices.ContainsFunc(slices.Collect(t.Variables()), func(v *types.Var) bool { return deeper(v.Type()) })
@@ -121,14 +131,19 @@ func (c *checker) checkUses(file *ast.File) {
 	})
 }
 
-// checkDeclarations finds places that outlive a session by their nature: package
-// variables, struct fields, and channels. The engine's own structs are its home.
+// checkDeclarations finds places that outlive a session by their nature: package variables, struct fields, and channels.
+// The engine's own structs are its home.
 func (c *checker) checkDeclarations(file *ast.File) {
 	info := c.pkg.TypesInfo
 	inspect(file, func(n ast.Node, outer []ast.Node) {
 		switch n := n.(type) {
 		case *ast.Ident:
-			if v, ok := info.Defs[n].(*types.Var); ok && n.Name != "_" && v.Parent() == c.pkg.Types.Scope() && holds(v.Type(), isConnection) {
+			v, ok := info.Defs[n].(*types.Var)
+			if !ok || n.Name == "_" || v.Parent() != c.pkg.Types.Scope() {
+				return
+			}
+			function, ok := v.Type().Underlying().(*types.Signature) // such as a sync.OnceValue, which returns the same again
+			if holds(v.Type(), isConnection) || ok && holds(function.Results(), isConnection) {
 				c.add("NP15", n.Pos(), "package variable %s can keep a connection", n.Name)
 			}
 		case *ast.ChanType:
@@ -148,8 +163,7 @@ func (c *checker) checkDeclarations(file *ast.File) {
 	})
 }
 
-// checkEscapes finds a session on its way to a place that outlives it (NP15), or to
-// another goroutine (NP03).
+// checkEscapes finds a session on its way to a place that outlives it (NP15), or to another goroutine (NP03).
 func (c *checker) checkEscapes(file *ast.File) {
 	if c.within(engine) {
 		return
@@ -180,15 +194,30 @@ func (c *checker) checkEscapes(file *ast.File) {
 				}
 			}
 		case *ast.FuncLit:
-			_, call := outer[len(outer)-1].(*ast.CallExpr)
-			assign, local := outer[len(outer)-1].(*ast.AssignStmt)
-			local = local && !slices.ContainsFunc(assign.Lhs, c.outlives)
-			_, returned := outer[len(outer)-1].(*ast.ReturnStmt)
-			if !call && !local && !(returned && c.returnsConnection(outer)) && c.captures(n) {
-				c.add("NP15", n.Pos(), "a function that uses a session outlives it")
-			}
+			c.checkLiteral(n, outer)
 		}
 	})
+}
+
+// checkLiteral finds a function that uses a session and is returned, stored or sent: neither called where it is, nor kept
+// in a local variable, nor the clean-up of a session that is returned with it.
+func (c *checker) checkLiteral(n *ast.FuncLit, outer []ast.Node) {
+	switch parent := outer[len(outer)-1].(type) {
+	case *ast.CallExpr, *ast.ParenExpr, *ast.ValueSpec: // arguments are looked at as such
+		return
+	case *ast.AssignStmt:
+		local := func(to ast.Expr) bool { _, ok := to.(*ast.Ident); return ok && !c.outlives(to) }
+		if !slices.ContainsFunc(parent.Lhs, func(to ast.Expr) bool { return !local(to) }) {
+			return
+		}
+	case *ast.ReturnStmt:
+		if c.returnsConnection(outer) {
+			return
+		}
+	}
+	if c.captures(n) {
+		c.add("NP15", n.Pos(), "a function that uses a session outlives it")
+	}
 }
 
 // outlives reports whether what is assigned to an expression is kept by more than the function.
@@ -256,9 +285,8 @@ func isResponseWriter(t types.Type) bool {
 // serverWords are the fields of an error of Postgres that quote data or SQL.
 var serverWords = []string{"Message", "Detail", "Hint", "Where", "InternalQuery"}
 
-// checkLeaks finds the words of the server on their way to a client (NP24): in
-// an error of the HTTP layer, or in a call that is given the response. What an
-// error of any kind says must not be the text of http.Error.
+// checkLeaks finds the words of the server on their way to a client (NP24): in an error of the HTTP layer, or in a call
+// that is given the response. What an error of any kind says must not be the text of http.Error.
 func (c *checker) checkLeaks(file *ast.File) {
 	info := c.pkg.TypesInfo
 	inspect(file, func(n ast.Node, _ []ast.Node) {
@@ -278,8 +306,7 @@ func (c *checker) checkLeaks(file *ast.File) {
 	})
 }
 
-// checkWords looks below a node for the server's words, or for those of every
-// error.
+// checkWords looks below a node for the server's words, or for those of every error.
 func (c *checker) checkWords(below ast.Node, every bool) {
 	ast.Inspect(below, func(n ast.Node) bool {
 		if n, ok := n.(*ast.SelectorExpr); ok {
