@@ -45,7 +45,7 @@ var (
 	isBare       = regexp.MustCompile(`/pgx/v\d+\.(Conn|Tx|Rows|BatchResults|LargeObjects?)$|pgconn\.(PgConn|HijackedConn)$|^database/sql\.(DB|Conn|Tx|Stmt|Rows)$|/pgxpool\.`)
 	isConnection = regexp.MustCompile(isBare.String() + `|/internal/nopool\.Session$`)
 	runsSQL      = regexp.MustCompile(`/pgx/v\d+\.(Rows|Row|BatchResults)$|pgconn\.CommandTag$|^database/sql\.Rows?$`)
-	isEngine     = regexp.MustCompile(`/internal/nopool\.(DB|Session)$`) // what is inside is its own
+	isEngine     = regexp.MustCompile(`/internal/nopool\.(DB|Session)$`) // what they hold is theirs
 )
 
 // holds reports whether t is, or can hold or hand out, a type that what matches: it looks through aliases, pointers,
@@ -247,12 +247,16 @@ func (c *checker) captures(below ast.Node) (found bool) {
 // returnsConnection reports whether the function around returns the connection too.
 func (c *checker) returnsConnection(outer []ast.Node) bool {
 	for _, node := range slices.Backward(outer) {
+		var function types.Type
 		switch f := node.(type) {
 		case *ast.FuncLit:
-			return holds(c.pkg.TypesInfo.TypeOf(f), isConnection)
+			function = c.pkg.TypesInfo.TypeOf(f)
 		case *ast.FuncDecl:
-			return holds(c.pkg.TypesInfo.Defs[f.Name].Type(), isConnection)
+			function = c.pkg.TypesInfo.Defs[f.Name].Type()
+		default:
+			continue
 		}
+		return holds(function.(*types.Signature).Results(), isConnection)
 	}
 	return false
 }
