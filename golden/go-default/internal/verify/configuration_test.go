@@ -62,13 +62,9 @@ func weakRefused(t *T) {
 func withoutTLS(t *T) {
 	plain := standin.Start(t, standin.Options{Auth: standin.Cleartext})
 	for _, mode := range []string{"require", "verify-full"} {
-		if err := on(t, withMode(plain.URL(), mode)).run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {
-			t.Errorf("sslmode %s: want ErrConfiguration, got %v", mode, err)
-		}
+		t.wantErr(nopool.ErrConfiguration, on(t, withMode(plain.URL(), mode)).run("select 1"), "sslmode %s", mode)
 	}
-	if n := len(plain.Conns()); n > 0 {
-		t.Errorf("%d clients went on without TLS", n)
-	}
+	t.failIf(len(plain.Conns()) > 0, "%d clients went on without TLS", len(plain.Conns()))
 }
 
 // withMode returns a URL with another sslmode; require knows no certificate.
@@ -86,37 +82,25 @@ func withMode(databaseURL, mode string) string {
 // verifiedCertificate wants verify-full to accept the server's own authority and no other, and no other name.
 func verifiedCertificate(t *T) {
 	pooler, other := standin.Start(t, standin.Options{TLS: true}), standin.Start(t, standin.Options{TLS: true})
-	if err := on(t, pooler.URL()).run("select 1"); err != nil {
-		t.Errorf("the right certificate was refused: %v", err)
-	}
+	t.wantErr(nil, on(t, pooler.URL()).run("select 1"), "the right certificate was refused")
 	address, _, _ := strings.Cut(other.URL(), "?")
 	_, certificate, _ := strings.Cut(pooler.URL(), "?")
-	if err := on(t, address+"?"+certificate).run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {
-		t.Errorf("a certificate of another authority was accepted, or is not an error of the configuration: %v", err)
-	}
-	if n := len(other.Conns()); n > 0 {
-		t.Errorf("a start-up message was sent to a server with the wrong certificate")
-	}
+	t.wantErr(nopool.ErrConfiguration, on(t, address+"?"+certificate).run("select 1"), "a certificate of another authority was accepted, or is not an error of the configuration")
+	t.failIf(len(other.Conns()) > 0, "a start-up message was sent to a server with the wrong certificate")
 }
 
 // provenFirst wants no cleartext password for a server without a verified certificate, unless the owner says so.
 func provenFirst(t *T) {
 	greedy := withMode(standin.Start(t, standin.Options{TLS: true, Auth: standin.Cleartext}).URL(), "require")
 	plain := func(allowed bool) func(*options) { return func(o *options) { o.AllowPlainAuth = allowed } }
-	if err := on(t, greedy, plain(false)).run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {
-		t.Errorf("the password was handed out: %v", err)
-	}
+	t.wantErr(nopool.ErrConfiguration, on(t, greedy, plain(false)).run("select 1"), "the password was handed out")
 	p := start(t, greedy, nil)
 	if code := p.wait(); code == 0 || !strings.Contains(p.stderr.String(), "certificate is not verified") {
 		t.Errorf("it ended with %d, and should have warned of the certificate: %s", code, p.stderr.Tail())
 	}
-	if err := on(t, greedy, plain(true)).run("select 1"); err != nil {
-		t.Errorf("refused although allowed: %v", err)
-	}
+	t.wantErr(nil, on(t, greedy, plain(true)).run("select 1"), "refused although allowed")
 	scram := withMode(standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM}).URL(), "require")
-	if err := on(t, scram, plain(false)).run("select 1"); err != nil {
-		t.Errorf("SCRAM without a verified certificate: %v", err)
-	}
+	t.wantErr(nil, on(t, scram, plain(false)).run("select 1"), "SCRAM without a verified certificate")
 }
 
 // realTLS asks a real server, which offers to bind the login to its TLS channel. Nobody is told when that is left out,
@@ -127,9 +111,7 @@ func realTLS(t *T) {
 	err := s.session(func(ctx context.Context, session *nopool.Session) error {
 		return session.QueryRow(ctx, "select ssl from pg_stat_ssl where pid = pg_backend_pid()").Scan(&encrypted)
 	})
-	if err != nil || !encrypted {
-		t.Errorf("encrypted: %v, %v", encrypted, err)
-	}
+	t.failIf(err != nil || !encrypted, "encrypted: %v, %v", encrypted, err)
 	s.wantNoneLeft()
 }
 
@@ -167,9 +149,7 @@ func serverBounds(t *T) {
 	s.create("create table item (id int primary key)")
 	want := func(what, code string, err error) {
 		t.Helper()
-		if err == nil || !strings.Contains(err.Error(), code) {
-			t.Errorf("%s: want %s, got %v", what, code, err)
-		}
+		t.failIf(err == nil || !strings.Contains(err.Error(), code), "%s: want %s, got %v", what, code, err)
 	}
 	want("statement", "57014", s.run("select pg_sleep(20)"))
 	lock, err := s.admin.Begin(context.Background())
@@ -189,9 +169,7 @@ func serverBounds(t *T) {
 		_, err := session.Exec(ctx, "insert into item values (1)")
 		time.Sleep(1500 * time.Millisecond)
 		_, after := session.Exec(ctx, "select 1")
-		if after == nil {
-			t.Errorf("idle in transaction: the session went on")
-		}
+		t.failIf(after == nil, "idle in transaction: the session went on")
 		return errors.Join(err, after)
 	})
 	if rows := s.value("select count(*) from item"); err == nil || rows != "0" {
@@ -257,9 +235,7 @@ func timeoutSettings(t *T) {
 			changed = 77 * time.Second // it must be more than those it contains
 		}
 		c, err := config.Load(settings(name, changed.String()))
-		if value(plain) <= 0 || err != nil || value(c) != changed {
-			t.Errorf("%s is %v, and %v when set to %v: %v", name, value(plain), value(c), changed, err)
-		}
+		t.failIf(value(plain) <= 0 || err != nil || value(c) != changed, "%s is %v, and %v when set to %v: %v", name, value(plain), value(c), changed, err)
 		if _, err := config.Load(settings(name, "0")); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s=0 switches the bound off: %v", name, err)
 		}

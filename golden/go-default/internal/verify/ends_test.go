@@ -392,13 +392,9 @@ func shutdownWaits(t *T) {
 		ended <- err
 	case <-time.After(200 * time.Millisecond):
 	}
-	if err := s.run("select 1"); !errors.Is(err, nopool.ErrClosed) {
-		t.Errorf("a session was opened after Close: %v", err)
-	}
+	t.wantErr(nopool.ErrClosed, s.run("select 1"), "a session was opened after Close")
 	close(release)
-	if err := errors.Join(<-underway, <-ended); err != nil {
-		t.Errorf("a session under way when Close was called, and Close: %v", err)
-	}
+	t.wantErr(nil, errors.Join(<-underway, <-ended), "a session under way when Close was called, and Close")
 	s.wantNoneLeft()
 }
 
@@ -410,12 +406,8 @@ func shutdownEnds(t *T) {
 	pgtest.Within(soon, func() bool { return s.db.Snapshot().Opened == 1 })
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	if err := s.db.Close(ctx); err != nil {
-		t.Errorf("Close with a hanging session: %v", err)
-	}
-	if err := <-hung; err == nil {
-		t.Errorf("a session outlived Close")
-	}
+	t.wantErr(nil, s.db.Close(ctx), "Close with a hanging session")
+	t.failIf(<-hung == nil, "a session outlived Close")
 	s.wantNoneLeft()
 }
 
@@ -429,13 +421,9 @@ func keepsBackend(t *T) {
 			err := session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid)
 			return errors.Join(err, []error{nil, errSecret}[i%2]) // the latter rolls back
 		})
-		if err != nil && !errors.Is(err, errSecret) {
-			t.Errorf("session: %v", err)
-		}
+		t.failIf(err != nil && !errors.Is(err, errSecret), "session: %v", err)
 		backends[pid] = true
 		s.wantNoneLeft()
 	}
-	if len(backends) != 1 {
-		t.Errorf("8 sessions in turn used %d backends of the pooler", len(backends))
-	}
+	t.failIf(len(backends) != 1, "8 sessions in turn used %d backends of the pooler", len(backends))
 }

@@ -70,9 +70,7 @@ func twoGoroutines(t *T) {
 		t.Errorf("want ErrSessionBusy while rows are open, got %v", err)
 	}
 	rows.Close()
-	if err := session.Commit(ctx); err != nil {
-		t.Errorf("commit: %v", err)
-	}
+	t.wantErr(nil, session.Commit(ctx), "commit")
 	s.wantNoneLeft()
 }
 
@@ -105,9 +103,7 @@ func backgroundWork(t *T) {
 				return c.then()
 			})
 		}()
-		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: want %q, got %v", c.name, c.want, err)
-		}
+		t.failIf((err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want), "%s: want %q, got %v", c.name, c.want, err)
 	}
 	if rows := s.value("select string_agg(id::text, ' ') from item"); rows != "1" {
 		t.Errorf("kept are the rows %s, want the first alone", rows)
@@ -133,9 +129,7 @@ func whatIsSent(t *T) {
 	})
 	s.want(200, "GET", "/")
 	s.wantNoneLeft()
-	if n := <-dialled; n != 0 {
-		t.Errorf("%d connections before the first use", n)
-	}
+	t.failIf(<-dialled != 0, "there was a connection before the first use")
 	if len(pooler.Conns()) != 1 {
 		t.Fatalf("%d connections, want one that has ended", len(pooler.Conns()))
 	}
@@ -148,9 +142,7 @@ func whatIsSent(t *T) {
 		t.Errorf("2 statements were sent %d times, in %d bursts", n, conn.Bursts)
 	}
 	for name := range conn.Parameters {
-		if name != "user" && name != "database" && name != "application_name" {
-			t.Errorf("start-up parameter %s", name)
-		}
+		t.failIf(name != "user" && name != "database" && name != "application_name", "start-up parameter %s", name)
 	}
 }
 
@@ -186,9 +178,7 @@ func kindInForce(t *T) {
 		}
 		return err
 	})
-	if err != nil {
-		t.Errorf("after a commit: %v", err)
-	}
+	t.failIf(err != nil, "after a commit: %v", err)
 	s.wantNoneLeft()
 }
 
@@ -204,9 +194,7 @@ func lazySession(t *T) {
 	})
 	s.wantNoneLeft()
 	s.want(http.StatusAccepted, "POST", "/") // nor where there is room for one
-	if n := pooler.Stats().Dials; n != 1 {
-		t.Errorf("%d connections for one session that was used", n)
-	}
+	t.failIf(pooler.Stats().Dials != 1, "%d connections for one session that was used", pooler.Stats().Dials)
 }
 
 // retries counts how often a function runs.
@@ -240,9 +228,7 @@ func retries(t *T) {
 				_, err := session.Exec(ctx, "update "+c.code)
 				return err
 			})
-			if (err == nil) != (c.fails < want) || runs.Load() != want {
-				t.Errorf("%s, asked to retry %v: ran %d times, want %d: %v", c.code, again, runs.Load(), want, err)
-			}
+			t.failIf((err == nil) != (c.fails < want) || runs.Load() != want, "%s, asked to retry %v: ran %d times, want %d: %v", c.code, again, runs.Load(), want, err)
 		}
 	}
 	s.wantNoneLeft()
@@ -262,11 +248,7 @@ func roundTrips(t *T) {
 	s.want(200, "POST", "/")
 	s.wantNoneLeft()
 	for _, conn := range pooler.Conns() {
-		if conn.Bursts > 6 {
-			t.Errorf("%d bursts for %q", conn.Bursts, conn.Statements)
-		}
+		t.failIf(conn.Bursts > 6, "%d bursts for %q", conn.Bursts, conn.Statements)
 	}
-	if len(pooler.Conns()) != 2 {
-		t.Errorf("%d connections", len(pooler.Conns()))
-	}
+	t.failIf(len(pooler.Conns()) != 2, "%d connections", len(pooler.Conns()))
 }

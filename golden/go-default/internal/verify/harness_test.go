@@ -66,6 +66,20 @@ func (t *T) Errorf(format string, args ...any) {
 	t.T.Errorf(format, args...)
 }
 
+// failIf fails the part when something is wrong.
+func (t *T) failIf(wrong bool, format string, args ...any) {
+	t.Helper()
+	if wrong {
+		t.Errorf(format, args...)
+	}
+}
+
+// wantErr wants an error of a kind, or none for nil.
+func (t *T) wantErr(want, got error, format string, args ...any) {
+	t.Helper()
+	t.failIf(!errors.Is(got, want), "%s: want %v, got %v", fmt.Sprintf(format, args...), want, got)
+}
+
 // Fatal fails the part and ends it. It is for the part's own goroutine.
 func (t *T) Fatal(args ...any) {
 	t.Helper()

@@ -38,16 +38,12 @@ func silent(t *T) *standin.Server {
 // nowhere. It returns how long that took.
 func wantStartFailure(t *T, p *process) time.Duration {
 	t.Helper()
-	if code := p.wait(); code == 0 {
-		t.Errorf("it ended with status 0")
-	}
+	t.failIf(p.wait() == 0, "it ended with status 0")
 	took := time.Since(p.began)
 	if lines := p.errors(); len(lines) != 1 || !strings.Contains(lines[0], "error") {
 		t.Errorf("want one clear line, got %d: %s", len(lines), p.stderr.Tail())
 	}
-	if strings.Contains(p.stderr.String()+p.out.String(), standin.Password) {
-		t.Errorf("the password is in the output: %s", p.stderr.Tail())
-	}
+	t.failIf(strings.Contains(p.stderr.String()+p.out.String(), standin.Password), "the password is in the output: %s", p.stderr.Tail())
 	if listening.MatchString(p.stderr.String()) {
 		t.Errorf("it listened without a database")
 	}
@@ -57,9 +53,8 @@ func wantStartFailure(t *T, p *process) time.Duration {
 func unreachableAtStart(t *T) {
 	for _, url := range []string{absent, silent(t).URL()} {
 		p := start(t, url, nil, "DB_STARTUP_TIMEOUT=1s", "DB_CONNECT_TIMEOUT=500ms")
-		if took := wantStartFailure(t, p); took < 900*time.Millisecond {
-			t.Errorf("it gave up after %v, before DB_STARTUP_TIMEOUT", took)
-		}
+		took := wantStartFailure(t, p)
+		t.failIf(took < 900*time.Millisecond, "it gave up after %v, before DB_STARTUP_TIMEOUT", took)
 	}
 }
 
@@ -73,9 +68,7 @@ func wrongAtStart(t *T) {
 		"wrong scheme":   strings.Replace(plain.URL(), "postgres://", "posgres://", 1),
 	} {
 		took := wantStartFailure(t, start(t, url, nil, "DB_STARTUP_TIMEOUT=5m"))
-		if name == "wrong password" && took < time.Second {
-			t.Errorf("%s: it ended after %v; a crash loop would have its address blocked", name, took)
-		}
+		t.failIf(name == "wrong password" && took < time.Second, "%s: it ended after %v; a crash loop would have its address blocked", name, took)
 	}
 	if one, other := plain.Stats().Dials, scram.Stats().Dials; one != 1 || other != 1 {
 		t.Errorf("%d connections to a server without TLS, %d with a wrong password", one, other)
@@ -113,17 +106,11 @@ func signalled(t *T, database, behind string) {
 	p := start(t, url, nil, "DB_ALLOW_PLAIN_AUTH=true") // TEST_DATABASE_URL may be a plain one
 	at := p.address()
 	together(4, func(int) {
-		if got := status(at + "/ready"); got != 200 {
-			t.Errorf("ready: %d", got)
-		}
+		t.failIf(status(at+"/ready") != 200, "it listens and is not ready")
 	})
 	p.signal(syscall.SIGTERM)
-	if code := p.wait(); code != 0 {
-		t.Errorf("status %d: %s", code, p.stderr.Tail())
-	}
-	if !pgtest.Within(soon, func() bool { return relay.Open.Load() == 0 }) {
-		t.Errorf("%d connections left", relay.Open.Load())
-	}
+	t.failIf(p.wait() != 0, "status %d: %s", p.wait(), p.stderr.Tail())
+	t.failIf(!pgtest.Within(soon, func() bool { return relay.Open.Load() == 0 }), "%d connections left", relay.Open.Load())
 	if behind != "" && !pgtest.Within(soon, func() bool { return pgtest.Connections(t, behind) == 0 }) {
 		t.Errorf("the server counts %d connections", pgtest.Connections(t, behind))
 	}
@@ -154,19 +141,13 @@ func signalledInSession(t *T) {
 	p.says("stopping")
 	time.Sleep(200 * time.Millisecond) // for what it would do at once
 	close(release)
-	if got := <-answered; got != 200 {
-		t.Errorf("the request under way got %d", got)
-	}
+	t.failIf(<-answered != 200, "the request under way was not answered with 200")
 	if code := p.wait(); code != 0 {
 		t.Errorf("status %d: %s", code, p.stderr.Tail())
 	}
-	if n := pooler.Stats().Open; n > 0 {
-		t.Errorf("it ended while the server still counted %d connections", n)
-	}
+	t.failIf(pooler.Stats().Open > 0, "it ended while the server still counted %d connections", pooler.Stats().Open)
 	for _, conn := range pooler.Conns() {
-		if conn.End != standin.Terminated {
-			t.Errorf("connection %d ended by %q", conn.N, conn.End)
-		}
+		t.failIf(conn.End != standin.Terminated, "connection %d ended by %q", conn.N, conn.End)
 	}
 }
 
@@ -175,16 +156,10 @@ func signalledTwice(t *T) {
 	p := start(t, standin.Start(t, standin.Options{TLS: true, OnStatement: oneRow}).URL(), nil, "SHUTDOWN_DELAY=5m")
 	at := p.address()
 	p.signal(syscall.SIGTERM)
-	if !pgtest.Within(soon, func() bool { return status(at+"/ready") == 503 }) {
-		t.Errorf("still ready after the signal")
-	}
-	if got := status(at + "/health"); got != 200 {
-		t.Errorf("a request before the end of SHUTDOWN_DELAY got %d", got)
-	}
+	t.failIf(!pgtest.Within(soon, func() bool { return status(at+"/ready") == 503 }), "still ready after the signal")
+	t.failIf(status(at+"/health") != 200, "a request before the end of SHUTDOWN_DELAY was not served")
 	p.signal(syscall.SIGTERM)
-	if code := p.wait(); code == 0 {
-		t.Errorf("a run that was cut short ended with status 0")
-	}
+	t.failIf(p.wait() == 0, "a run that was cut short ended with status 0")
 }
 
 // monitoring wants every open, close, commit, rollback and error in the log with its duration and correlation id, and in
@@ -198,9 +173,7 @@ func monitoring(t *T) {
 	s.want(500, "GET", "/bad", "X-Request-ID", "bad-one")
 	s.wantNoneLeft()
 	c := s.db.Snapshot()
-	if c.Opened != 2 || c.Closed != 2 || c.Committed != 1 || c.RolledBack != 1 || c.Dials != 2 || time.Since(c.LastOpened) > time.Minute {
-		t.Errorf("counters: %+v", c)
-	}
+	t.failIf(c.Opened != 2 || c.Closed != 2 || c.Committed != 1 || c.RolledBack != 1 || c.Dials != 2 || time.Since(c.LastOpened) > time.Minute, "counters: %+v", c)
 	for message, level := range map[string]string{
 		"database session opened": "DEBUG", "database session closed": "DEBUG", "database session error": "ERROR",
 	} {
@@ -209,25 +182,17 @@ func monitoring(t *T) {
 		}
 	}
 	for _, line := range s.log.Records("database session closed") {
-		if line["duration"] == nil || line["outcome"] == nil || line["correlation_id"] == nil {
-			t.Errorf("a line without duration, outcome or correlation id: %v", line)
-		}
+		t.failIf(line["duration"] == nil || line["outcome"] == nil || line["correlation_id"] == nil, "a line without duration, outcome or correlation id: %v", line)
 	}
 	s.handle("GET /late", query("select pg_sleep(20)"))
 	s.want(http.StatusGatewayTimeout, "GET", "/late")
-	if len(s.log.Records("database session error")) != 2 {
-		t.Errorf("a session that ran out of its request's time left no error in the log")
-	}
+	t.failIf(len(s.log.Records("database session error")) != 2, "a session that ran out of its request's time left no error in the log")
 }
 
 func monitoringWithout(t *T) {
 	s := on(t, absent, func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })
-	if s.run("select 1") == nil || s.db.Snapshot().OpenErrors != 1 || len(s.log.Records("database session error")) != 1 {
-		t.Errorf("a failed open is not counted or logged: %+v", s.db.Snapshot())
-	}
+	t.failIf(s.run("select 1") == nil || s.db.Snapshot().OpenErrors != 1 || len(s.log.Records("database session error")) != 1, "a failed open is not counted or logged: %+v", s.db.Snapshot())
 	s = on(t, standin.Start(t, standin.Options{}).URL(), func(o *options) { o.MaxSessions, o.MaxWaiting = 1, 0 })
 	s.holding(func() { _ = s.run("select 1") })
-	if s.db.Snapshot().Rejected != 1 || len(s.log.Records("database session rejected")) != 1 {
-		t.Errorf("a refused session is not counted or logged: %+v", s.db.Snapshot())
-	}
+	t.failIf(s.db.Snapshot().Rejected != 1 || len(s.log.Records("database session rejected")) != 1, "a refused session is not counted or logged: %+v", s.db.Snapshot())
 }

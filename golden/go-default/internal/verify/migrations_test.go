@@ -74,9 +74,7 @@ func oneConnectionInSource(t *T) {
 			})
 		}
 	}
-	if opens == 0 || limits["SetMaxOpenConns"] != opens || limits["SetMaxIdleConns"] != opens {
-		t.Errorf("%d handles of database/sql in internal/migrate, of which are limited to the constant 1: %v", opens, limits)
-	}
+	t.failIf(opens == 0 || limits["SetMaxOpenConns"] != opens || limits["SetMaxIdleConns"] != opens, "%d handles of database/sql in internal/migrate, of which are limited to the constant 1: %v", opens, limits)
 }
 
 // twoRuns migrates twice at the same time, as two replicas would: while the first is held up inside its migration, the
@@ -101,37 +99,27 @@ func twoRuns(t *T) {
 	run := func() *pgtest.Relay {
 		url, relay := pgtest.NewRelay(t, database)
 		all.Go(func() {
-			if err := up(t, url, map[string]string{"00001_once.sql": "-- +goose Up\nselect pg_advisory_xact_lock(42); create table once as select 1;"}); err != nil {
-				t.Errorf("migrate up beside another: %v", err)
-			}
+			t.wantErr(nil, up(t, url, map[string]string{"00001_once.sql": "-- +goose Up\nselect pg_advisory_xact_lock(42); create table once as select 1;"}), "migrate up beside another")
 		})
 		return relay
 	}
 	first := run()
-	if !pgtest.Within(soon, func() bool { return waiting() == 1 }) {
-		t.Errorf("the first run never came to its migration")
-	}
+	t.failIf(!pgtest.Within(soon, func() bool { return waiting() == 1 }), "the first run never came to its migration")
 	second := run()
 	pgtest.Within(soon, func() bool { return second.Total.Load() > 0 })
-	if pgtest.Within(2*time.Second, func() bool { return waiting() == 2 }) {
-		t.Errorf("two runs were in the same migration, or one waited for the other inside the server")
-	}
+	t.failIf(pgtest.Within(2*time.Second, func() bool { return waiting() == 2 }), "two runs were in the same migration, or one waited for the other inside the server")
 	if err := gate.Commit(ctx); err != nil {
 		t.Fatal(err)
 	}
 	all.Wait()
 	for _, relay := range []*pgtest.Relay{first, second} {
-		if relay.Peak.Load() != 1 || relay.Total.Load() > 2 {
-			t.Errorf("a run made %d connections, %d at once", relay.Total.Load(), relay.Peak.Load())
-		}
+		t.failIf(relay.Peak.Load() != 1 || relay.Total.Load() > 2, "a run made %d connections, %d at once", relay.Total.Load(), relay.Peak.Load())
 	}
 	var rows int
 	if err := watch.QueryRow(ctx, "select count(*) from once").Scan(&rows); err != nil || rows != 1 {
 		t.Errorf("applied %d times, %v", rows, err)
 	}
-	if !pgtest.Within(soon, func() bool { return pgtest.Connections(t, database) == 0 }) {
-		t.Errorf("%d connections left", pgtest.Connections(t, database))
-	}
+	t.failIf(!pgtest.Within(soon, func() bool { return pgtest.Connections(t, database) == 0 }), "%d connections left", pgtest.Connections(t, database))
 }
 
 // files wants a bound on every lock and statement of a migration, which a role's own settings do not give, runs what
@@ -143,15 +131,11 @@ func files(t *T) {
 		"00002_index.sql": "-- +goose NO TRANSACTION\n-- +goose Up\ncreate index concurrently i on seen (name);\n",
 		"00003_half.sql":  "-- +goose Up\ncreate table half (id int);\nselect 1/0;\n",
 	})
-	if err == nil || !strings.Contains(err.Error(), "00003_half.sql") {
-		t.Errorf("want the third file to fail by name, got %v", err)
-	}
+	t.failIf(err == nil || !strings.Contains(err.Error(), "00003_half.sql"), "want the third file to fail by name, got %v", err)
 	var got string
 	err = pgtest.Admin(t, database).QueryRow(context.Background(), `select concat_ws(' ', (select count(*) from seen where setting > 0),
 		to_regclass('i') is not null, to_regclass('half') is null)`).Scan(&got)
-	if err != nil || got != "2 t t" {
-		t.Errorf("timeouts, whether the index is made, and half a file not kept: %s, %v", got, err)
-	}
+	t.failIf(err != nil || got != "2 t t", "timeouts, whether the index is made, and half a file not kept: %s, %v", got, err)
 }
 
 func noMigrations(t *T) {

@@ -24,9 +24,7 @@ func distinctDials(t *T) {
 	pooler := standin.Start(t, standin.Options{TLS: true})
 	s := on(t, pooler.URL(), func(o *options) { o.MaxSessions = capOfMany })
 	together(manySessions, func(int) {
-		if err := s.run("select 1"); err != nil {
-			t.Errorf("session: %v", err)
-		}
+		t.wantErr(nil, s.run("select 1"), "session")
 	})
 	s.wantNoneLeft()
 	if now := pooler.Stats(); now.Dials != manySessions || now.Peak > capOfMany {
@@ -49,9 +47,7 @@ func distinctBackends(t *T) {
 		err := s.session(func(ctx context.Context, session *nopool.Session) error {
 			return session.QueryRow(ctx, "select pid || ' ' || backend_start from pg_stat_activity where pid = pg_backend_pid()").Scan(&backend)
 		})
-		if err != nil {
-			t.Errorf("session: %v", err)
-		}
+		t.failIf(err != nil, "session: %v", err)
 		mu.Lock()
 		defer mu.Unlock()
 		backends[backend]++

@@ -44,9 +44,7 @@ func exactFit(t *T) {
 		pooler := standin.Start(t, standin.Options{MaxClients: 4, ReleaseLag: lag})
 		s := on(t, pooler.URL(), func(o *options) { o.MaxSessions = 4 })
 		together(100, func(int) {
-			if err := s.run("select 1"); err != nil {
-				t.Errorf("session: %v", err)
-			}
+			t.wantErr(nil, s.run("select 1"), "session")
 		})
 		if now := pooler.Stats(); now.Rejected > 0 || now.Dials != 100 {
 			t.Errorf("close after %v: %d of %d refused", lag, now.Rejected, now.Dials)
@@ -75,9 +73,7 @@ func inOrder(t *T) {
 		}
 	})
 	all.Wait()
-	if got := fmt.Sprint(served); got != "[0 1 2 3 4 5 6 7]" {
-		t.Errorf("served in the order %s", got)
-	}
+	t.failIf(fmt.Sprint(served) != "[0 1 2 3 4 5 6 7]", "served in the order %s", fmt.Sprint(served))
 }
 
 // pastTheQueue fills slots and queue: the next one is refused at once, as a 503 that says when to come back, and nothing
@@ -95,9 +91,7 @@ func pastTheQueue(t *T) {
 			t.Errorf("Retry-After %q, %d connections were dialled", retry, dials)
 		}
 	})
-	if a := <-queued; a.status != 200 {
-		t.Errorf("the one in the queue got %d", a.status)
-	}
+	t.failIf((<-queued).status != 200, "the one in the queue was not served")
 }
 
 // fulls are the ways in which poolers and Postgres say that they are full.
@@ -152,9 +146,7 @@ func fullUntilItPasses(t *T, full *pgproto3.ErrorResponse, atBegin bool) {
 	s = on(t, pooler.URL(), func(o *options) { o.ConnectTimeout = 2 * time.Second })
 	s.handle("GET /", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
 		_, err := session.Exec(r.Context(), "select 1")
-		if !errors.Is(err, nopool.ErrPoolerFull) {
-			t.Errorf("%s: want ErrPoolerFull, got %v", full.Message, err)
-		}
+		t.failIf(!errors.Is(err, nopool.ErrPoolerFull), "%s: want ErrPoolerFull, got %v", full.Message, err)
 		return err
 	})
 	if a := s.want(http.StatusServiceUnavailable, "GET", "/"); a.header.Get("Retry-After") == "" {
@@ -168,13 +160,9 @@ func fullBouncer(t *T) {
 		o.MaxSessions, o.bouncer = 8, &pgtest.PgBouncerOptions{PoolSize: 2, MaxClientConn: 4}
 	})
 	together(24, func(int) {
-		if err := s.run("select pg_sleep(0.01)"); err != nil {
-			t.Errorf("session: %v", err)
-		}
+		t.wantErr(nil, s.run("select pg_sleep(0.01)"), "session")
 	})
-	if s.db.Snapshot().OpenRetries == 0 {
-		t.Errorf("the pooler was never full: this proves nothing")
-	}
+	t.failIf(s.db.Snapshot().OpenRetries == 0, "the pooler was never full: this proves nothing")
 }
 
 // neverRetried wants one dial for what trying again cannot mend, and no more than three refused passwords from one
@@ -201,9 +189,7 @@ func neverRetried(t *T) {
 		for range 10 {
 			_ = s.run("select 1")
 		}
-		if n := pooler.Stats().Dials; n > 3 {
-			t.Errorf("%s: tried %d times", refused.Message, n)
-		}
+		t.failIf(pooler.Stats().Dials > 3, "%s: tried %d times", refused.Message, pooler.Stats().Dials)
 	}
 }
 
@@ -213,9 +199,7 @@ func oneDial(t *T) {
 		pooler := standin.Start(t, standin.Options{TLS: encrypted, OnStartup: threeInFour})
 		s := on(t, strings.Replace(pooler.URL(), "verify-full", "prefer", 1))
 		for range 3 {
-			if err := s.run("select 1"); err != nil {
-				t.Errorf("session: %v", err)
-			}
+			t.wantErr(nil, s.run("select 1"), "session")
 		}
 		wantDials(t, s.db, pooler, 12)
 	}
@@ -234,9 +218,7 @@ func oneDial(t *T) {
 func wantDials(t *T, db *nopool.DB, pooler *standin.Server, want int) {
 	t.Helper()
 	c, n := db.Snapshot(), pooler.Stats().Dials
-	if n != want || int(c.Dials) != want || int(c.OpenRetries) != want/4*3 {
-		t.Errorf("%d attempts made %d connections; counted: %d dials, %d retries", want, n, c.Dials, c.OpenRetries)
-	}
+	t.failIf(n != want || int(c.Dials) != want || int(c.OpenRetries) != want/4*3, "%d attempts made %d connections; counted: %d dials, %d retries", want, n, c.Dials, c.OpenRetries)
 }
 
 // oneAddress has a host of several addresses: an attempt that is refused takes one, and the next attempt may take
@@ -244,16 +226,12 @@ func wantDials(t *T, db *nopool.DB, pooler *standin.Server, want int) {
 func oneAddress(t *T) {
 	pooler := standin.Start(t, standin.Options{TLS: true, OnStartup: threeInFour})
 	s := on(t, "postgres://app:"+standin.Password+"@db.example.com/app?sslmode=require", onHost(t, pooler, "192.0.2.1", "192.0.2.2", "192.0.2.3"))
-	if err := s.run("select 1"); err != nil {
-		t.Errorf("a host of three addresses: %v", err)
-	}
+	t.wantErr(nil, s.run("select 1"), "a host of three addresses")
 	wantDials(t, s.db, pooler, 4)
 
 	pooler = standin.Start(t, standin.Options{TLS: true})
 	s = on(t, "postgres://app:"+standin.Password+"@db.example.com/app?sslmode=require", onHost(t, pooler, brokenAddress, "192.0.2.1"))
-	if err := s.run("select 1"); err != nil {
-		t.Errorf("a host of two addresses, one of which does not answer: %v", err)
-	}
+	t.wantErr(nil, s.run("select 1"), "a host of two addresses, one of which does not answer")
 }
 
 const brokenAddress = "192.0.2.9" // RFC 5737
@@ -281,18 +259,12 @@ func slotHeld(t *T) {
 	s := on(t, pooler.URL(), func(o *options) { o.MaxSessions = 1 })
 	s.handle("POST /", query("insert into t"))
 	s.want(200, "POST", "/")
-	if pooler.Stats().Open != 1 {
-		t.Errorf("the response waited for the server's close")
-	}
+	t.failIf(pooler.Stats().Open != 1, "the response waited for the server's close")
 	if s.db.Snapshot().InUse != 1 {
 		t.Errorf("the slot is free before the server has closed")
 	}
-	if err := s.run("select 1"); err != nil {
-		t.Errorf("the next session: %v", err)
-	}
-	if peak := s.relay.Peak.Load(); peak != 1 {
-		t.Errorf("%d connections at once over a cap of 1", peak)
-	}
+	t.wantErr(nil, s.run("select 1"), "the next session")
+	t.failIf(s.relay.Peak.Load() != 1, "%d connections at once over a cap of 1", s.relay.Peak.Load())
 }
 
 // slotHeldForRefusal wants the same of a session that could not be opened: it has a connection to close, too. So has each
@@ -308,9 +280,8 @@ func slotHeldForRefusal(t *T) {
 		}}).URL(), func(o *options) { o.MaxSessions = 1 })
 		began := time.Now()
 		for range 2 {
-			if err := s.run("select 1"); (err != nil) != (attempts == 1) {
-				t.Errorf("BEGIN refused with %s: %v", code, err)
-			}
+			err := s.run("select 1")
+			t.failIf((err != nil) != (attempts == 1), "BEGIN refused with %s: %v", code, err)
 		}
 		if took, peak := time.Since(began), s.relay.Peak.Load(); took < lag || peak != 1 {
 			t.Errorf("%s: the next connection came after %v; %d at once over a cap of 1", code, took, peak)
@@ -344,12 +315,8 @@ func slotHeldForCancel(t *T) {
 		_, err := session.Exec(ctx, "select pg_sleep(20)")
 		return err
 	})
-	if pgtest.Within(400*time.Millisecond, func() bool { return s.db.Snapshot().InUse == 0 }) {
-		t.Errorf("the slot was free with the cancel under way")
-	}
+	t.failIf(pgtest.Within(400*time.Millisecond, func() bool { return s.db.Snapshot().InUse == 0 }), "the slot was free with the cancel under way")
 	close(release)
 	s.wantNoneLeft()
-	if n := pooler.Stats().CancelRequests; n != 1 {
-		t.Errorf("%d cancel requests arrived", n)
-	}
+	t.failIf(pooler.Stats().CancelRequests != 1, "%d cancel requests arrived", pooler.Stats().CancelRequests)
 }

@@ -53,14 +53,10 @@ func realErrors(t *T) {
 				return err
 			})
 			a := s.do(context.Background(), "POST", "/"+name)
-			if a.status < 400 || strings.Contains(fmt.Sprint(a.header, a.body), hush) || strings.Contains(a.body, "127.0.0.1") {
-				t.Errorf("%s: %d %v %s", name, a.status, a.header, a.body)
-			}
+			t.failIf(a.status < 400 || strings.Contains(fmt.Sprint(a.header, a.body), hush) || strings.Contains(a.body, "127.0.0.1"), "%s: %d %v %s", name, a.status, a.header, a.body)
 		}
 		log := s.log.String()
-		if level == slog.LevelInfo && strings.Contains(log, hush) {
-			t.Errorf("the log above debug quotes data: %s", s.log.Tail())
-		}
+		t.failIf(level == slog.LevelInfo && strings.Contains(log, hush), "the log above debug quotes data: %s", s.log.Tail())
 		if !strings.Contains(log, "v_named") || !strings.Contains(log, "42P01") {
 			t.Errorf("the log says neither SQLSTATE nor constraint: %s", s.log.Tail())
 		}
@@ -83,9 +79,7 @@ func connectionStrings(t *T) {
 			t.Errorf("Parse says: %v", err)
 		}
 		_, err := config.Load(settings("DATABASE_URL", url))
-		if err == nil || strings.Contains(err.Error(), hush) || !strings.Contains(err.Error(), "DATABASE_URL") {
-			t.Errorf("Load says: %v", err)
-		}
+		t.failIf(err == nil || strings.Contains(err.Error(), hush) || !strings.Contains(err.Error(), "DATABASE_URL"), "Load says: %v", err)
 	}
 	cfg, err := config.Load(settings("DATABASE_URL", "postgres://app:hushhush@h/d?sslmode=require"))
 	if err != nil {
@@ -125,9 +119,7 @@ func statuses(t *T) {
 	} {
 		for code := range strings.FieldsSeq(codes) {
 			a := s.want(status, "POST", "/"+code)
-			if a.header.Get("Content-Type") != "application/problem+json" || a.problem["type"] == nil || a.problem["title"] == nil {
-				t.Errorf("%s: not a problem: %s", code, a.body)
-			}
+			t.failIf(a.header.Get("Content-Type") != "application/problem+json" || a.problem["type"] == nil || a.problem["title"] == nil, "%s: not a problem: %s", code, a.body)
 			if (a.header.Get("Retry-After") != "") != (status == http.StatusServiceUnavailable) {
 				t.Errorf("%s: Retry-After %q with status %d", code, a.header.Get("Retry-After"), status)
 			}
@@ -163,14 +155,10 @@ func correlatedLog(t *T) {
 	s.wantNoneLeft()
 	ofRequest := func(line map[string]any) bool { return line["correlation_id"] == "the-one" }
 	for _, message := range []string{"database session opened", "database session closed"} {
-		if !slices.ContainsFunc(s.log.Records(message), ofRequest) {
-			t.Errorf("no line %q of the request", message)
-		}
+		t.failIf(!slices.ContainsFunc(s.log.Records(message), ofRequest), "no line %q of the request", message)
 	}
 	for _, line := range s.log.Records("")[before:] {
-		if !ofRequest(line) {
-			t.Errorf("a line without correlation id: %v", line)
-		}
+		t.failIf(!ofRequest(line), "a line without correlation id: %v", line)
 	}
 }
 
@@ -180,9 +168,7 @@ func healthCostsNothing(t *T) {
 	for range 20 {
 		s.want(200, "GET", "/health")
 	}
-	if n := s.relay.Total.Load(); n != 0 {
-		t.Errorf("health made %d connections", n)
-	}
+	t.failIf(s.relay.Total.Load() != 0, "health made %d connections", s.relay.Total.Load())
 }
 
 // readinessAsksOnce probes from many places: one session for all, its answer kept for a while, whatever it was, and
@@ -194,15 +180,11 @@ func readinessAsksOnce(t *T) {
 	s := on(t, pooler.URL())
 	s.serve(s.api.Handler())
 	together(20, func(int) { s.want(200, "GET", "/ready") })
-	if n := pooler.Stats().Dials; n != 1 {
-		t.Errorf("20 probes made %d connections", n)
-	}
+	t.failIf(pooler.Stats().Dials != 1, "20 probes made %d connections", pooler.Stats().Dials)
 	gone := on(t, silent(t).URL())
 	gone.serve(gone.api.Handler())
 	together(20, func(int) { gone.want(http.StatusServiceUnavailable, "GET", "/ready") })
-	if n := gone.relay.Total.Load(); n > 3 {
-		t.Errorf("20 probes of a database that is gone made %d connections", n)
-	}
+	t.failIf(gone.relay.Total.Load() > 3, "20 probes of a database that is gone made %d connections", gone.relay.Total.Load())
 }
 
 // busyIsReady holds every slot: that is load, not failure. Nor is a pooler that is full of others' clients.
@@ -210,9 +192,7 @@ func busyIsReady(t *T) {
 	s := on(t, standin.Start(t, standin.Options{}).URL(), func(o *options) { o.MaxSessions = 1 })
 	s.serve(s.api.Handler())
 	s.holding(func() { s.want(200, "GET", "/ready") })
-	if n := s.relay.Total.Load(); n != 1 {
-		t.Errorf("readiness of a busy service made a connection")
-	}
+	t.failIf(s.relay.Total.Load() != 1, "readiness of a busy service made a connection")
 	s = on(t, standin.Start(t, standin.Options{OnStartup: refuseAll}).URL())
 	s.serve(s.api.Handler())
 	s.want(200, "GET", "/ready")

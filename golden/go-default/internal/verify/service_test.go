@@ -173,13 +173,9 @@ func (s *service) do(ctx context.Context, method, path string, headers ...string
 func (s *service) want(status int, method, path string, headers ...string) answer {
 	s.t.Helper()
 	a := s.do(context.Background(), method, path, headers...)
-	if a.err != nil || a.status != status {
-		s.t.Errorf("%s %s: want %d, got %d %s %v", method, path, status, a.status, a.body, a.err)
-	}
+	s.t.failIf(a.err != nil || a.status != status, "%s %s: want %d, got %d %s %v", method, path, status, a.status, a.body, a.err)
 	id := a.header.Get("X-Request-ID")
-	if a.status >= 400 && (a.problem["correlation_id"] != id || id == "" || a.problem["status"] != float64(a.status)) {
-		s.t.Errorf("%s %s: want a problem with correlation id %q, got %s", method, path, id, a.body)
-	}
+	s.t.failIf(a.status >= 400 && (a.problem["correlation_id"] != id || id == "" || a.problem["status"] != float64(a.status)), "%s %s: want a problem with correlation id %q, got %s", method, path, id, a.body)
 	return a
 }
 
