@@ -156,13 +156,9 @@ func serverBounds(t *T) {
 	if err == nil {
 		_, err = lock.Exec(context.Background(), "lock table item")
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.need(err)
 	want("lock", "55P03", s.run("lock table item"))
-	if err := lock.Rollback(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	t.need(lock.Rollback(context.Background()))
 	s.wantNoneLeft()
 	idle := on(t, s.behind, func(o *options) { o.IdleInTransactionTimeout = 500 * time.Millisecond })
 	err = idle.session(func(ctx context.Context, session *nopool.Session) error {
@@ -217,9 +213,7 @@ func clientBounds(t *T) {
 // timeoutSettings wants each bound to have a default and a setting, and none to be switched off by a zero.
 func timeoutSettings(t *T) {
 	plain, err := config.Load(settings())
-	if err != nil {
-		t.Fatalf("the defaults: %v", err)
-	}
+	t.need(err)
 	for name, value := range map[string]func(config.Config) time.Duration{
 		"DB_CONNECT_TIMEOUT":             func(c config.Config) time.Duration { return c.DB.ConnectTimeout },
 		"DB_SESSION_WAIT":                func(c config.Config) time.Duration { return c.DB.SessionWait },

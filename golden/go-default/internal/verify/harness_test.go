@@ -87,6 +87,14 @@ func (t *T) Fatal(args ...any) {
 	t.T.Fatal(args...)
 }
 
+// need ends the part on an error.
+func (t *T) need(err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Fatalf is Fatal with a format.
 func (t *T) Fatalf(format string, args ...any) {
 	t.Helper()

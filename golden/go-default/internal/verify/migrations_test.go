@@ -87,9 +87,7 @@ func twoRuns(t *T) {
 	if err == nil {
 		_, err = gate.Exec(ctx, "select pg_advisory_xact_lock(42)")
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.need(err)
 	waiting := func() (n int) { // for an advisory lock, in the server
 		_ = watch.QueryRow(ctx, "select count(*) from pg_locks join pg_database d on d.oid = database"+
 			" where locktype = 'advisory' and not granted and datname = current_database()").Scan(&n)
@@ -108,9 +106,7 @@ func twoRuns(t *T) {
 	second := run()
 	pgtest.Within(soon, func() bool { return second.Total.Load() > 0 })
 	t.failIf(pgtest.Within(2*time.Second, func() bool { return waiting() == 2 }), "two runs were in the same migration, or one waited for the other inside the server")
-	if err := gate.Commit(ctx); err != nil {
-		t.Fatal(err)
-	}
+	t.need(gate.Commit(ctx))
 	all.Wait()
 	for _, relay := range []*pgtest.Relay{first, second} {
 		t.failIf(relay.Peak.Load() != 1 || relay.Total.Load() > 2, "a run made %d connections, %d at once", relay.Total.Load(), relay.Peak.Load())

@@ -239,9 +239,7 @@ const brokenAddress = "192.0.2.9" // RFC 5737
 // onHost gives the host of the URL several addresses. Nobody listens at the broken one, and the pooler at the others.
 func onHost(t *T, pooler *standin.Server, addresses ...string) func(*options) {
 	u, err := url.Parse(pooler.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.need(err)
 	return func(o *options) {
 		o.LookupFunc = func(context.Context, string) ([]string, error) { return addresses, nil }
 		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -57,9 +57,7 @@ func start(t *T, databaseURL string, args []string, settings ...string) *process
 	}, settings...)
 	p.cmd.Stderr, p.cmd.Stdout = p.stderr, p.out
 	p.began = time.Now()
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	t.need(p.cmd.Start())
 	go func() {
 		defer close(p.ended)
 		_ = p.cmd.Wait() // the status says it
@@ -105,9 +103,7 @@ func (p *process) address() string {
 
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Fatalf("signal: %v", err)
-	}
+	p.t.need(p.cmd.Process.Signal(s))
 }
 
 // errors are the lines for people on stderr, log lines left out.

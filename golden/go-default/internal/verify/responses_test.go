@@ -82,9 +82,7 @@ func connectionStrings(t *T) {
 		t.failIf(err == nil || strings.Contains(err.Error(), hush) || !strings.Contains(err.Error(), "DATABASE_URL"), "Load says: %v", err)
 	}
 	cfg, err := config.Load(settings("DATABASE_URL", "postgres://app:hushhush@h/d?sslmode=require"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.need(err)
 	asJSON, _ := json.Marshal(cfg)
 	logged := &pgtest.Log{}
 	slog.New(slog.NewTextHandler(logged, nil)).Info("config", "value", cfg, "pointer", &cfg)
