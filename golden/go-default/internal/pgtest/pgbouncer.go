@@ -16,9 +16,6 @@ import (
 	"example.com/demo/internal/localpg"
 )
 
-var errNoPgBouncer = errors.New("no PgBouncer on this machine: install one " +
-	"(Debian: apt-get install pgbouncer, macOS: brew install pgbouncer)")
-
 // PgBouncerOptions are the limits of a pooler and its certificate. Zero values are generous.
 type PgBouncerOptions struct {
 	PoolSize      int // connections to Postgres per user and database
@@ -51,12 +48,12 @@ server_tls_sslmode = prefer
 // fails where CI=true.
 func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
+	program, err := exec.LookPath("/usr/sbin/pgbouncer") // Debian's place, not on everyone's PATH
 	if err != nil {
-		program, err = exec.LookPath("/usr/sbin/pgbouncer") // Debian's place, not on everyone's PATH
+		program, err = exec.LookPath("pgbouncer")
 	}
 	if err != nil {
-		need(t, errNoPgBouncer)
+		need(t, fmt.Errorf("no PgBouncer on this machine: install one (Debian: apt-get install pgbouncer, macOS: brew install pgbouncer): %w", err))
 	}
 	u := parse(t, databaseURL)
 	dir, port := testDir(t), localpg.FreePort()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -179,7 +180,7 @@ func execute(t testing.TB, sql string) {
 // need ends the test on an error, by skipping it if all it lacks is a program, but not in CI, where everything must run.
 func need(t testing.TB, err error) {
 	t.Helper()
-	lacking := errors.Is(err, localpg.ErrNotFound) || errors.Is(err, errNoPgBouncer)
+	lacking := errors.Is(err, localpg.ErrNotFound) || errors.Is(err, exec.ErrNotFound)
 	if lacking && os.Getenv("CI") != "true" {
 		t.Skip(err)
 	}
