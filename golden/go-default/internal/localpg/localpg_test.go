@@ -1,4 +1,4 @@
-package localpg
+package localpg_test
 
 import (
 	"bufio"
@@ -14,26 +14,29 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"example.com/demo/internal/localpg"
+	"example.com/demo/internal/pgtest"
 )
 
 // TestMain doubles as the program that TestCluster kills.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("LOCALPG_TEST_DIR"); dir != "" {
-		if _, err := Start(context.Background(), Options{Dir: dir}); err != nil {
+		if _, err := localpg.Start(context.Background(), localpg.Options{Dir: dir}); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
 		fmt.Println("started")
 		select {}
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m))
 }
 
 // newDir returns a folder for a cluster; as root, t.TempDir is closed to the account that servers run as.
 func newDir(t *testing.T) string {
 	t.Helper()
-	if _, err := FindBinaries(); err != nil {
-		if os.Getenv("CI") == "true" || !errors.Is(err, ErrNotFound) {
+	if _, err := localpg.FindBinaries(); err != nil {
+		if os.Getenv("CI") == "true" || !errors.Is(err, localpg.ErrNotFound) {
 			t.Fatal(err)
 		}
 		t.Skip(err)
@@ -50,9 +53,9 @@ func newDir(t *testing.T) string {
 }
 
 // refused starts a server that must not start, and checks that the error is one line with the given words.
-func refused(t *testing.T, opts Options, words ...string) {
+func refused(t *testing.T, opts localpg.Options, words ...string) {
 	t.Helper()
-	server, err := Start(t.Context(), opts)
+	server, err := localpg.Start(t.Context(), opts)
 	if err == nil {
 		_ = server.Stop(context.Background())
 		t.Fatal("the server started")
@@ -69,7 +72,7 @@ func refused(t *testing.T, opts Options, words ...string) {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := WriteFile(path, []byte(content)); err != nil {
+	if err := localpg.WriteFile(path, []byte(content)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -77,10 +80,10 @@ func write(t *testing.T, path, content string) {
 // TestCluster takes one cluster through all that can happen to it.
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	opts := Options{Dir: newDir(t), Durable: true}
-	start := func() *Server {
+	opts := localpg.Options{Dir: newDir(t), Durable: true}
+	start := func() *localpg.Server {
 		t.Helper()
-		server, err := Start(t.Context(), opts)
+		server, err := localpg.Start(t.Context(), opts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +102,7 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	refused(t, Options{Dir: opts.Dir}, "another server already runs", opts.Dir)
+	refused(t, localpg.Options{Dir: opts.Dir}, "another server already runs", opts.Dir)
 	if log, err := os.ReadFile(file("server.log")); err != nil || !strings.Contains(string(log), "ready to accept") {
 		t.Errorf("the first server's log is gone: %v", err)
 	}
@@ -179,7 +182,7 @@ func TestFolderInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "thesis.txt"), "precious")
-	refused(t, Options{Dir: dir}, "something else than a cluster")
+	refused(t, localpg.Options{Dir: dir}, "something else than a cluster")
 	if _, err := os.Stat(filepath.Join(dir, "thesis.txt")); err != nil {
 		t.Error(err)
 	}
@@ -187,22 +190,22 @@ func TestFolderInTheWay(t *testing.T) {
 		if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, Options{Dir: filepath.Join(filepath.Dir(dir), "other")}, "Permission denied", "ordinary user")
+		refused(t, localpg.Options{Dir: filepath.Join(filepath.Dir(dir), "other")}, "Permission denied", "ordinary user")
 	}
 }
 
 func TestFindBinaries(t *testing.T) { // changes the environment, so not in parallel
-	root, usual := t.TempDir(), folders
-	t.Cleanup(func() { folders = usual })
+	root, usual := t.TempDir(), *localpg.Folders
+	t.Cleanup(func() { *localpg.Folders = usual })
 	find := func(what, embedded, path, want string) {
 		t.Helper()
 		t.Setenv("EMBEDDED_PG", embedded)
 		t.Setenv("PATH", path)
-		if got, err := FindBinaries(); got != want || (err == nil) != (want != "") {
+		if got, err := localpg.FindBinaries(); got != want || (err == nil) != (want != "") {
 			t.Errorf("%s: got %q, %v", what, got, err)
 		}
 	}
-	folders = []string{filepath.Join(root, "??", "bin")}
+	*localpg.Folders = []string{filepath.Join(root, "??", "bin")}
 	find("nowhere", "", "", "")
 	for _, version := range []string{"9.6", "17", "16"} {
 		bin := filepath.Join(root, version, "bin")
