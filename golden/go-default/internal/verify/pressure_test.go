@@ -241,6 +241,7 @@ func onHost(t *T, pooler *standin.Server, addresses ...string) func(*options) {
 	u, err := url.Parse(pooler.URL())
 	t.need(err)
 	return func(o *options) {
+		o.noRelay = true
 		o.LookupFunc = func(context.Context, string) ([]string, error) { return addresses, nil }
 		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if strings.HasPrefix(address, brokenAddress) {

@@ -44,6 +44,7 @@ type options struct {
 	requestTimeout time.Duration
 	level          slog.Level               // of the log; debug unless changed
 	bouncer        *pgtest.PgBouncerOptions // go through a PgBouncer with these limits
+	noRelay        bool                     // dial the host of the URL, whatever it is
 }
 
 // patient are settings that no check of another rule meets.
@@ -94,7 +95,9 @@ func (s *service) build(url string, change []func(*options)) *service {
 	if o.bouncer != nil {
 		url, s.behind = pgtest.PgBouncer(s.t, url, *o.bouncer), ""
 	}
-	s.url, s.relay = pgtest.NewRelay(s.t, url)
+	if s.url, s.relay = url, new(pgtest.Relay); !o.noRelay {
+		s.url, s.relay = pgtest.NewRelay(s.t, url)
+	}
 	s.log = &pgtest.Log{}
 	logger := slog.New(httpapi.WithCorrelation(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: o.level}))).
 		With("of", "the part") // a logger with attributes of its own keeps the correlation id
