@@ -163,16 +163,14 @@ func (c *checker) checkDeclarations(file *ast.File) {
 	})
 }
 
-// checkEscapes finds a session on its way to a place that outlives it (NP15), or to another goroutine (NP03).
+// checkEscapes finds a session on its way to a place that outlives it (NP15), or to another goroutine (NP03). The engine
+// does with it what it must, but keeps it nowhere either.
 func (c *checker) checkEscapes(file *ast.File) {
-	if c.within(engine) {
-		return
-	}
-	info := c.pkg.TypesInfo
+	info, home := c.pkg.TypesInfo, c.within(engine)
 	inspect(file, func(n ast.Node, outer []ast.Node) {
 		switch n := n.(type) {
 		case *ast.GoStmt:
-			if c.captures(n.Call) {
+			if !home && c.captures(n.Call) {
 				c.add("NP03", n.Pos(), "a goroutine uses a session of the function around it")
 			}
 		case *ast.AssignStmt:
@@ -182,21 +180,29 @@ func (c *checker) checkEscapes(file *ast.File) {
 				}
 			}
 		case *ast.CallExpr:
-			path, name := c.callee(n)
-			for _, arg := range n.Args {
-				lit, isLiteral := arg.(*ast.FuncLit)
-				switch captured := isLiteral && c.captures(lit); {
-				case captured && (name == "Go" || name == "AfterFunc"):
-					c.add("NP03", arg.Pos(), "%s runs it beside the session's owner", name)
-				case captured && (isHandler(info.TypeOf(lit)) || strings.HasPrefix(path, "sync")),
-					(strings.HasPrefix(path, "sync") || strings.HasPrefix(path, "container/")) && holds(info.TypeOf(arg), isConnection):
-					c.add("NP15", arg.Pos(), "%s.%s keeps a session", path, name)
-				}
-			}
+			c.checkArguments(n)
 		case *ast.FuncLit:
-			c.checkLiteral(n, outer)
+			if !home {
+				c.checkLiteral(n, outer)
+			}
 		}
 	})
+}
+
+// checkArguments finds a session that is given to a container of the standard library, and a function around one that is
+// given to what runs it later, or beside its owner.
+func (c *checker) checkArguments(n *ast.CallExpr) {
+	path, name := c.callee(n)
+	container := strings.HasPrefix(path, "sync") || strings.HasPrefix(path, "container/")
+	for _, arg := range n.Args {
+		lit, isLiteral := arg.(*ast.FuncLit)
+		switch captured := isLiteral && !c.within(engine) && c.captures(lit); {
+		case captured && (name == "Go" || name == "AfterFunc"):
+			c.add("NP03", arg.Pos(), "%s runs it beside the session's owner", name)
+		case captured && (isHandler(c.pkg.TypesInfo.TypeOf(lit)) || container), container && holds(c.pkg.TypesInfo.TypeOf(arg), isConnection):
+			c.add("NP15", arg.Pos(), "%s.%s keeps a session", path, name)
+		}
+	}
 }
 
 // checkLiteral finds a function that uses a session and is returned, stored or sent: neither called where it is, nor kept
@@ -228,7 +234,7 @@ func (c *checker) outlives(to ast.Expr) bool {
 		return ok && v.Parent() == c.pkg.Types.Scope()
 	}
 	i, ok := c.pkg.TypesInfo.TypeOf(to).Underlying().(*types.Interface)
-	return ok && i.NumMethods() == 0
+	return ok && i.NumMethods() == 0 && !c.within(engine)
 }
 
 // captures reports whether a node mentions a local variable from around it that holds a session.
