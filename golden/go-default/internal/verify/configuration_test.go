@@ -208,6 +208,7 @@ func clientBounds(t *T) {
 		defer cancel()
 		return slow.db.Close(ctx)
 	})
+	slow.wantNoneLeft()
 }
 
 // timeoutSettings wants each bound to have a default and a setting, and none to be switched off by a zero.

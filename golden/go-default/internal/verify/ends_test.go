@@ -19,7 +19,7 @@ import (
 // once for each kind of server.
 var endParts = []part{
 	{"NP04", "every way to end, stand-in", endsOnStandin}, {"NP04", "every way to end, Postgres", endsOnPostgres},
-	{"NP04", "shutdown waits", shutdownWaits}, {"NP04", "shutdown ends what hangs", shutdownEnds},
+	{"NP04", "shutdown waits", shutdownWaits},
 	{"NP05", "every way to end, stand-in", endsOnStandin}, {"NP05", "every way to end, Postgres", endsOnPostgres},
 	{"NP06", "every way to end, stand-in", endsOnStandin}, {"NP06", "every way to end, Postgres", endsOnPostgres},
 	{"NP08", "every way to end, stand-in", endsOnStandin},
@@ -395,19 +395,6 @@ func shutdownWaits(t *T) {
 	t.wantErr(nopool.ErrClosed, s.run("select 1"), "a session was opened after Close")
 	close(release)
 	t.wantErr(nil, errors.Join(<-underway, <-ended), "a session under way when Close was called, and Close")
-	s.wantNoneLeft()
-}
-
-// shutdownEnds wants Close to end a session that does not end by itself.
-func shutdownEnds(t *T) {
-	s := on(t, standin.Start(t, standin.Options{OnStatement: sleepy}).URL())
-	hung := make(chan error, 1)
-	go func() { hung <- s.run("select pg_sleep(20)") }()
-	pgtest.Within(soon, func() bool { return s.db.Snapshot().Opened == 1 })
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	t.wantErr(nil, s.db.Close(ctx), "Close with a hanging session")
-	t.failIf(<-hung == nil, "a session outlived Close")
 	s.wantNoneLeft()
 }
 

@@ -27,13 +27,13 @@ type part struct {
 var parts = slices.Concat(
 	staticParts, poolTypeParts, engineParts, endParts, lifecycleParts, configurationParts, pressureParts, responseParts, migrationParts)
 
-// outcomes collects what the parts found, and the owner's exceptions.
-var outcomes = struct {
+// outcome is the report, as far as it goes.
+var outcome = struct {
 	sync.Mutex
-	of         map[string]Result // by rule and name of the part
-	skipped    string            // why a part was skipped: the same for all, a real server is missing
-	exceptions []Exception
-}{of: map[string]Result{}}
+	Report
+	begun   bool
+	skipped string // why a part was skipped: the same for all, a real server is missing
+}{Report: NewReport("self-verification of demo by its tests", "not asked for")}
 
 // T is a test that remembers what it failed with, for the report.
 type T struct {
@@ -104,9 +104,9 @@ func (t *T) Fatalf(format string, args ...any) {
 // Skip leaves the part not run, for the reason given.
 func (t *T) Skip(args ...any) {
 	t.Helper()
-	outcomes.Lock()
-	outcomes.skipped = fmt.Sprint(args...)
-	outcomes.Unlock()
+	outcome.Lock()
+	outcome.skipped = "\n" + fmt.Sprint(args...)
+	outcome.Unlock()
 	t.T.Skip(args...)
 }
 
@@ -114,80 +114,66 @@ func (t *T) Skip(args ...any) {
 // ./internal/verify` runs one of them.
 func TestVerify(t *testing.T) {
 	walkSource(t)
+	outcome.begun = true
 	for _, rule := range Rules {
 		t.Run(rule.ID, func(t *testing.T) {
 			t.Parallel()
+			var found []Result // of the parts, by their names
+			all := true
 			for _, p := range parts {
-				if p.rule == rule.ID {
-					t.Run(p.name, func(t *testing.T) { p.try(&T{T: t, rule: rule.ID}) })
+				if before := len(found); p.rule == rule.ID {
+					t.Run(p.name, func(t *testing.T) { p.try(&T{T: t, rule: rule.ID}, &found) })
+					all = all && len(found) > before
 				}
 			}
 			if t.Failed() {
 				t.Errorf("%s %s\n%s", rule.ID, rule.Title, Result{rule, StatusFailed, ""}.advice())
 			}
+			if all { // else some were not asked for
+				conclude(rule.ID, found)
+			}
 		})
 	}
 }
 
-// try runs a part and keeps its outcome.
-func (p part) try(t *T) {
+// try runs a part and adds what it found.
+func (p part) try(t *T, found *[]Result) {
 	defer func() {
 		if panicked := recover(); panicked != nil { // it must not take the report with it
 			t.Errorf("panic: %v\n%s", panicked, debug.Stack())
 		}
-		r := Result{Status: StatusPassed, Detail: strings.Join(t.notes, "\n")}
+		r := Result{Rule{Title: p.name}, StatusPassed, strings.Join(t.notes, "\n")}
 		switch {
 		case t.Failed():
 			r.Status = StatusFailed
 		case t.Skipped():
 			r.Status = StatusNotRun
 		}
-		outcomes.Lock()
-		defer outcomes.Unlock()
-		outcomes.of[p.rule+p.name] = r
+		*found = append(*found, r)
 	}()
 	p.run(t)
 }
 
-// report puts the outcomes of the parts together.
-func report() Report {
-	outcomes.Lock()
-	defer outcomes.Unlock()
-	r := NewReport("self-verification of demo by its tests\n"+outcomes.skipped, "not asked for")
-	r.Exceptions = append(r.Exceptions, outcomes.exceptions...)
-	for _, rule := range Rules {
-		if status, detail := ofRule(rule.ID); detail != "" {
-			r.Set(rule.ID, status, detail)
+// conclude says what became of a rule: failed when a part did, passed when all were, else not run. It names the parts.
+func conclude(id string, found []Result) {
+	outcome.Lock()
+	defer outcome.Unlock()
+	for _, status := range []Status{StatusFailed, StatusNotRun, StatusPassed} {
+		var names []string
+		for _, x := range found {
+			if x.Status == status {
+				names = append(names, strings.TrimSuffix(x.Title+": "+x.Detail, ": "))
+			}
+		}
+		if separator := "; "; len(names) > 0 {
+			if status == StatusFailed {
+				separator = "\n"
+			}
+			prefix := map[Status]string{StatusNotRun: "needs a real server: "}[status]
+			outcome.Set(id, status, prefix+strings.Join(names, separator))
+			return
 		}
 	}
-	return r
-}
-
-// ofRule says what became of a rule: passed when all its parts were, failed when one did, else not run. The detail names
-// the parts, and is empty when one of them was not asked for.
-func ofRule(id string) (Status, string) {
-	names := map[Status][]string{}
-	var failures []string
-	for _, p := range parts {
-		if p.rule != id {
-			continue
-		}
-		out, ran := outcomes.of[p.rule+p.name]
-		if !ran {
-			return StatusNotRun, ""
-		}
-		names[out.Status] = append(names[out.Status], p.name)
-		if out.Status == StatusFailed {
-			failures = append(failures, p.name+": "+out.Detail)
-		}
-	}
-	switch {
-	case len(failures) > 0:
-		return StatusFailed, strings.Join(failures, "\n")
-	case len(names[StatusNotRun]) > 0:
-		return StatusNotRun, "needs a real server: " + strings.Join(names[StatusNotRun], "; ")
-	}
-	return StatusPassed, strings.Join(names[StatusPassed], "; ")
 }
 
 var reportFile = flag.String("report", "", "write the report to this file: JSON, JUnit's XML, Markdown or text, by its extension")
@@ -207,11 +193,13 @@ func TestMain(m *testing.M) {
 
 // printReport ends `go test -v` with the report, and writes it where -report says.
 func printReport() error {
-	if len(outcomes.of) == 0 {
+	report := outcome.Report
+	report.Title += outcome.skipped
+	if !outcome.begun {
 		return nil
 	}
 	if testing.Verbose() {
-		_ = report().Write(os.Stdout, "text", false)
+		_ = report.Write(os.Stdout, "text", false)
 	}
 	if *reportFile == "" {
 		return nil
@@ -224,5 +212,5 @@ func printReport() error {
 	if !ok {
 		format = "text"
 	}
-	return errors.Join(report().Write(file, format, false), file.Close())
+	return errors.Join(report.Write(file, format, false), file.Close())
 }

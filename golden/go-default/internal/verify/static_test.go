@@ -45,11 +45,11 @@ func wantNoFinding(t *T) {
 			t.Errorf("%v", f)
 		}
 	}
-	outcomes.Lock()
-	defer outcomes.Unlock()
+	outcome.Lock()
+	defer outcome.Unlock()
 	for _, e := range s.allowed {
-		if e.Rule == t.rule && !slices.Contains(outcomes.exceptions, e) {
-			outcomes.exceptions = append(outcomes.exceptions, e)
+		if e.Rule == t.rule && !slices.Contains(outcome.Exceptions, e) {
+			outcome.Exceptions = append(outcome.Exceptions, e)
 		}
 	}
 }
