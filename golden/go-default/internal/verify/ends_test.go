@@ -25,7 +25,7 @@ var endParts = []part{
 	{"NP08", "every way to end, stand-in", endsOnStandin},
 	{"NP19", "every way to end, stand-in", endsOnStandin}, {"NP19", "every way to end, Postgres", endsOnPostgres},
 	{"NP23", "every way to end, stand-in", endsOnStandin}, {"NP23", "a pooler keeps its backend", keepsBackend},
-	{"NP28", "every way to end, stand-in", endsOnStandin}, {"NP28", "every way to end, Postgres", endsOnPostgres},
+	{"NP28", "every way to end, stand-in", endsOnStandin},
 }
 
 // end is a way for a request to end that has written a row, and what must be seen of it: the answer, the row, and the
