@@ -143,15 +143,21 @@ func fullUntilItPasses(t *T, full *pgproto3.ErrorResponse, atBegin bool) {
 		t.Errorf("%s: %d retries, %v", full.Message, s.db.Snapshot().OpenRetries, err)
 	}
 	left.Store(1 << 30)
-	s = on(t, pooler.URL(), func(o *options) { o.ConnectTimeout = 2 * time.Second })
+	s = on(t, pooler.URL(), func(o *options) { o.ConnectTimeout = time.Second })
+	got := make(chan error, 1)
 	s.handle("GET /", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
 		_, err := session.Exec(r.Context(), "select 1")
-		t.failIf(!errors.Is(err, nopool.ErrPoolerFull), "%s: want ErrPoolerFull, got %v", full.Message, err)
+		got <- err
 		return err
 	})
-	if a := s.want(http.StatusServiceUnavailable, "GET", "/"); a.header.Get("Retry-After") == "" {
-		t.Errorf("%s: a 503 without Retry-After", full.Message)
-	}
+	var err error
+	told := pgtest.Within(soon/2, func() bool { // unless its time is over in the middle of an attempt
+		a := s.want(http.StatusServiceUnavailable, "GET", "/")
+		t.failIf(a.header.Get("Retry-After") == "", "%s: a 503 without Retry-After", full.Message)
+		err = <-got
+		return errors.Is(err, nopool.ErrPoolerFull)
+	})
+	t.failIf(!told, "%s: want ErrPoolerFull, got %v", full.Message, err)
 }
 
 // fullBouncer asks a real PgBouncer for more than it has.
