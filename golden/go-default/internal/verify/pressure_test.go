@@ -69,7 +69,10 @@ func inOrder(t *T) {
 					return err
 				})
 			})
-			pgtest.Within(soon, func() bool { return s.db.Snapshot().Waiting == i+1 })
+			if !pgtest.Within(soon, func() bool { return s.db.Snapshot().Waiting == i+1 }) {
+				t.Errorf("session %d does not queue", i)
+				break
+			}
 		}
 	})
 	all.Wait()
