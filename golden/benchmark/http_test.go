@@ -20,7 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/notes"
 )
 

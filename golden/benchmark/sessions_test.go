@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 )
 
 var (

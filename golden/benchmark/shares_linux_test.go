@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 )
 
 // TestShares says whose work a session through PgBouncer is: what the clients do

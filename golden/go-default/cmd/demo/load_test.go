@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"example.com/demo/internal/config"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // TestLoad sends 10,000 requests from 64 clients through a pooler that admits 15

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"example.com/demo/internal/config"
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }

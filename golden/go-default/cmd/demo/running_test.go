@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 // running is the program while it runs, in this process.

@@ -19,9 +19,9 @@ import (
 
 	"example.com/demo/internal/connect"
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }

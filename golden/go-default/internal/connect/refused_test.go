@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // TestBrokenDatabase wants a database that refuses everybody to be left alone

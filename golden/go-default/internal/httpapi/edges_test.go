@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // TestNoHijack wants the handler's own answer where the connection cannot be taken

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"example.com/demo/internal/connect"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // logBuffer is a log that several requests write to.

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"example.com/demo/internal/connect"
-	"example.com/demo/internal/localpg/pgtest"
 	"example.com/demo/internal/migrate"
 	"example.com/demo/internal/notes"
+	"example.com/demo/internal/pgtest"
 	"example.com/demo/migrations"
 )
 

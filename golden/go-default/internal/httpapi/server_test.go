@@ -19,8 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.com/demo/internal/config"
-	"example.com/demo/internal/localpg/pgtest"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/standin"
 )
 
 // TestSoak lets every second connection meet a fault, each in its turn, from 32

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // TestLostConnection breaks the connection under a statement: whatever pgx calls

@@ -10,8 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 // readParts are about responses that leave before their COMMIT is acknowledged.
@@ -48,7 +49,7 @@ func readsDoNotWait(t *T) {
 	b := on(t, pooler.URL())
 	b.handle("GET /", query("select 1"))
 	b.want(200, "GET", "/", "X-Request-ID", "the-read")
-	sent := within(5*time.Second, func() bool { return slices.Contains(pooler.Conns()[0].Statements, "commit") })
+	sent := pgtest.Within(5*time.Second, func() bool { return slices.Contains(pooler.Conns()[0].Statements, "commit") })
 	if now := b.db.Snapshot(); !sent || now.InUse != 1 || now.RolledBack+now.Committed+now.ReadCommitErrors != 0 {
 		t.Errorf("COMMIT was sent: %v, and the engine counts %+v", sent, now)
 	}
@@ -69,7 +70,7 @@ func readsDoNotWait(t *T) {
 	if now := b.db.Snapshot(); now.ReadCommitErrors != 1 || now.RolledBack != 1 {
 		t.Errorf("a COMMIT that failed after the response: the engine counts %+v", now)
 	}
-	lines := b.log.lines("database session error")
+	lines := b.log.Records("database session error")
 	if len(lines) != 1 || lines[0]["correlation_id"] != "the-read" || lines[0]["sqlstate"] != "40001" {
 		t.Errorf("a COMMIT that failed after the response: the log says %v", lines)
 	}
@@ -122,7 +123,7 @@ func othersWait(t *T) {
 // when the answer is there, the COMMIT has been counted.
 func levelOfDatabase(t *T) {
 	b := real(t)
-	b.exec("do $$ begin execute format('alter database %I set default_transaction_isolation = serializable', current_database()); end $$")
+	b.create("do $$ begin execute format('alter database %I set default_transaction_isolation = serializable', current_database()); end $$")
 	b.handle("GET /", query("select 1"))
 	before := b.db.Snapshot().Committed
 	for i := range uint64(20) {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 )
 
 // What needs a table and requests that use it is tested with the notes.

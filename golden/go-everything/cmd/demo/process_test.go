@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 )
 
 // program is the binary under test: signals and exit statuses are those of a

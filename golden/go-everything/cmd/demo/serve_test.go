@@ -10,7 +10,7 @@ import (
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 )
 
 // No request shows from outside which setting bounds it, unless one of yours is

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/pgtest"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 )
 
 // TestSessionEnds looks at what is persisted, and answered, after each way of

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // TestStreaming is how a handler streams: everything that needs the session

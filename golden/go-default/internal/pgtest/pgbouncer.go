@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,9 +15,6 @@ import (
 
 	"example.com/demo/internal/localpg"
 )
-
-var errNoPgBouncer = errors.New("no PgBouncer on this machine: install one " +
-	"(Debian: apt-get install pgbouncer, macOS: brew install pgbouncer)")
 
 // PgBouncerOptions are the limits of a pooler and its certificate. Zero values are generous.
 type PgBouncerOptions struct {
@@ -50,15 +48,14 @@ server_tls_sslmode = prefer
 // fails where CI=true.
 func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
+	program, err := exec.LookPath("/usr/sbin/pgbouncer") // Debian's place, not on everyone's PATH
 	if err != nil {
-		program, err = exec.LookPath("/usr/sbin/pgbouncer") // Debian's place, not on everyone's PATH
+		program, err = exec.LookPath("pgbouncer")
 	}
 	if err != nil {
-		need(t, errNoPgBouncer)
+		need(t, fmt.Errorf("no PgBouncer on this machine: install one (Debian: apt-get install pgbouncer, macOS: brew install pgbouncer): %w", err))
 	}
-	u, err := url.Parse(databaseURL)
-	need(t, err)
+	u := parse(t, databaseURL)
 	dir, port := testDir(t), localpg.FreePort()
 	if opts.Cert == nil {
 		opts.Cert, opts.Key, err = localpg.NewCertificate()
@@ -71,6 +68,7 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 			cmp.Or(u.Port(), "5432"), port, cmp.Or(opts.PoolSize, 20), cmp.Or(opts.MaxClientConn, 100), dir))))
 	process, err := localpg.StartProcess(filepath.Join(dir, "log"), program, filepath.Join(dir, "pgbouncer.ini"))
 	need(t, err)
+	context.AfterFunc(life, process.Kill)
 	t.Cleanup(process.Kill)
 	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(dir, "pooler.crt")}}.Encode()

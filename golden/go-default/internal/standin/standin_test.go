@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/standin"
 )
 
 func connect(t *testing.T, address string, mode pgx.QueryExecMode) (*pgx.Conn, error) {

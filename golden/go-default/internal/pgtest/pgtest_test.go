@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/localpg/pgtest"
+	"example.com/demo/internal/pgtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
