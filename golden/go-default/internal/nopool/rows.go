@@ -2,19 +2,27 @@ package nopool
 
 import (
 	"cmp"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// turn says who uses a session now: one call, by holding it, or open rows.
+type turn struct {
+	sync.Mutex                       // held during each call, by TryLock: nothing queues for it
+	rows       *rows                 // nil if none are open
+	failed     func(err error) error // is told of all failures, and says what they mean
+}
+
 // rows are the open rows of a session. While they are open the session takes no
-// other statement. Reading and closing them takes the session's lock, so that the
+// other statement. Reading and closing them takes the session's turn, so that the
 // session cannot end in the middle.
 type rows struct {
 	pgx.Rows                  // nil for a batch
 	batch    pgx.BatchResults // nil for rows
-	session  *Session
+	turn     *turn
 	stop     func()      // unbinds the statement's context
 	misused  atomic.Bool // a second goroutine used the session, which pgx's own Err does not know
 	err      error       // what ended them
@@ -22,12 +30,12 @@ type rows struct {
 
 // alone runs use while nobody else uses the session.
 func (r *rows) alone(use func() error) error {
-	if !r.session.mu.TryLock() {
+	if !r.turn.TryLock() {
 		r.misused.Store(true)
 		return ErrSessionBusy
 	}
-	defer r.session.mu.Unlock()
-	return r.session.failed(use())
+	defer r.turn.Unlock()
+	return r.turn.failed(use())
 }
 
 func (r *rows) Next() (more bool) {
@@ -49,8 +57,8 @@ func (r *rows) Values() (values []any, err error) {
 
 // Close waits for its turn: rows that stay open keep the session busy.
 func (r *rows) Close() {
-	r.session.mu.Lock()
-	defer r.session.mu.Unlock()
+	r.turn.Lock()
+	defer r.turn.Unlock()
 	r.finish()
 }
 
@@ -64,17 +72,17 @@ func (r *rows) Err() error {
 // Conn returns nil: the connection belongs to the session alone.
 func (r *rows) Conn() *pgx.Conn { return nil }
 
-// finish ends the rows; the caller holds the session's lock.
+// finish ends the rows; the caller has the turn.
 func (r *rows) finish() {
-	if r.session.rows != r {
+	if r.turn.rows != r {
 		return
 	}
-	r.session.rows = nil
+	r.turn.rows = nil
 	if r.batch != nil {
-		r.err = r.session.failed(r.batch.Close())
+		r.err = r.turn.failed(r.batch.Close())
 	} else {
 		r.Rows.Close()
-		r.err = r.session.failed(r.Rows.Err())
+		r.err = r.turn.failed(r.Rows.Err())
 	}
 	r.stop()
 }
@@ -114,12 +122,3 @@ func (b batch) Close() error {
 
 // Tx returns nil: the transaction is the session's.
 func (b batch) Tx() pgx.Tx { return nil }
-
-// failedBatch answers every question with the error that prevented the batch.
-type failedBatch struct{ err error }
-
-func (b failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, b.err }
-func (b failedBatch) Query() (pgx.Rows, error)         { return nil, b.err }
-func (b failedBatch) QueryRow() pgx.Row                { return row{err: b.err} }
-func (b failedBatch) Close() error                     { return b.err }
-func (b failedBatch) Tx() pgx.Tx                       { return nil }
