@@ -53,11 +53,11 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	config.BuildFrontend = g.stand(config.BuildFrontend)
 	closes := config.OnPgError
 	config.OnPgError = func(conn *pgconn.PgConn, refusal *pgconn.PgError) bool {
-		g.answered(IsAuthentication(refusal))
+		g.refusedBy(refusal)
 		return closes(conn, refusal)
 	}
 	config.AfterConnect = func(context.Context, *pgconn.PgConn) error {
-		g.answered(false)
+		g.end(&g.accepted)
 		c.scram.Store(g.scram)
 		c.succeeded()
 		return nil

@@ -22,8 +22,9 @@ type guard struct {
 	ctx    context.Context // of the login
 	reads  io.Reader
 	writes io.Writer
-	proof  *proof // nil unless one is unanswered
+	proof  *proof // nil before it is sent
 	scram  bool   // the server has asked for SCRAM
+	over   bool   // the server has let us in, or not
 }
 
 // stand returns a pgconn.BuildFrontendFunc that has g between.
@@ -45,48 +46,50 @@ func (g *guard) Write(b []byte) (_ int, err error) {
 	return g.writes.Write(b)
 }
 
-// Read notices an answer that accepts the proof: what a pooler says after that, such
-// as a refusal of its own login to the server, is not about our password. Of a
-// refusal pgx tells: see Config.
+// Read notices that the server lets us in: what a pooler says after that, such as that
+// its own login to the server was refused, is not about our password. Refusals come
+// from pgx: see Config.
 func (g *guard) Read(b []byte) (int, error) {
 	n, err := g.reads.Read(b)
-	switch {
-	case g.proof == nil:
-	case n > 0 && b[0] == 'R':
-		if refusal := scramRefusal(b[:n]); refusal != nil {
-			return copy(b, refusal), err
+	if g.over {
+		return n, err
+	}
+	if n > 8 && b[0] == 'R' {
+		switch binary.BigEndian.Uint32(b[5:]) {
+		case pgproto3.AuthTypeSASLFinal:
+			if bytes.HasPrefix(b[9:n], []byte("e=")) { // how RFC 5802 refuses a password, and some poolers
+				refusal, err := refusedBySCRAM.Encode(nil)
+				return copy(b, refusal), err
+			}
+			g.end(&g.accepted)
+		case pgproto3.AuthTypeOk:
+			g.end(&g.accepted)
 		}
-		g.answered(false)
-	case err != nil:
-		g.ended(&g.lost)
+	} else if err != nil {
+		g.end(&g.lost)
 	}
 	return n, err
 }
 
-// answered tells the breaker what the server said to the proof, if there was one.
-func (g *guard) answered(no bool) {
-	if no {
-		g.ended(&g.refused)
-	} else {
-		g.ended(&g.accepted)
+var refusedBySCRAM = pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28P01",
+	Message: "password authentication failed, says SCRAM"}
+
+// refusedBy is told of each error that the server sends. Supavisor counts those before
+// it has asked for the password too.
+func (g *guard) refusedBy(err *pgconn.PgError) {
+	as := &g.forgotten
+	if IsAuthentication(err) {
+		as = &g.refused
 	}
+	if g.proof == nil {
+		g.proof = &proof{g.breaker, &g.forgotten}
+	}
+	g.end(as)
 }
 
-func (g *guard) ended(as *int) {
-	if g.proof != nil {
+func (g *guard) end(as *int) {
+	if g.proof != nil && !g.over {
 		g.proof.move(nil, as)
-		g.proof = nil
 	}
-}
-
-// scramRefusal returns the error that stands for a password refused as RFC 5802 says,
-// by an AuthenticationSASLFinal, which some poolers do; nil for anything else.
-func scramRefusal(said []byte) []byte {
-	if len(said) < 11 || binary.BigEndian.Uint32(said[5:]) != pgproto3.AuthTypeSASLFinal || !bytes.HasPrefix(said[9:], []byte("e=")) {
-		return nil
-	}
-	text, _, _ := bytes.Cut(said[9:min(len(said), 1+int(binary.BigEndian.Uint32(said[1:])))], []byte{0})
-	message, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28P01",
-		Message: "password authentication failed: " + string(text)}).Encode(nil)
-	return message
+	g.over = true
 }

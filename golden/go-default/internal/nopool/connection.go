@@ -18,6 +18,9 @@ import (
 // freed by it, because the network is lost, is counted and logged.
 const closeTimeout = 5 * time.Second
 
+// errNoCancel is what pgx gets when it wants to cancel a login that has failed.
+var errNoCancel = errors.New("nothing to cancel: not logged in")
+
 // connection is what an attempt to open a session dials: its connection, and the
 // one that pgx makes to cancel a statement.
 type connection struct {
@@ -38,8 +41,12 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 		return err
 	}
 	c.events.count(func(total *Snapshot) { total.Dials++ })
+	var loggedIn atomic.Bool
 	dial, build := config.DialFunc, config.BuildFrontend
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if c.flight != nil && !loggedIn.Load() { // else the slot could be free by then
+			return nil, errNoCancel
+		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
@@ -52,6 +59,7 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 		return build(c.flight, c.flight)
 	}
 	c.pgx, err = pgx.ConnectConfig(ctx, config)
+	loggedIn.Store(err == nil)
 	for err == nil && c.pgx.PgConn().Frontend().ReadBufferLen() > 0 { // a refusal that came with ReadyForQuery
 		_, err = c.pgx.PgConn().ReceiveMessage(ctx)
 	}
