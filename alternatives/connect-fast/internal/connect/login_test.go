@@ -4,29 +4,36 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
+	"crypto/tls"
 	"hash"
 	"io"
 	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/xdg-go/scram"
+
+	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/nopool"
 )
 
-// strict returns a Connector that accepts nothing but SCRAM.
-func strict() *Connector {
-	return newConnector(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret", RequireAuth: onlySCRAM}}, Options{})
+// speaksOnlySCRAM is how this login knows.
+func speaksOnlySCRAM(c *Connector) bool { return c.login.strict && c.config.Password == "" }
+
+// strict returns a login that accepts nothing but SCRAM.
+func strict() *login {
+	return newLogin(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret", RequireAuth: onlySCRAM}})
 }
 
 // TestKeysAreDerivedOnce counts the hashes that a second connection makes.
 func TestKeysAreDerivedOnce(t *testing.T) {
 	t.Parallel()
-	l := &strict().login
+	l := strict()
 	made := 0
 	counting := scram.HashGeneratorFcn(func() hash.Hash { made++; return sha256.New() })
 	client, err := counting.NewClient("", "secret", "")
@@ -53,7 +60,7 @@ func TestKeysAreDerivedOnce(t *testing.T) {
 // the time can make us keep.
 func TestKeysAreForgotten(t *testing.T) {
 	t.Parallel()
-	l := &strict().login
+	l := strict()
 	first := l.derived()
 	for range usesOfKeys {
 		l.derived()
@@ -61,48 +68,6 @@ func TestKeysAreForgotten(t *testing.T) {
 	if l.derived() == first {
 		t.Errorf("the keys outlived %d uses", usesOfKeys)
 	}
-}
-
-// TestTurns wants no more passwords under way than may be refused, and none after
-// as many were, for a while.
-func TestTurns(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := &strict().login
-		enter := func(ctx context.Context) (*proof, error) {
-			p := &proof{login: l, ctx: ctx}
-			return p, p.takeTurn()
-		}
-		var entered []*proof
-		for range maxFailures {
-			p, err := enter(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			entered = append(entered, p)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("one more at the same time: %v, want to wait", err)
-		}
-		waited := make(chan error)
-		go func() { _, err := enter(t.Context()); waited <- err }()
-		synctest.Wait()
-		for _, p := range entered {
-			p.leave(true)
-		}
-		if err := <-waited; !errors.Is(err, errBlocked) {
-			t.Errorf("one that had waited: %v, want errBlocked", err)
-		}
-		if !l.blocked() {
-			t.Errorf("not blocked after %d failures", maxFailures)
-		}
-		time.Sleep(failureWindow + time.Second)
-		if _, err := enter(t.Context()); err != nil {
-			t.Errorf("after the window: %v", err)
-		}
-	})
 }
 
 // scripted is a server that says what it was told to say.
@@ -134,20 +99,60 @@ func FuzzAuthentication(f *testing.F) {
 	f.Add(bytes.Join([][]byte{encode(&pgproto3.AuthenticationGSS{}), ok, ready}, nil))
 	f.Add(append(encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01"}), ok...))
 	f.Add(ready)
-	f.Add(bytes.Repeat(encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), maxStartupBytes/8))
+	f.Add(bytes.Repeat(encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), maxMessage/8))
 	f.Add(append(sasl, encode(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=x,s=c2FsdA==,i=+999999999")})...))
 	f.Add([]byte("R\xff\xff\xff\xff"))
 	f.Add([]byte("S\x00\x00\x00\x04R"))
 	f.Fuzz(func(t *testing.T, says []byte) {
-		d := strict()
-		conn, err := d.start(t.Context(), &pgconn.Config{RuntimeParams: map[string]string{}}, scripted{Reader: bytes.NewReader(says)})
+		g := &guard{breaker: new(breaker), ctx: t.Context()}
+		conn, err := strict().start(&pgconn.Config{RuntimeParams: map[string]string{}}, scripted{Reader: bytes.NewReader(says)}, g)
 		if _, ok := conn.(*startedConn); ok && err == nil {
 			if told, _ := io.ReadAll(conn); !bytes.HasPrefix(told, []byte("E")) {
 				t.Errorf("%q was believed", says)
 			}
 		}
-		if len(d.login.turns) > int(d.login.failures.Load()) {
-			t.Errorf("a turn was kept after %q", says)
+		if g.refused > 0 || g.accepted > 0 {
+			t.Errorf("an answer was counted of %q", says)
 		}
 	})
+}
+
+// TestGroupIsLearnt wants no second round trip for the key exchange once it is
+// known what the server can do.
+func TestGroupIsLearnt(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
+	db := on(t, pooler.URL(), nil)
+	for range 3 {
+		must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	}
+	for i, conn := range pooler.Conns() {
+		if conn.Retried != (i == 0) {
+			t.Errorf("connection %d: HelloRetryRequest %t", i+1, conn.Retried)
+		}
+	}
+}
+
+// TestGroupIsForgotten lets a server choose a group and then take another alone,
+// as when its settings change: no session may fail, those that come at once included.
+func TestGroupIsForgotten(t *testing.T) {
+	t.Parallel()
+	before := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP384}})
+	after := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
+	var changed atomic.Bool
+	unverified := strings.Split(before.URL(), "?")[0] + "?sslmode=require" // the two have a certificate each
+	db := on(t, unverified, func(c *config) {
+		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if changed.Load() {
+				address = addressOf(t, after.URL())
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	changed.Store(true)
+	manySessions(t, db, 4)
+	if n := db.Snapshot().OpenRetries; n < 1 || n > 4 {
+		t.Errorf("%d retries, want one for each session at most", n)
+	}
 }

@@ -16,7 +16,7 @@ import (
 // ended. It is a nopool.Connector.
 type Connector struct {
 	config *pgx.ConnConfig
-	login  login
+	login  *login
 	breaker
 	scram atomic.Bool // the last server that let us in had asked for it
 }

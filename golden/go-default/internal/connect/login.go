@@ -11,9 +11,9 @@ import (
 // another way of it would begin with.
 type login struct{}
 
-func newLogin(*pgx.ConnConfig) login { return login{} }
+func newLogin(*pgx.ConnConfig) *login { return new(login) }
 
 // start returns conn, and no other: see guard.
-func (login) start(_ *pgconn.Config, conn net.Conn, _ *guard) (net.Conn, error) {
+func (*login) start(_ *pgconn.Config, conn net.Conn, _ *guard) (net.Conn, error) {
 	return conn, nil
 }

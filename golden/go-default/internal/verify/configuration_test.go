@@ -3,13 +3,20 @@ package verify
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/connect"
@@ -24,6 +31,7 @@ var configurationParts = []part{
 	{"NP12", "a server without TLS is refused", withoutTLS},
 	{"NP12", "the certificate is verified", verifiedCertificate},
 	{"NP12", "the password goes to nobody unproven", provenFirst},
+	{"NP12", "the channel is bound", boundChannel},
 	{"NP12", "a real server's TLS", realTLS},
 	{"NP13", "in force, direct", func(t *T) { timeoutsInForce(t, nil) }},
 	{"NP13", "in force, through PgBouncer", func(t *T) { timeoutsInForce(t, &pgtest.PgBouncerOptions{}) }},
@@ -147,6 +155,63 @@ func provenFirst(t *T) {
 	if err := on(t, strings.Split(withMode(scram.URL(), "require"), "&sslrootcert")[0], plain(false)).run("select 1"); err != nil {
 		t.Errorf("SCRAM without a verified certificate: %v", err)
 	}
+}
+
+// boundChannel wants the password proven for the certificate that the server showed,
+// where the server offers that. Who sits in between with a certificate of his own,
+// which nothing else notices unless certificates are verified, can then not use it.
+func boundChannel(t *T) {
+	cert, key, err := localpg.NewCertificate()
+	pair, err1 := tls.X509KeyPair(cert, key)
+	listener, err2 := net.Listen("tcp", "127.0.0.1:0")
+	if err := errors.Join(err, err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	proof := make(chan string, 1)
+	go func() { proof <- firstProof(listener, pair) }()
+	b := on(t, "postgres://app:secret@"+listener.Addr().String()+"/app?sslmode=require", func(o *benchOptions) { o.ConnectTimeout = 5 * time.Second })
+	_ = b.run("select 1")
+	hash := sha256.Sum256(pair.Certificate[0])
+	want := "SCRAM-SHA-256-PLUS c=" + base64.StdEncoding.EncodeToString(append([]byte("p=tls-server-end-point,,"), hash[:]...))
+	if got := <-proof; !strings.HasPrefix(got, want+",") {
+		t.Errorf("the password was proven by %q, and should have been by %q", got, want)
+	}
+}
+
+// firstProof is a server that offers channel binding to its first client. It returns
+// the mechanism that was chosen, and the proof of the password.
+func firstProof(listener net.Listener, pair tls.Certificate) string {
+	socket, err := listener.Accept()
+	listener.Close()
+	if err != nil {
+		return err.Error()
+	}
+	defer socket.Close()
+	_, _ = io.ReadFull(socket, make([]byte, 8)) // SSLRequest
+	_, _ = socket.Write([]byte("S"))
+	conn := tls.Server(socket, &tls.Config{Certificates: []tls.Certificate{pair}})
+	server := pgproto3.NewBackend(conn, conn)
+	_, err = server.ReceiveStartupMessage()
+	ask := func(kind uint32, question pgproto3.BackendMessage) (answer pgproto3.FrontendMessage) {
+		server.Send(question)
+		if err = errors.Join(err, server.SetAuthType(kind), server.Flush()); err == nil {
+			answer, err = server.Receive()
+		}
+		return answer
+	}
+	offer := &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"}}
+	first, _ := ask(pgproto3.AuthTypeSASL, offer).(*pgproto3.SASLInitialResponse)
+	if first == nil {
+		return fmt.Sprint("nothing: ", err)
+	}
+	mechanism := first.AuthMechanism
+	_, nonce, _ := strings.Cut(string(first.Data), "r=")
+	salted := &pgproto3.AuthenticationSASLContinue{Data: []byte("r=" + nonce + "x,s=c2FsdA==,i=4096")}
+	final, _ := ask(pgproto3.AuthTypeSASLContinue, salted).(*pgproto3.SASLResponse)
+	if final == nil {
+		return fmt.Sprint(mechanism, " alone: ", err)
+	}
+	return mechanism + " " + string(final.Data)
 }
 
 // realTLS asks a real server.
