@@ -28,7 +28,7 @@ var refusals = []struct {
 	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO", nopool.ErrConfiguration},
 	// PgBouncer: client.c, objects.c, janitor.c.
 	{"08P01", "no more connections allowed|query_wait_timeout", nopool.ErrPoolerFull},
-	{"08P01", "server login has been failing", nopool.ErrUnavailable},
+	{"08P01", "has been failing", nopool.ErrUnavailable},
 	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", nopool.ErrConfiguration},
 	// Postgres: appendix A of the manual.
 	{"53300", "", nopool.ErrPoolerFull},
@@ -77,7 +77,7 @@ func isAlert(err error) bool {
 // pooler's block that follows too many of them.
 func IsAuthentication(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && !strings.Contains(pgErr.Message, "server login has been failing") && // PgBouncer's own, at the server
+	return ok && !strings.Contains(pgErr.Message, "has been failing") && // PgBouncer's own, at the server
 		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|ECIRCUITBREAKER"))
 }
 

@@ -10,16 +10,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// outcome is how a session ended.
-type outcome struct {
+// ending is how a session ended.
+type ending struct {
 	name  string
 	count func(total *Snapshot)
 }
 
 var (
-	committed  = outcome{"committed", func(total *Snapshot) { total.Committed++ }}
-	rolledBack = outcome{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
-	aborted    = outcome{"aborted", func(total *Snapshot) { total.Aborted++ }}
+	committed  = ending{"committed", func(total *Snapshot) { total.Committed++ }}
+	rolledBack = ending{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
+	aborted    = ending{"aborted", func(total *Snapshot) { total.Aborted++ }}
 )
 
 // Snapshot is the state of a DB and what has happened since its start. It is for the

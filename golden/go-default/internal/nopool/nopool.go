@@ -28,7 +28,7 @@ import (
 
 // DB opens sessions. It holds no connection of its own.
 type DB struct {
-	database
+	engine
 	life  context.Context // ends when Close gives up waiting, and every session's life with it
 	abort context.CancelCauseFunc
 }
@@ -40,7 +40,7 @@ func Open(cfg Config) (*DB, error) {
 		return nil, err
 	}
 	log := cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
-	db := &DB{database: database{config: cfg, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), events: events{log: log}}}
+	db := &DB{engine: engine{config: cfg, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), events: events{log: log}}}
 	db.life, db.abort = context.WithCancelCause(context.Background())
 	return db, nil
 }
@@ -50,7 +50,7 @@ func Open(cfg Config) (*DB, error) {
 // Rollback. ctx does not bound the session: it goes with its log lines, and when
 // it carries an open session (WithSession), the first use fails with ErrNested.
 func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
-	s := &Session{db: &db.database, opts: opts, ctx: ctx}
+	s := &Session{db: &db.engine, opts: opts, ctx: ctx}
 	s.life, s.cancel = context.WithCancelCause(db.life)
 	s.turn.failed = s.failed
 	return s

@@ -14,8 +14,8 @@ const (
 
 var errOpenTimeout = errors.New("no answer to BEGIN in time")
 
-// database is what the sessions of a DB share.
-type database struct {
+// engine is what the sessions of a DB share.
+type engine struct {
 	config Config
 	slots  *slots
 	events
@@ -26,7 +26,7 @@ type operation func(ctx context.Context, conn *connection) error
 
 // opening is how one session gets its connection.
 type opening struct {
-	db     *database
+	db     *engine
 	ctx    context.Context         // of log lines
 	opts   TxOptions               // of its transaction
 	first  operation               // with which BEGIN travels

@@ -12,14 +12,14 @@ import (
 // turn says who uses a session now: one call, by holding it, or open rows.
 type turn struct {
 	sync.Mutex                       // held during each call, by TryLock: nothing queues for it
-	rows       *rows                 // nil if none are open
+	rows       *openRows             // nil if none are open
 	failed     func(err error) error // is told of all failures, and says what they mean
 }
 
-// rows are the open rows of a session. While they are open the session takes no
+// openRows are the open rows of a session. While they are open the session takes no
 // other statement. Reading and closing them takes the session's turn, so that the
 // session cannot end in the middle.
-type rows struct {
+type openRows struct {
 	pgx.Rows                  // nil for a batch
 	batch    pgx.BatchResults // nil for rows
 	turn     *turn
@@ -29,7 +29,7 @@ type rows struct {
 }
 
 // alone runs use while nobody else uses the session.
-func (r *rows) alone(use func() error) error {
+func (r *openRows) alone(use func() error) error {
 	if !r.turn.TryLock() {
 		r.misused.Store(true)
 		return ErrSessionBusy
@@ -38,7 +38,7 @@ func (r *rows) alone(use func() error) error {
 	return r.turn.failed(use())
 }
 
-func (r *rows) Next() (more bool) {
+func (r *openRows) Next() (more bool) {
 	_ = r.alone(func() error {
 		if more = r.Rows.Next(); !more {
 			r.finish()
@@ -48,21 +48,23 @@ func (r *rows) Next() (more bool) {
 	return more
 }
 
-func (r *rows) Scan(dest ...any) error { return r.alone(func() error { return r.Rows.Scan(dest...) }) }
+func (r *openRows) Scan(dest ...any) error {
+	return r.alone(func() error { return r.Rows.Scan(dest...) })
+}
 
-func (r *rows) Values() (values []any, err error) {
+func (r *openRows) Values() (values []any, err error) {
 	err = r.alone(func() (err error) { values, err = r.Rows.Values(); return err })
 	return values, err
 }
 
 // Close waits for its turn: rows that stay open keep the session busy.
-func (r *rows) Close() {
+func (r *openRows) Close() {
 	r.turn.Lock()
 	defer r.turn.Unlock()
 	r.finish()
 }
 
-func (r *rows) Err() error {
+func (r *openRows) Err() error {
 	if r.misused.Load() {
 		return ErrSessionBusy
 	}
@@ -70,10 +72,10 @@ func (r *rows) Err() error {
 }
 
 // Conn returns nil: the connection belongs to the session alone.
-func (r *rows) Conn() *pgx.Conn { return nil }
+func (r *openRows) Conn() *pgx.Conn { return nil }
 
 // finish ends the rows; the caller has the turn.
-func (r *rows) finish() {
+func (r *openRows) finish() {
 	if r.turn.rows != r {
 		return
 	}
@@ -107,7 +109,7 @@ func (r row) Scan(dest ...any) error {
 // Exec and Close exclude the session's end, reading rows does not.
 type batch struct {
 	pgx.BatchResults
-	open *rows
+	open *openRows
 }
 
 func (b batch) Exec() (tag pgconn.CommandTag, err error) {

@@ -23,7 +23,7 @@ const finishTimeout = 5 * time.Second
 // any use with the server's *pgconn.PgError, with ErrUnavailable when the connection is
 // lost, ErrSessionBusy or ErrSessionDone.
 type Session struct {
-	db   *database
+	db   *engine
 	opts TxOptions
 	ctx  context.Context // for log lines, and to find a session around this one
 
@@ -61,7 +61,7 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 // their end before the session is used again. As in pgx, an error of the
 // statement may come from rows.Err instead.
 func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r := &rows{turn: &s.turn}
+	r := &openRows{turn: &s.turn}
 	err := s.use(ctx, r, func(ctx context.Context, conn *connection) (err error) {
 		r.Rows, err = conn.pgx.Query(ctx, sql, args...)
 		return err
@@ -82,7 +82,7 @@ func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 // SendBatch runs the statements of b in one round trip. The session is busy until
 // the results are closed; errors come from them.
 func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	r := &rows{turn: &s.turn}
+	r := &openRows{turn: &s.turn}
 	err := s.use(ctx, r, func(ctx context.Context, conn *connection) error {
 		if err := conn.flight.board(ctx, conn.pgx.PgConn().Conn()); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults 
 
 // use does run with the session's connection, and opens it if need be. What run
 // leaves open, rows or nil, keeps the session busy.
-func (s *Session) use(ctx context.Context, open *rows, run operation) (err error) {
+func (s *Session) use(ctx context.Context, open *openRows, run operation) (err error) {
 	if err := s.enter(); err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (s *Session) Commit(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *Session) commit(ctx context.Context) (outcome, error) {
+func (s *Session) commit(ctx context.Context) (ending, error) {
 	// Asked before, since pgx calls a connection that is lost after COMMIT was
 	// sent "closed" and "safe to retry" too.
 	unsent := s.conn.pgx.IsClosed()
@@ -251,7 +251,7 @@ func (s *Session) failed(err error) error {
 
 // end marks the session's end and gives its connection back. The caller holds
 // the turn.
-func (s *Session) end(how outcome) {
+func (s *Session) end(how ending) {
 	s.ended = ErrSessionDone
 	s.holding.Store(false)
 	s.cancel(ErrSessionDone)
