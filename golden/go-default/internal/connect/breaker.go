@@ -92,39 +92,37 @@ func (b *breaker) Refused(err error) error {
 // prove waits until the password may be proved once more. It returns errBlocked or
 // ctx's cause.
 func (b *breaker) prove(ctx context.Context) (*proof, error) {
-	for {
-		p, changed, err := b.tryProve()
-		if p != nil || err != nil {
-			return p, err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-func (b *breaker) tryProve() (*proof, <-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	atOnce, doubtful := maxUnanswered, b.proving+b.late+b.refused
-	if !b.trusted {
-		atOnce, doubtful = maxRefused-b.refused, doubtful+b.lost
-	}
-	switch {
-	case b.refused >= maxRefused:
-		return nil, nil, errBlocked
-	case b.proving >= atOnce || doubtful >= maxDoubtful:
+	for !b.mayProve() {
+		if b.refused >= maxRefused {
+			return nil, errBlocked
+		}
 		if b.changed == nil {
 			b.changed = make(chan struct{})
 		}
-		return nil, b.changed, nil
+		changed := b.changed
+		b.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		b.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 	}
 	b.proving++
 	p := &proof{b, &b.proving}
 	time.AfterFunc(answerTime, func() { p.move(&b.proving, &b.late) })
-	return p, nil, nil
+	return p, nil
+}
+
+func (b *breaker) mayProve() bool {
+	if b.trusted {
+		return b.refused < maxRefused && b.proving < maxUnanswered && b.proving+b.late+b.refused < maxDoubtful
+	}
+	return b.refused+b.proving < maxRefused && b.proving+b.late+b.lost+b.refused < maxDoubtful
 }
 
 // proof is one proof of the password, from before it is sent.

@@ -14,11 +14,9 @@ import (
 func (b *breaker) begin(t *testing.T, n int) (begun []*proof) {
 	t.Helper()
 	for range n {
-		p, _, err := b.tryProve()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if p != nil {
+		if b.mayProve() {
+			p, err := b.prove(t.Context())
+			must(t, err)
 			begun = append(begun, p)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -201,6 +202,70 @@ func TestWrongPasswordBySCRAM(t *testing.T) {
 	}
 	if n := proofs.Load(); n != 3 {
 		t.Errorf("%d passwords were given, want 3", n)
+	}
+}
+
+// TestPoolersOwnPassword lets a pooler accept our password, and be refused itself by
+// the server behind it: that is not held against ours, however often.
+func TestPoolersOwnPassword(t *testing.T) {
+	t.Parallel()
+	var proofs atomic.Int32
+	address := answering(t, func(conn net.Conn) {
+		server := pgproto3.NewBackend(conn, conn)
+		_, _ = server.ReceiveStartupMessage()
+		server.Send(&pgproto3.AuthenticationCleartextPassword{})
+		_, _ = server.SetAuthType(pgproto3.AuthTypeCleartextPassword), server.Flush()
+		if _, err := server.Receive(); err != nil {
+			return
+		}
+		proofs.Add(1)
+		server.Send(&pgproto3.AuthenticationOk{})
+		server.Send(standin.Fatal("08P01", "password authentication failed"))
+		_ = server.Flush()
+	})
+	db := on(t, "postgres://app:right@"+address+"/app?sslmode=disable", nil)
+	for range 5 {
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !IsAuthentication(err) {
+			t.Errorf("%v, want what the pooler says", err)
+		}
+	}
+	if n := proofs.Load(); n != 5 {
+		t.Errorf("the password was given %d times, want 5", n)
+	}
+}
+
+// TestHangingLogins has a pooler that does not answer to some proofs of the password,
+// and wants another login to succeed meanwhile, or afterwards where nine hang.
+func TestHangingLogins(t *testing.T) {
+	t.Parallel()
+	for _, hanging := range []int{3, 6, 12} {
+		t.Run(fmt.Sprint(hanging), func(t *testing.T) {
+			t.Parallel()
+			pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, step standin.Step) standin.Fault {
+				if step == standin.Proving && n > 1 && n <= 1+hanging {
+					return standin.Hang
+				}
+				return standin.GoOn
+			}})
+			db := on(t, pooler.URL(), func(c *config) { c.MaxSessions, c.ConnectTimeout = 20, time.Minute })
+			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+			ctx, giveUp := context.WithCancel(t.Context())
+			defer giveUp()
+			for range hanging {
+				go func() { _ = db.Run(ctx, nopool.TxOptions{}, selectOne) }()
+			}
+			sent := min(hanging, maxDoubtful)
+			for pooler.Stats().Passwords < 2+hanging+sent { // two of the first, and of all that hang the one before
+				time.Sleep(time.Millisecond)
+			}
+			if hanging > maxDoubtful {
+				time.AfterFunc(2*answerTime, giveUp)
+			}
+			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+			if n := pooler.Stats().Passwords; n != 2+hanging+sent+2 {
+				t.Errorf("%d messages with a password, want %d", n, 2+hanging+sent+2)
+			}
+		})
 	}
 }
 
