@@ -90,23 +90,7 @@ func TestRefusedProofs(t *testing.T) {
 				for _, p := range b.begin(t, test.right) {
 					p.move(nil, &b.accepted)
 				}
-				var given atomic.Int32
-				var all sync.WaitGroup
-				for range test.logins {
-					all.Go(func() {
-						for b.check() == nil {
-							if p, err := b.prove(t.Context()); err == nil {
-								given.Add(1)
-								time.Sleep(test.answered)
-								p.move(nil, &b.refused)
-							} else if !errors.Is(err, errBlocked) {
-								t.Error(err)
-							}
-						}
-					})
-				}
-				all.Wait()
-				if n := given.Load(); n < test.least || n > test.most {
+				if n := b.giveWrong(t.Context(), test.logins, test.answered); n < test.least || n > test.most {
 					t.Errorf("%d wrong passwords were given, want %d to %d", n, test.least, test.most)
 				}
 				time.Sleep(refusedFor + time.Second)
@@ -116,6 +100,26 @@ func TestRefusedProofs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// giveWrong gives a wrong password in many logins until that is in vain, and returns
+// how often.
+func (b *breaker) giveWrong(ctx context.Context, logins int, answered time.Duration) int32 {
+	var given atomic.Int32
+	var all sync.WaitGroup
+	for range logins {
+		all.Go(func() {
+			for b.check() == nil {
+				if p, err := b.prove(ctx); err == nil {
+					given.Add(1)
+					time.Sleep(answered)
+					p.move(nil, &b.refused)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return given.Load()
 }
 
 // TestLostProofs wants a bound too on the wrong passwords whose answer nobody waits

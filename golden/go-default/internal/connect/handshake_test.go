@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -239,7 +238,7 @@ func TestPoolersOwnPassword(t *testing.T) {
 func TestHangingLogins(t *testing.T) {
 	t.Parallel()
 	for _, hanging := range []int{3, 6, 12} {
-		t.Run(fmt.Sprint(hanging), func(t *testing.T) {
+		t.Run(strconv.Itoa(hanging), func(t *testing.T) {
 			t.Parallel()
 			pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, step standin.Step) standin.Fault {
 				if step == standin.Proving && n > 1 && n <= 1+hanging {
