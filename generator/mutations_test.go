@@ -89,6 +89,7 @@ var mutations = []mutation{
 		{sessions, `// end marks`, `var handedOn sync.Map
 
 // end marks`},
+		{sessions, "	\"sync/atomic\"\n", "	\"sync\"\n	\"sync/atomic\"\n"},
 		{openFile, `	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
 `, `	if before, ok := handedOn.LoadAndDelete(o.db); ok {
 		conn.take(before.(*connection))
@@ -737,7 +738,7 @@ type Store struct {
 		{refusals, `"EMAXCONN|MaxClientsInSessionMode|Max`, `"Max`},
 	}, also: "NP21 NP27"},
 	{name: "PgBouncer's refusal of the first statement is not known", fails: "NP20", edits: []edit{
-		{refusals, `no more connections allowed|query_wait_timeout`, `no more connections allowed`},
+		{refusals, `|query_wait_timeout`, ``},
 	}},
 	{name: "a refused password is tried again", fails: "NP20", edits: []edit{
 		{refusals, `	{"28", "", nopool.ErrConfiguration},`, `	{"none", "", nopool.ErrConfiguration},`},

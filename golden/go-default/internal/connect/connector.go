@@ -38,16 +38,16 @@ func newConnector(config *pgx.ConnConfig, dial pgconn.DialFunc, resolve pgconn.L
 	return &Connector{config: config, login: newLogin(config)}
 }
 
-// Config returns how to make one connection, for the caller to change. It returns an
-// error when so much was refused of late that nobody should connect now. A caller who
-// sets one of its hooks must call the former one too.
+// Config returns how to make a connection, one at a time, for the caller to change. It
+// returns an error when so much was refused of late that nobody should connect now. A
+// caller who sets one of its hooks must call the former one too.
 func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	config, g := c.config.Copy(), &guard{breaker: &c.breaker}
+	config, g := c.config.Copy(), new(guard)
 	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		g.ctx = ctx
+		*g = guard{breaker: &c.breaker, ctx: ctx} // migrations connect by one Config several times
 		return c.login.start(config, conn, g)
 	}
 	config.BuildFrontend = g.stand(config.BuildFrontend)

@@ -24,10 +24,10 @@ var refusals = []struct {
 	// Supavisor: lib/supavisor/errors, client_handler. Its codes have longer forms, such as EMAXCONNSESSION.
 	{"XX000", "EMAXCONN|MaxClientsInSessionMode|Max client connections reached", nopool.ErrPoolerFull},
 	{"XX000", "ECHECKOUT|ESUBSCRIBERETRIES|EPOOL", nopool.ErrPoolerFull},
-	{"XX000", "ECIRCUITBREAKER|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", nopool.ErrConfiguration},
-	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO", nopool.ErrConfiguration},
+	{"XX000", "too many authentication failures|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", nopool.ErrConfiguration},
+	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO|ENOIDENTIFIER|EMULTIPLEUSERS", nopool.ErrConfiguration},
 	// PgBouncer: client.c, objects.c, janitor.c.
-	{"08P01", "no more connections allowed|query_wait_timeout", nopool.ErrPoolerFull},
+	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout", nopool.ErrPoolerFull},
 	{"08P01", "has been failing", nopool.ErrUnavailable},
 	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", nopool.ErrConfiguration},
 	// Postgres: appendix A of the manual.
@@ -78,7 +78,7 @@ func isAlert(err error) bool {
 func IsAuthentication(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && !strings.Contains(pgErr.Message, "has been failing") && // PgBouncer's own, at the server
-		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|ECIRCUITBREAKER"))
+		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|too many authentication failures"))
 }
 
 // lasting is an error that will not pass by itself.
