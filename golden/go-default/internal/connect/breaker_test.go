@@ -14,7 +14,10 @@ import (
 func (b *breaker) begin(t *testing.T, n int) (begun []*proof) {
 	t.Helper()
 	for range n {
-		if b.mayProve() {
+		b.mu.Lock()
+		may := b.mayProve()
+		b.mu.Unlock()
+		if may {
 			p, err := b.prove(t.Context())
 			must(t, err)
 			begun = append(begun, p)
