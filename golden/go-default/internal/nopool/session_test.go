@@ -348,7 +348,7 @@ func TestRefusedLargeStatement(t *testing.T) {
 	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
 		return standin.Reply{Error: standin.Fatal("08P01", "query_wait_timeout")}
 	}})
-	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Second })
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 3 * time.Second })
 	large := "select '" + strings.Repeat("x", 20<<20) + "'"
 	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
 		_, err := s.Exec(ctx, large)
