@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,7 +45,7 @@ type breaker struct {
 	// up, and answered.
 	proving, late, lost, refused, accepted, forgotten int
 	trusted                                           bool          // the last answer was yes
-	changed                                           chan struct{} // closed when one of these changes
+	waiting                                           []chan *proof // those who want to send one, in order
 }
 
 // heldBack is what a caller gets who may not make an attempt.
@@ -89,38 +90,55 @@ func (b *breaker) Refused(err error) error {
 	return kind
 }
 
-// prove waits until the password may be proved once more. It returns errBlocked or
-// ctx's cause.
+// prove waits until the password may be proved once more, in order of arrival. It
+// returns errBlocked or ctx's cause.
 func (b *breaker) prove(ctx context.Context) (*proof, error) {
+	turn := make(chan *proof, 1)
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	for !b.mayProve() {
-		if b.refused >= maxRefused {
+	b.waiting = append(b.waiting, turn)
+	b.serve()
+	b.mu.Unlock()
+	select {
+	case p := <-turn:
+		if p == nil {
 			return nil, errBlocked
 		}
-		if b.changed == nil {
-			b.changed = make(chan struct{})
-		}
-		changed := b.changed
-		b.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-		b.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
+		return p, nil
+	case <-ctx.Done():
 	}
-	b.proving++
-	p := &proof{b, &b.proving}
-	time.AfterFunc(answerTime, func() { p.move(&b.proving, &b.late) })
-	return p, nil
+	b.mu.Lock()
+	b.waiting = slices.DeleteFunc(b.waiting, func(one chan *proof) bool { return one == turn })
+	b.mu.Unlock()
+	select {
+	case p := <-turn: // at that moment
+		if p != nil {
+			p.move(nil, &b.forgotten)
+		}
+	default:
+	}
+	return nil, context.Cause(ctx)
+}
+
+// serve lets those go ahead who wait and may, and sends all away once it is in vain.
+func (b *breaker) serve() {
+	for len(b.waiting) > 0 {
+		var p *proof
+		if b.refused < maxRefused {
+			if !b.mayProve() {
+				return
+			}
+			b.proving++
+			p = &proof{b, &b.proving}
+			time.AfterFunc(answerTime, func() { p.move(&b.proving, &b.late) })
+		}
+		b.waiting[0] <- p
+		b.waiting = b.waiting[1:]
+	}
 }
 
 func (b *breaker) mayProve() bool {
 	if b.trusted {
-		return b.refused < maxRefused && b.proving < maxUnanswered && b.proving+b.late+b.refused < maxDoubtful
+		return b.proving < maxUnanswered && b.proving+b.late+b.refused < maxDoubtful
 	}
 	return b.refused+b.proving < maxRefused && b.proving+b.late+b.lost+b.refused < maxDoubtful
 }
@@ -131,8 +149,7 @@ type proof struct {
 	as *int // the count that has it
 }
 
-// move counts the proof elsewhere, if it is counted as from (nil: as anything), and
-// has those who wait look again.
+// move counts the proof elsewhere, if it is counted as from (nil: as anything).
 func (p *proof) move(from, to *int) {
 	b := p.of
 	b.mu.Lock()
@@ -152,8 +169,5 @@ func (p *proof) move(from, to *int) {
 	case &b.lost:
 		time.AfterFunc(doubtFor, func() { p.move(to, &b.forgotten) })
 	}
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
-	}
+	b.serve()
 }

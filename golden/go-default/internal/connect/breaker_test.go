@@ -14,14 +14,11 @@ import (
 func (b *breaker) begin(t *testing.T, n int) (begun []*proof) {
 	t.Helper()
 	for range n {
-		b.mu.Lock()
-		may := b.mayProve()
-		b.mu.Unlock()
-		if may {
-			p, err := b.prove(t.Context())
-			must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond) // of a bubble: nobody answers in it
+		if p, err := b.prove(ctx); err == nil {
 			begun = append(begun, p)
 		}
+		cancel()
 	}
 	return begun
 }
