@@ -69,7 +69,7 @@ func (l *login) start(config *pgconn.Config, dialled net.Conn, g *guard) (net.Co
 	if prepared, ok := dialled.(*tls.Conn); ok {
 		cork := &corked{Conn: prepared.NetConn()}
 		defer func() { cork.uncorked = true }()
-		encrypted, err := l.encrypt(cork, config.TLSConfig)
+		encrypted, err := l.encrypt(g.ctx, cork, config.TLSConfig)
 		if err != nil {
 			return conn, err
 		}
@@ -199,14 +199,14 @@ func (l *login) derived() *scram.Client {
 var groups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 
 // encrypt performs the TLS handshake, with the groups that the server is known to take.
-func (l *login) encrypt(cork *corked, config *tls.Config) (*tls.Conn, error) {
+func (l *login) encrypt(ctx context.Context, cork *corked, config *tls.Config) (*tls.Conn, error) {
 	i := slices.Index(groups, tls.CurveID(l.group.Load()))
 	if i >= 0 {
 		config = config.Clone()
 		config.CurvePreferences = groups[i:]
 	}
 	encrypted := tls.Client(cork, config)
-	err := encrypted.Handshake() // a deadline bounds it: a context would close the connection
+	err := encrypted.HandshakeContext(context.WithoutCancel(ctx)) // which would close cork: its deadline bounds it
 	if err == nil {
 		l.group.Store(uint32(encrypted.ConnectionState().CurveID))
 		return encrypted, nil
