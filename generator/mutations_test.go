@@ -752,6 +752,7 @@ type Store struct {
 
 	{name: "pgx falls back", fails: "NP21", edits: []edit{
 		{connecting, "config.Fallbacks, config.ValidateConnect = nil, nil", "config.ValidateConnect = nil"},
+		{connection, "if c.flight != nil && !loggedIn.Load() {", "if c.flight == nil && loggedIn.Load() {"},
 	}, also: "NP12"},
 	{name: "several hosts in a URL", fails: "NP21", edits: []edit{
 		{connecting, `		if fallback.Host != config.Host || fallback.Port != config.Port {
@@ -761,6 +762,7 @@ type Store struct {
 	}},
 	{name: "pgx tries all addresses of the host", fails: "NP21", edits: []edit{
 		{connector, "func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }", "resolve"},
+		{connection, "if c.flight != nil && !loggedIn.Load() {", "if c.flight == nil && loggedIn.Load() {"},
 	}},
 	{name: "the next address is not tried", fails: "NP21", edits: []edit{
 		{dialFile, "	for i, ip := range known.addresses {\n", "	for i, ip := range known.addresses[:1] {\n"},

@@ -18,7 +18,7 @@ import (
 // freed by it, because the network is lost, is counted and logged.
 const closeTimeout = 5 * time.Second
 
-// errNoCancel is what pgx gets when it wants to cancel a login that has failed.
+// errNoCancel is what pgx gets that dials again after a login has failed, to cancel it.
 var errNoCancel = errors.New("nothing to cancel: not logged in")
 
 // connection is what an attempt to open a session dials: its connection, and the
