@@ -22,8 +22,7 @@ func Connect(ctx context.Context, url string) error {
 // takeConnection lets a session have another's connection, which is past its start.
 const takeConnection = `func (c *connection) take(before *connection) {
 	c.pgx, c.flight = before.pgx, before.flight
-	c.flight.reads, c.flight.over = bufio.NewReader(c.flight.reads), make(chan struct{})
-	c.flight.sent.Store(false)
+	c.flight.sent, c.flight.over, c.flight.err = false, false, nil
 }
 
 // hangUp sends`
@@ -38,13 +37,15 @@ const (
 	engine     = "internal/nopool/nopool.go"
 	sessions   = "internal/nopool/session.go"
 	slotsFile  = "internal/nopool/slots.go"
-	openFile   = "internal/nopool/open.go"
+	openFile   = "internal/nopool/opening.go"
 	flightFile = "internal/nopool/flight.go"
 	connection = "internal/nopool/connection.go"
 	events     = "internal/nopool/events.go"
-	connecting = "internal/connect/connect.go"
+	connecting = "internal/connect/url.go"
 	dialFile   = "internal/connect/dial.go"
+	connector  = "internal/connect/connector.go"
 	loginFile  = "internal/connect/login.go"
+	breaker    = "internal/connect/breaker.go"
 	refusals   = "internal/connect/refusal.go"
 	migrations = "internal/migrate/migrate.go"
 	settings   = "internal/config/config.go"
@@ -66,12 +67,12 @@ var mutations = []mutation{
 		{sessions, `// end marks`, `var kept = make(chan *connection, 4)
 
 // end marks`},
-		{openFile, `	if refusal = conn.connect(connecting); refusal == nil {
+		{openFile, `	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
 `, `	select {
 	case before := <-kept:
 		conn.take(before)
 	default:
-		refusal = conn.connect(connecting)
+		refusal = conn.connect(connecting, o.db.config.Connector)
 	}
 	if refusal == nil {
 `},
@@ -88,11 +89,12 @@ var mutations = []mutation{
 		{sessions, `// end marks`, `var handedOn sync.Map
 
 // end marks`},
-		{openFile, `	if refusal = conn.connect(connecting); refusal == nil {
-`, `	if before, ok := handedOn.LoadAndDelete(s.db); ok {
+		{sessions, "	\"sync/atomic\"\n", "	\"sync\"\n	\"sync/atomic\"\n"},
+		{openFile, `	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
+`, `	if before, ok := handedOn.LoadAndDelete(o.db); ok {
 		conn.take(before.(*connection))
 	} else {
-		refusal = conn.connect(connecting)
+		refusal = conn.connect(connecting, o.db.config.Connector)
 	}
 	if refusal == nil {
 `},
@@ -192,26 +194,26 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}, also: "NP15"},
 	{name: "a second goroutine waits for the session", fails: "NP03", edits: []edit{
 		{sessions, `func (s *Session) enter() error {
-	if !s.mu.TryLock() {
+	if !s.turn.TryLock() {
 		return ErrSessionBusy
 	}
 `, `func (s *Session) enter() error {
-	s.mu.Lock()
+	s.turn.Lock()
 `},
 	}},
 	{name: "open rows do not keep the session busy", fails: "NP03", edits: []edit{
-		{sessions, "	if err == nil && s.rows != nil {\n		err = ErrSessionBusy\n	}\n", ""},
+		{sessions, "	if err == nil && s.turn.rows != nil {\n		err = ErrSessionBusy\n	}\n", ""},
 	}, also: "NP04"},
 
 	{name: "the deferred rollback is gone", fails: "NP04 NP06", edits: []edit{
 		{session, "		defer session.Rollback(ctx)\n", ""},
 	}, also: "NP08 NP23"},
 	{name: "a session with open rows is not rolled back", fails: "NP04", edits: []edit{
-		{sessions, `	if s.rows != nil { // reading them to their end could take for ever
+		{sessions, `	if s.turn.rows != nil { // reading them to their end could take for ever
 		s.cancel(ErrSessionDone)
-		s.rows.finish()
+		s.turn.rows.finish()
 	}
-`, `	if s.rows != nil {
+`, `	if s.turn.rows != nil {
 		return ErrSessionBusy
 	}
 `},
@@ -332,7 +334,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "the close is logged without its request", fails: "NP11", edits: []edit{
-		{sessions, `s.db.config.Logger.DebugContext(s.ctx, "database session closed"`, `s.db.config.Logger.Debug("database session closed"`},
+		{sessions, `s.db.log.DebugContext(s.ctx, "database session closed"`, `s.db.log.Debug("database session closed"`},
 	}, also: "NP26"},
 	{name: "closes are not counted", fails: "NP11", edits: []edit{
 		{sessions, "	s.db.count(func(total *Snapshot) { total.Closed++ })\n", ""},
@@ -341,8 +343,8 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{events, `slog.LevelError, "database session error"`, `slog.LevelWarn, "database session error"`},
 	}},
 	{name: "refused sessions leave no trace", fails: "NP11", edits: []edit{
-		{openFile, `		s.db.count(func(total *Snapshot) { total.Rejected++ })
-		s.db.config.Logger.WarnContext(s.ctx, "database session rejected", "error", Describe(err))
+		{openFile, `		o.db.count(func(total *Snapshot) { total.Rejected++ })
+		o.db.log.WarnContext(o.ctx, "database session rejected", "error", Describe(err))
 `, ""},
 	}},
 	{name: "a timeout is not logged", fails: "NP11", edits: []edit{
@@ -361,6 +363,9 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}
 	if !verified(config) && !o.AllowPlainAuth {`},
 	}, also: "NP09 NP10"},
+	{name: "pgx logs in on a connection of another type, and channel binding is off", fails: "NP12", edits: []edit{
+		{loginFile, "	return conn, nil\n", "	return struct{ net.Conn }{conn}, nil\n"},
+	}},
 	{name: "the password is given to whoever asks", fails: "NP12", edits: []edit{
 		{connecting, `		config.RequireAuth = onlySCRAM
 `, `		config.RequireAuth = ""
@@ -368,12 +373,12 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	}},
 
 	{name: "no lock timeout", fails: "NP13", edits: []edit{
-		{flightFile, `		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
+		{openFile, `		{"lock_timeout", in(o.db.config.LockTimeout)},
 `, ""},
 	}},
 	{name: "the timeouts are start-up parameters", fails: "NP13", edits: []edit{
-		{connection, "	dial, after := config.DialFunc", `	config.RuntimeParams["statement_timeout"] = milliseconds(c.db.config.StatementTimeout)
-	dial, after := config.DialFunc`},
+		{connection, "	dial, build := config.DialFunc", `	config.RuntimeParams["statement_timeout"] = "30000"
+	dial, build := config.DialFunc`},
 	}, also: "NP20 NP23 NP16"},
 	{name: "a timeout of zero is taken", fails: "NP13", edits: []edit{
 		{settings, "	shortest = time.Millisecond // Postgres counts in these, and reads 0 as \"no limit\"\n", "	shortest = 0\n"},
@@ -385,8 +390,8 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{middleware, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
-		{openFile, "time.AfterFunc(s.db.config.ConnectTimeout, ", "time.AfterFunc(s.db.config.ConnectTimeout+5*time.Second, "},
-		{openFile, "gotSlot.Add(s.db.config.ConnectTimeout)", "gotSlot.Add(s.db.config.ConnectTimeout+5*time.Second)"},
+		{openFile, "time.AfterFunc(o.db.config.ConnectTimeout, ", "time.AfterFunc(o.db.config.ConnectTimeout+5*time.Second, "},
+		{openFile, "gotSlot.Add(o.db.config.ConnectTimeout)", "gotSlot.Add(o.db.config.ConnectTimeout+5*time.Second)"},
 	}, also: "NP09 NP11 NP20"},
 
 	{name: "a pool in another package", fails: "NP14", edits: []edit{{reports, "", pooledPackage}}},
@@ -649,7 +654,7 @@ func Free(n int) chan *pgx.Conn { return make(chan *pgx.Conn, n) }
 `},
 	}},
 	{name: "the engine keeps its last connection", fails: "NP15", edits: []edit{
-		{engine, "	slots  *slots\n", "	slots  *slots\n	last   *pgx.Conn\n"},
+		{openFile, "	slots  *slots\n", "	slots  *slots\n	last   *pgx.Conn\n"},
 	}},
 	{name: "a session that is embedded", fails: "NP15", edits: []edit{
 		{reports, "", `package reports
@@ -670,8 +675,8 @@ type Store struct {
 		{session, "r.Method == http.MethodGet || r.Method == http.MethodHead}", "r.Method == http.MethodGet}"},
 	}},
 	{name: "the isolation level is lost", fails: "NP16", edits: []edit{
-		{flightFile, `		begin += " isolation level " + string(s.opts.Isolation)
-`, `		_ = s.opts.Isolation
+		{flightFile, `		begin += " isolation level " + string(o.Isolation)
+`, `		_ = o.Isolation
 `},
 	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
@@ -756,13 +761,13 @@ type Store struct {
 		{refusals, `"EMAXCONN|MaxClientsInSessionMode|Max`, `"Max`},
 	}, also: "NP21 NP27"},
 	{name: "PgBouncer's refusal of the first statement is not known", fails: "NP20", edits: []edit{
-		{refusals, `no more connections allowed|query_wait_timeout`, `no more connections allowed`},
+		{refusals, `|query_wait_timeout`, ``},
 	}},
 	{name: "a refused password is tried again", fails: "NP20", edits: []edit{
 		{refusals, `	{"28", "", nopool.ErrConfiguration},`, `	{"none", "", nopool.ErrConfiguration},`},
 	}, also: "NP09 NP12"},
 	{name: "a refused password is given any number of times", fails: "NP20", edits: []edit{
-		{loginFile, "	maxFailures   = 3\n", "	maxFailures   = 300\n"},
+		{breaker, "	maxRefused    = 3  ", "	maxRefused    = 300"},
 	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
 		{problems, "	{nopool.ErrPoolerFull, busy},\n", ""},
@@ -770,6 +775,7 @@ type Store struct {
 
 	{name: "pgx falls back", fails: "NP21", edits: []edit{
 		{connecting, "config.Fallbacks, config.ValidateConnect = nil, nil", "config.ValidateConnect = nil"},
+		{connection, "if c.flight != nil && !loggedIn.Load() {", "if c.flight == nil && loggedIn.Load() {"},
 	}, also: "NP12"},
 	{name: "several hosts in a URL", fails: "NP21", edits: []edit{
 		{connecting, `		if fallback.Host != config.Host || fallback.Port != config.Port {
@@ -778,7 +784,8 @@ type Store struct {
 `, ""},
 	}},
 	{name: "pgx tries all addresses of the host", fails: "NP21", edits: []edit{
-		{dialFile, "func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }", "c.resolve"},
+		{connector, "func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }", "resolve"},
+		{connection, "if c.flight != nil && !loggedIn.Load() {", "if c.flight == nil && loggedIn.Load() {"},
 	}},
 	{name: "the next address is not tried", fails: "NP21", edits: []edit{
 		{dialFile, "	for i, ip := range known.addresses {\n", "	for i, ip := range known.addresses[:1] {\n"},
@@ -789,7 +796,7 @@ type Store struct {
 		{sessions, "\"close\", time.Since(ended))\n	s.db.slots.release()\n", "\"close\", time.Since(ended))\n"},
 	}, also: "NP01 NP04 NP10 NP17"},
 	{name: "a failed open gives its slot back at once", fails: "NP22", edits: []edit{
-		{openFile, "go func() { conn.hangUp(); s.db.slots.release() }()", "go func() { s.db.slots.release(); conn.hangUp() }()"},
+		{openFile, "go func() { conn.hangUp(); o.db.slots.release() }()", "go func() { o.db.slots.release(); conn.hangUp() }()"},
 	}},
 	{name: "another attempt does not wait for the end of the last", fails: "NP22", edits: []edit{
 		{openFile, "	case <-gone:\n", "	default:\n"},
@@ -830,7 +837,7 @@ type Store struct {
 		{problems, "return state.answer", "return newError(state.answer.Status, state.answer.Code, pgErr.Message)"},
 	}},
 	{name: "the server's words in the log", fails: "NP24", edits: []edit{
-		{events, "		if s.db.config.Logger.Enabled(s.ctx, slog.LevelDebug) {", "		if s.db.config.Logger.Enabled(s.ctx, slog.LevelError) {"},
+		{events, "		if e.log.Enabled(ctx, slog.LevelDebug) {", "		if e.log.Enabled(ctx, slog.LevelError) {"},
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24", edits: []edit{
 		{settings, `{ fmt.Fprintf(f, "config of %s (%s)", c.AppName, c.Env) }`, `{
@@ -1005,7 +1012,7 @@ var _ = (*Server).export
 		{session, "h.session.Finish(ctx)", "h.session.Commit(ctx)"},
 	}},
 	{name: "BEGIN travels alone", fails: "NP31", edits: []edit{
-		{openFile, "		err = first(ctx, conn.pgx)\n", "		_, _ = conn.pgx.Exec(ctx, \";\")\n		err = first(ctx, conn.pgx)\n"},
+		{openFile, "		err = o.first(ctx, conn)\n", "		_, _ = conn.pgx.Exec(ctx, \";\")\n		err = o.first(ctx, conn)\n"},
 	}, also: "NP16"},
 	{name: "the connection is cleaned before it is closed", fails: "NP31", edits: []edit{
 		{connection, "			_ = c.pgx.Close(ctx) // the endpoint", "			_, _ = c.pgx.Exec(ctx, \"discard all\")\n			_ = c.pgx.Close(ctx) // the endpoint"},

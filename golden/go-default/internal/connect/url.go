@@ -1,10 +1,12 @@
 // Package connect says how a connection to Postgres is made: which URLs are
-// accepted and what they may ask for, which address is dialled, and how client and
-// server prove to each other who they are. It makes each connection profit from
-// those before it, since a service that keeps none makes many.
+// accepted and what they may ask for, which address is dialled, how client and server
+// prove to each other who they are, what a refusal means, and when it is better not
+// to try. It makes each connection profit from those before it, since a service that
+// keeps none makes many.
 //
-// connect.go and refusal.go are what callers use; dial.go and login.go do what pgx
-// would do itself: pick an address, and log in.
+// Callers use url.go and connector.go. Below are dial.go (addresses and TLS), login.go
+// with guard.go (authentication), breaker.go (may another attempt be made?) and
+// refusal.go (what was the last one told?).
 package connect
 
 import (
@@ -14,7 +16,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -48,41 +49,6 @@ const onlySCRAM = "scram-sha-256"
 
 var malformed = invalid("malformed, or a parameter is not one of " + strings.Join(allowedKeys, ", ") +
 	"; percent-encode special characters in the password")
-
-// Connector makes connections to one database. It keeps what one has learnt for the
-// next: the addresses of the host, the group that the server wants for TLS, and the
-// keys that SCRAM derives from the password. It is a nopool.Connector.
-type Connector struct {
-	config  *pgx.ConnConfig
-	dial    pgconn.DialFunc
-	resolve pgconn.LookupFunc
-	hosts   atomic.Pointer[hosts]
-	group   atomic.Uint32 // the tls.CurveID that the server chose last, 0 when unknown
-	login
-	breaker
-}
-
-// Config returns how to connect, for the caller to change. It returns an error when
-// so much was refused of late that nobody should connect now.
-func (c *Connector) Config() (*pgx.ConnConfig, error) {
-	if c.blocked() {
-		return nil, errBlocked
-	}
-	if err := c.check(); err != nil {
-		return nil, err
-	}
-	return c.config.Copy(), nil
-}
-
-// Format shows nothing secret, whatever the verb.
-func (c *Connector) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "connector to %s", c.config.Host) }
-
-// Verified reports whether the server must prove who it is with a certificate.
-func (c *Connector) Verified() bool { return verified(c.config) }
-
-// SCRAM reports whether the last server that let us in had asked for SCRAM: else it
-// got to know the password, or wanted none. It is false before the first connection.
-func (c *Connector) SCRAM() bool { return c.scrammed.Load() }
 
 // Parse returns what connects to a postgres:// URL or keyword/value string, for one
 // connection per session: parameters in the exec mode of pgx (one round trip, no
@@ -131,7 +97,7 @@ func Parse(connString string, o Options) (*Connector, error) {
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0
-	return newConnector(config, o), nil
+	return newConnector(config, o.DialFunc, o.LookupFunc), nil
 }
 
 // prepare drops foreignKeys, and refuses early what pgx would take for an unknown
@@ -169,11 +135,6 @@ func prepare(connString string) (string, error) {
 
 func invalid(reason string) error {
 	return fmt.Errorf("%w: the database URL is invalid: %s", nopool.ErrConfiguration, reason)
-}
-
-func verified(config *pgx.ConnConfig) bool {
-	return config.TLSConfig != nil &&
-		(!config.TLSConfig.InsecureSkipVerify || config.TLSConfig.VerifyPeerCertificate != nil)
 }
 
 // local reports whether host is this machine: a Unix socket's folder, the name
