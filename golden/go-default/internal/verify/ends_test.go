@@ -259,7 +259,7 @@ func (e *ended) judge(log string, wrong complaint) {
 	if e.code != "" && a.problem["code"] != e.code {
 		wrong(e.rules, e.name, "want code %s, got %.200q", e.code, a.body)
 	}
-	if id := a.header.Get("X-Request-ID"); e.status == 500 && (a.problem["correlation_id"] != id || strings.Count(log, `"correlation_id":"`+id+`"`) < 2) {
+	if id := a.header.Get("X-Request-ID"); e.status == 500 && a.status == 500 && (a.problem["correlation_id"] != id || strings.Count(log, `"correlation_id":"`+id+`"`) < 2) {
 		wrong("NP08", e.name, "the log does not say what happened to request %q: %.200q", id, a.body)
 	}
 }
@@ -364,7 +364,7 @@ func (e *ended) judgeWire(wrong complaint) {
 		wrong(e.rules, e.name, "%d connections", len(e.conns))
 	} else if conn := e.conns[0]; e.last != "" {
 		if last := strings.ToLower(conn.Statements[len(conn.Statements)-1]); last != e.last {
-			wrong(map[bool]string{true: "NP06", false: "NP23"}[e.last == "rollback"], e.name, "the last statement was %q, want %q", last, e.last)
+			wrong(map[bool]string{true: "NP06", false: e.rules}[e.last == "rollback"], e.name, "the last statement was %q, want %q", last, e.last)
 		}
 		if polite(conn) == e.cut {
 			wrong("NP23", e.name, "the connection ended by %q in status %c", conn.End, conn.Status)
