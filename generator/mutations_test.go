@@ -654,7 +654,7 @@ func Free(n int) chan *pgx.Conn { return make(chan *pgx.Conn, n) }
 `},
 	}},
 	{name: "the engine keeps its last connection", fails: "NP15", edits: []edit{
-		{openFile, "	slots  *slots\n", "	slots  *slots\n	last   *pgx.Conn\n"},
+		{engine, "	abort context.CancelCauseFunc\n", "	abort context.CancelCauseFunc\n	last  *pgconn.PgConn\n"},
 	}},
 	{name: "a session that is embedded", fails: "NP15", edits: []edit{
 		{reports, "", `package reports
