@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -134,6 +135,23 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// Extras that all need what a later option decides are not tried in every
+// combination: that took minutes with these.
+func TestLoadTakesManyRelations(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"s/base/x": {}, "s/options/auth/none/a": {}, "s/options/auth/jwt/b": {}, "s/options/with/e24/a": {}}
+	var extras []string
+	for i := range 25 {
+		extras = append(extras, fmt.Sprintf(`{"name": "e%d", "requires": ["auth/jwt"]}`, i))
+		files[fmt.Sprintf("s/options/with/e%d/e%d", i, i)] = &fstest.MapFile{}
+	}
+	files["s/stack.json"] = &fstest.MapFile{Data: []byte(`{"options": [{"name": "name"}, {"name": "with", "many": true, "choices": [` +
+		strings.Join(extras, ", ") + `]}, {"name": "auth", "choices": [{"name": "none"}, {"name": "jwt"}]}]}`)}
+	if _, err := Load(files); err != nil { // none and e24, which never meet, have the same file
+		t.Fatal(err)
 	}
 }
 
