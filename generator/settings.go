@@ -106,6 +106,10 @@ func (s *Stack) checkSettings() error {
 
 func (s *Stack) checkSetting(l *layer, setting Setting) error {
 	base := s.layers[0]
+	row := setting.Default + setting.Unset + setting.Bound + setting.Help
+	if strings.ContainsRune(row, '|') || strings.Contains(row+setting.About+setting.Example+strings.Join(setting.Note, ""), "\n") {
+		return errors.New("want lines, and no | in what is a row of the README's table")
+	}
 	if at, ok := find(base.settings, setting.Name); ok && l != base {
 		left := setting
 		left.Name, left.Note, left.Example = "", nil, ""

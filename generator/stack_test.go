@@ -92,6 +92,12 @@ func TestLoadRefuses(t *testing.T) {
 		},
 		"setting malformed":   {setting("base", `{"name": "Salt"}`), `setting "Salt": want a name`},
 		"setting unexplained": {setting("base", `{"name": "SALT", "group": "spice"}`), `setting "SALT": want help`},
+		"setting that breaks its row": {
+			setting("base", strings.Replace(spice("SALT"), "how much", "much | little", 1)), `setting "SALT": want lines, and no |`,
+		},
+		"setting of two lines": {
+			setting("base", strings.Replace(spice("SALT"), "how much", `much\nlittle`, 1)), `setting "SALT": want lines, and no |`,
+		},
 		"setting unknown key": {setting("base", `{"nom": "SALT"}`), `unknown field "nom"`},
 		"setting's group": {
 			setting("options/side/rice", `{"name": "SALT", "group": "spice", "help": "h", "bound": "b", "default": "d"}`), `group "spice" is none of base's`,
