@@ -2,6 +2,7 @@ package generator
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -256,6 +257,27 @@ func TestLockFiles(t *testing.T) {
 	wantSum := "example.com/fat v1.0.0 h1:a=\nexample.com/fat v1.0.0/go.mod h1:b=\nexample.com/oil v1.10.0 h1:f=\nexample.com/oil v1.10.0/go.mod h1:g=\n"
 	if diff := cmp.Diff([]string{wantMod, wantSum}, []string{string(file(tree, "go.mod").Data), string(file(tree, "go.sum").Data)}); diff != "" {
 		t.Errorf("locks (-want +got):\n%s", diff)
+	}
+}
+
+// What a part of a slot imports of other modules is its layer's, and what it imports
+// of the project is no module's.
+func TestImportsOfSlots(t *testing.T) {
+	t.Parallel()
+	files := menu()
+	added("options/side/rice/slots.tmpl", "{{define \"dishes\"}}\n\t\"{{.Cookbook}}/internal/rice\"\n\t\"example.com/pan/lid\"\n{{end}}\n")(files)
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := stacks[0].Imports()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range all {
+		if l.Layer == "side/rice" && !slices.Equal(l.Code, []string{"example.com/pan/lid"}) {
+			t.Errorf("%s imports %q", l.Layer, l.Code)
+		}
 	}
 }
 
