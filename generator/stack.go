@@ -109,7 +109,21 @@ func loadStack(files fs.FS, name string) (*Stack, error) {
 	if stack.layers, err = layersOf(stack); err != nil {
 		return nil, err
 	}
-	return stack, errors.Join(stack.checkPaths(), stack.checkSettings())
+	return stack, errors.Join(stack.checkRelations(), stack.checkPaths(), stack.checkSettings())
+}
+
+// checkRelations wants a project of the defaults, and one with each choice.
+func (s *Stack) checkRelations() error {
+	var errs []error
+	if err := s.Validate(Answers{}.WithDefaults(s)); err != nil {
+		errs = append(errs, fmt.Errorf("defaults: %w", err))
+	}
+	for _, choice := range s.choices() {
+		if _, ok := s.complete(map[string]bool{choice: true}); !ok {
+			errs = append(errs, fmt.Errorf("choice %s: goes with no others", choice))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Option returns the option called name.

@@ -74,6 +74,8 @@ func TestLoadRefuses(t *testing.T) {
 		"unknown relation": {
 			edited(`"side/ice-cream"`, `"side/icecream"`), `names "side/icecream", which is no choice`,
 		},
+		"defaults at odds": {edited(`"help": "a bowl of it"`, `"conflicts": ["main/fish"]`), `defaults: side "rice": does not go with --main fish`},
+		"choice of nobody": {edited(`["main/roast"]}`, `["main/roast", "side/ice-cream"]}`), `choice side/sauce: goes with no others`},
 		"unknown format":   {edited(`"project-name"`, `"project"`), `unknown format "project"`},
 		"no name":          {edited(`"name": "name"`, `"name": "nome"`), `option "name": missing`},
 		"reserved":         {edited(`"table-cloth"`, `"stack"`), `option "stack": malformed, reserved or declared twice`},
