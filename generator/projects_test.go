@@ -255,7 +255,7 @@ func mustBuild(t *testing.T, tree Tree, linter string) {
 func TestCoveringHasLayers(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{"s/base/x": {}}
-	var options []string
+	options := make([]string, 0, 3)
 	for _, option := range []string{"a", "b", "c"} {
 		options = append(options, fmt.Sprintf(`{"name": %q, "choices": [{"name": "x"}, {"name": "y"}, {"name": "z"}]}`, option))
 		for _, choice := range []string{"x", "y", "z"} {

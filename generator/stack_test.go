@@ -152,7 +152,7 @@ func TestLoadRefuses(t *testing.T) {
 func TestLoadTakesManyRelations(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{"s/base/x": {}, "s/options/auth/none/a": {}, "s/options/auth/jwt/b": {}, "s/options/with/e24/a": {}}
-	var extras []string
+	extras := make([]string, 0, 25)
 	for i := range 25 {
 		extras = append(extras, fmt.Sprintf(`{"name": "e%d", "requires": ["auth/jwt"]}`, i))
 		files[fmt.Sprintf("s/options/with/e%d/e%d", i, i)] = &fstest.MapFile{}
