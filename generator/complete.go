@@ -35,6 +35,8 @@ func (s *Stack) solutions(fixed map[string]bool, vary func(choice string) bool) 
 		for _, option := range s.Options {
 			steps = append(steps, option.steps(fixed, vary)...)
 		}
+		// What is decided comes first, so that what breaks a relation with it is not tried again and again.
+		slices.SortStableFunc(steps, func(a, b step) int { return min(len(a), 2) - min(len(b), 2) })
 		choices := map[string]bool{}
 		var next func(i int) bool
 		next = func(i int) bool {

@@ -129,21 +129,34 @@ func (d dependence) project(choices map[string]bool) string {
 // each calls do for every set of choices on which the file depends and which some
 // valid project has, with the choices of such a project.
 func (d dependence) each(s *Stack, do func(projected string, choices map[string]bool)) {
-	related := map[string]bool{}
-	for _, option := range s.Options {
-		for _, choice := range option.Choices {
-			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
-				related[option.Name+"/"+choice.Name], related[other] = true, true
-			}
-		}
-	}
-	seen := map[string]bool{}
-	for choices := range s.solutions(nil, func(choice string) bool { return d.choices[choice] || related[choice] }) {
+	seen, vary := map[string]bool{}, s.bound(d.choices)
+	for choices := range s.solutions(nil, func(choice string) bool { return vary[choice] }) {
 		if projected := d.project(choices); !seen[projected] {
 			seen[projected] = true
 			do(projected, choices)
 		}
 	}
+}
+
+// bound returns choices, and those that relations tie to them.
+func (s *Stack) bound(choices map[string]bool) map[string]bool {
+	all := maps.Clone(choices)
+	for grown := true; grown; {
+		grown = false
+		for _, option := range s.Options {
+			for _, choice := range option.Choices {
+				tied := append([]string{option.Name + "/" + choice.Name}, slices.Concat(choice.Requires, choice.Conflicts)...)
+				if len(tied) > 1 && slices.ContainsFunc(tied, func(name string) bool { return all[name] }) {
+					before := len(all)
+					for _, name := range tied {
+						all[name] = true
+					}
+					grown = grown || len(all) > before
+				}
+			}
+		}
+	}
+	return all
 }
 
 // planOf returns the plan of a project with these choices.

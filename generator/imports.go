@@ -22,8 +22,9 @@ type LayerImports struct {
 	Locks  bool     // it is to have a part of go.mod and go.sum
 }
 
-// importLine finds an import that a part of a slot brings into another layer's file.
-var importLine = regexp.MustCompile(`(?m)^\t(?:\w+ )?"([^"\s]+\.[^"\s]+/[^"\s]+)"$`)
+// importLine finds an import that a part of a slot brings into another layer's file,
+// but for one of the project's own.
+var importLine = regexp.MustCompile(`(?m)^\t(?:\w+ )?"([^"\s{]+\.[^"\s{]+/[^"\s{]+)"$`)
 
 // Imports returns what each layer imports, for the program that makes the parts of
 // go.mod and go.sum.

@@ -15,7 +15,15 @@ import (
 // that come together.
 func layersOf(s *Stack) ([]*layer, error) {
 	layers := []*layer{{name: "base", folder: "base"}}
-	errs := []error{s.checkFolders("options/*/*", s.choices(), "declare it among the choices of its option")}
+	known := []string{"base", "options", "pairs", "shared", "stack.json"}
+	tops, err := fs.Glob(s.files, "*")
+	errs := []error{err}
+	for _, top := range tops {
+		if !slices.Contains(known, top) {
+			errs = append(errs, fmt.Errorf("%s: a stack has %s", top, strings.Join(known, ", ")))
+		}
+	}
+	errs = append(errs, s.checkFolders("options/*/*", s.choices(), "declare it among the choices of its option"))
 	shared, users := s.shared()
 	errs = append(errs, s.checkFolders("shared/*", shared, `a choice brings it with "uses"`))
 	for _, name := range shared {
@@ -126,21 +134,28 @@ func (s *Stack) fit(when [][]string, fixed map[string]bool) bool {
 	})
 }
 
-// checkPaths returns which files two layers of one project would both render.
+// checkPaths returns which files two layers of one project would both render, or
+// where one has a file and the other a folder.
 func (s *Stack) checkPaths() error {
-	owners, errs := map[string][]*layer{}, []error{}
+	made := &layer{name: "nullpool"} // what no layer renders
+	files, folders := map[string][]*layer{strings.ToLower(AnswersPath): {made}, "go.mod": {made}, "go.sum": {made}}, map[string][]*layer{}
+	var errs []error
 	for _, l := range s.layers {
 		errs = append(errs, fs.WalkDir(l.files, ".", func(name string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || slices.Contains(notRendered, name) {
+			if err != nil || name == "." || slices.Contains(notRendered, name) {
 				return err
 			}
 			target := strings.ToLower(strings.TrimSuffix(name, templateSuffix))
-			for _, other := range owners[target] {
-				if s.meet(l, other) {
+			others, own := slices.Concat(files[target], folders[target]), files
+			if entry.IsDir() {
+				others, own = files[target], folders
+			}
+			for _, other := range others {
+				if other != l && s.meet(l, other) {
 					return fmt.Errorf("path %q: rendered by both %s and %s: want a slot, or another name", strings.TrimSuffix(name, templateSuffix), other.name, l.name)
 				}
 			}
-			owners[target] = append(owners[target], l)
+			own[target] = append(own[target], l)
 			return nil
 		}))
 	}

@@ -1,8 +1,6 @@
 package generator
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,9 +44,7 @@ func loadStack(files fs.FS, name string) (*Stack, error) {
 		return nil, err
 	}
 	stack := &Stack{}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(stack); err != nil {
+	if err := decodeStrict(data, stack); err != nil {
 		return nil, fmt.Errorf("read stack.json: %w", err)
 	}
 	stack.Name, stack.files = name, folder
@@ -58,7 +54,21 @@ func loadStack(files fs.FS, name string) (*Stack, error) {
 	if stack.layers, err = layersOf(stack); err != nil {
 		return nil, err
 	}
-	return stack, errors.Join(stack.checkPaths(), stack.checkSettings())
+	return stack, errors.Join(stack.checkRelations(), stack.checkPaths(), stack.checkSettings())
+}
+
+// checkRelations wants a project of the defaults, and one with each choice.
+func (s *Stack) checkRelations() error {
+	var errs []error
+	if err := s.Validate(Answers{}.WithDefaults(s)); err != nil {
+		errs = append(errs, fmt.Errorf("defaults: %w", err))
+	}
+	for _, choice := range s.choices() {
+		if _, ok := s.complete(map[string]bool{choice: true}); !ok {
+			errs = append(errs, fmt.Errorf("choice %s: goes with no others", choice))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // properName is that of an option, a choice or a group of settings: a field of what
@@ -67,19 +77,24 @@ var properName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
 
 func (s *Stack) checkOptions() error {
 	var errs []error
-	seen := map[string]bool{versionKey: true, stackKey: true, "version": true, "parts": true, "settings": true}
+	// What templates see them as must differ, too: the field of v-2 is that of v2.
+	seen := map[string]bool{camel(versionKey): true, camel(stackKey): true, "Version": true, partsField: true, settingsField: true}
 	for _, option := range s.Options {
-		if !properName.MatchString(option.Name) || seen[option.Name] {
+		if !properName.MatchString(option.Name) || seen[camel(option.Name)] {
 			errs = append(errs, fmt.Errorf("option %q: malformed, reserved or declared twice", option.Name))
+			continue
 		}
-		seen[option.Name] = true
+		seen[camel(option.Name)] = true
 		if _, ok := formats[option.Format]; !ok {
 			errs = append(errs, fmt.Errorf("option %q: unknown format %q", option.Name, option.Format))
 		}
-		for i, choice := range option.Choices {
-			if !properName.MatchString(choice.Name) || slices.Contains(option.ChoiceNames()[:i], choice.Name) {
+		fields := map[string]bool{}
+		for _, choice := range option.Choices {
+			if !properName.MatchString(choice.Name) || fields[camel(choice.Name)] {
 				errs = append(errs, fmt.Errorf("choice %s/%s: malformed or declared twice", option.Name, choice.Name))
+				continue
 			}
+			fields[camel(choice.Name)] = true
 			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
 				if !slices.Contains(s.choices(), other) {
 					errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))
@@ -87,7 +102,7 @@ func (s *Stack) checkOptions() error {
 			}
 		}
 	}
-	if !seen[NameOption] {
+	if !seen[camel(NameOption)] {
 		errs = append(errs, fmt.Errorf("option %q: missing", NameOption))
 	}
 	return errors.Join(errs...)
@@ -166,6 +181,9 @@ func (s *Stack) checkSettings() error {
 
 func (s *Stack) checkSetting(l *layer, setting Setting) error {
 	base := s.layers[0]
+	if !setting.isPlain() {
+		return errors.New("want lines, and no | in what is a row of the README's table")
+	}
 	if at, ok := find(base.settings, setting.Name); ok && l != base {
 		return setting.checkAmendment(base.settings[at])
 	}
@@ -173,14 +191,20 @@ func (s *Stack) checkSetting(l *layer, setting Setting) error {
 	switch {
 	case !variable.MatchString(setting.Name):
 		return errors.New("want a name of A-Z, 0-9 and _")
-	case !properName.MatchString(setting.Group) || setting.Group == "all":
+	case !properName.MatchString(setting.Group) || setting.Group == "all" || strings.Contains(setting.Group, "-"):
 		return fmt.Errorf("group %q: malformed or reserved", setting.Group)
-	case setting.Help == "" || setting.Bound == "" || setting.Default == "" && setting.Unset == "":
+	case min(setting.Help, setting.Bound, setting.Fallback()) == "":
 		return errors.New(`want "help", "bound", and "default" or "unset", which says what holds where it is not set`)
 	case !slices.Contains(groups, setting.Group):
 		return fmt.Errorf("group %q is none of base's: %s", setting.Group, strings.Join(groups, ", "))
 	}
 	return nil
+}
+
+// isPlain reports whether the setting's texts leave tables and comments whole.
+func (s Setting) isPlain() bool {
+	row := s.Default + s.Unset + s.Bound + s.Help
+	return !strings.ContainsRune(row, '|') && !strings.Contains(row+s.About+s.Example+strings.Join(s.Note, ""), "\n")
 }
 
 // checkAmendment accepts what a choice may say of a setting that base declares.

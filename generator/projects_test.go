@@ -11,13 +11,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 // covering returns choices for complete projects that together have every choice
 // alone, every two choices that can come together, and every choice with every
-// extra left out: the default, the smallest, everything, and what is still needed.
+// extra left out, and every layer, such as one for three choices: the default, the
+// smallest, everything, and what is still needed.
 func covering(s *Stack) []map[string]bool {
 	none, all := map[string]bool{}, map[string]bool{}
 	for _, option := range s.Options {
@@ -35,6 +37,11 @@ func covering(s *Stack) []map[string]bool {
 		alone := maps.Clone(none)
 		alone[choice] = true
 		rows = append(rows, s.asFarAsPossible(alone))
+	}
+	for _, l := range s.layers {
+		if !slices.ContainsFunc(rows, l.active) {
+			rows = append(rows, s.asFarAsPossible(l.wanted()))
+		}
 	}
 	return append(rows, s.pairsLeft(rows)...)
 }
@@ -268,5 +275,32 @@ func mustBuild(t *testing.T, tree Tree, linter string) {
 	command.Dir, command.Env = dir, append(os.Environ(), "GOFLAGS=-buildvcs=false")
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Errorf("golangci-lint: %v\n%s", err, out)
+	}
+}
+
+// A layer for three choices is in a project that is built, though every two of these
+// come together elsewhere.
+func TestCoveringHasLayers(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"s/base/x": {}}
+	options := make([]string, 0, 3)
+	for _, option := range []string{"a", "b", "c"} {
+		options = append(options, fmt.Sprintf(`{"name": %q, "choices": [{"name": "x"}, {"name": "y"}, {"name": "z"}]}`, option))
+		for _, choice := range []string{"x", "y", "z"} {
+			files["s/options/"+option+"/"+choice+"/"+option] = &fstest.MapFile{}
+			for _, other := range []string{"x", "y", "z"} {
+				files["s/pairs/a."+choice+"+b."+other+"+c.y/three"] = &fstest.MapFile{}
+			}
+		}
+	}
+	files["s/stack.json"] = &fstest.MapFile{Data: []byte(`{"options": [{"name": "name"}, ` + strings.Join(options, ", ") + `]}`)}
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range stacks[0].layers {
+		if !slices.ContainsFunc(covering(stacks[0]), l.active) {
+			t.Errorf("layer %s is in no project", l.name)
+		}
 	}
 }

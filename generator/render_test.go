@@ -19,7 +19,7 @@ func TestGenerateRefuses(t *testing.T) {
 		"two owners":           {"options/main/fish/plain.txt", "x\n", `path "plain.txt": rendered by both base and main/fish`},
 		"two owners by suffix": {"options/main/fish/plain.txt.tmpl", "x\n", `path "plain.txt": rendered by both base and main/fish`},
 		"two owners by case":   {"options/main/fish/PLAIN.txt", "x\n", `path "PLAIN.txt": rendered by both base and main/fish`},
-		"file and folder":      {"options/main/fish/plain.txt/x.txt", "x\n", `path "plain.txt": base has a file where main/fish needs a folder`},
+		"file and folder":      {"options/main/fish/plain.txt/x.txt", "x\n", `path "plain.txt": rendered by both base and main/fish`},
 		"owner of the answers": {"base/.nullpool.json", "{}\n", `path ".nullpool.json": rendered by both`},
 		"path not portable":    {"base/con.txt", "x\n", `malformed file path "con.txt"`},
 		"suffix forgotten":     {"base/a.txt", "x\n{{.Name}}\n", `a.txt: "{{.N" in a file without the suffix .tmpl`},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -73,9 +74,7 @@ func readSettings(files fs.FS) ([]Setting, error) {
 		return nil, err
 	}
 	var settings []Setting
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&settings); err != nil {
+	if err := decodeStrict(data, &settings); err != nil {
 		return nil, fmt.Errorf("read %s: %w", settingsFile, err)
 	}
 	return settings, nil
@@ -121,4 +120,17 @@ func settingsOf(declared [][]Setting, name string) []Setting {
 		all[i].Example = strings.ReplaceAll(all[i].Example, "NAME", name)
 	}
 	return all
+}
+
+// decodeStrict decodes one JSON value and nothing behind it, without unknown keys.
+func decodeStrict(data []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more follows behind the end")
+	}
+	return nil
 }

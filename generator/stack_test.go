@@ -1,6 +1,8 @@
 package generator
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -103,6 +105,14 @@ var refused = map[string]struct {
 		setting("base", spice("PEPPER"))(f)
 		setting("options/side/rice", `{"name": "PEPPER", "default": "much"}`)(f)
 	}, `setting "PEPPER": base declares it: a choice can add a note and an example`},
+	"defaults at odds":     {edited(`"help": "a bowl of it"`, `"conflicts": ["main/fish"]`), `defaults: side "rice": does not go with --main fish`},
+	"choice of nobody":     {edited(`["main/roast"]}`, `["main/roast", "side/ice-cream"]}`), `choice side/sauce: goes with no others`},
+	"text behind":          {func(f fstest.MapFS) { f["menu/stack.json"].Data = append(f["menu/stack.json"].Data, '{', '}') }, "more follows behind the end"},
+	"folder misspelt":      {added("pair/main.fish+side.rice/a.txt", "a\n"), "pair: a stack has base, options"},
+	"folder for a file":    {added("options/side/rice/plain.txt/x.txt", "x\n"), `path "plain.txt": rendered by both base and side/rice`},
+	"owner of the answers": {added("base/"+AnswersPath, "{}\n"), `rendered by both nullpool and base`},
+	"setting of a table":   {setting("base", `{"name": "SALT", "group": "spice", "help": "a | b", "bound": "b", "default": "d"}`), "no | in what is a row"},
+	"setting of two lines": {setting("base", `{"name": "SALT", "group": "spice", "help": "a\nb", "bound": "b", "default": "d"}`), "want lines"},
 	"lock missing": {func(f fstest.MapFS) {
 		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
 		edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
@@ -136,6 +146,23 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// Extras that all need what a later option decides are not tried in every
+// combination: that took minutes with these.
+func TestLoadTakesManyRelations(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{"s/base/x": {}, "s/options/auth/none/a": {}, "s/options/auth/jwt/b": {}, "s/options/with/e24/a": {}}
+	extras := make([]string, 0, 25)
+	for i := range 25 {
+		extras = append(extras, fmt.Sprintf(`{"name": "e%d", "requires": ["auth/jwt"]}`, i))
+		files[fmt.Sprintf("s/options/with/e%d/e%d", i, i)] = &fstest.MapFile{}
+	}
+	files["s/stack.json"] = &fstest.MapFile{Data: []byte(`{"options": [{"name": "name"}, {"name": "with", "many": true, "choices": [` +
+		strings.Join(extras, ", ") + `]}, {"name": "auth", "choices": [{"name": "none"}, {"name": "jwt"}]}]}`)}
+	if _, err := Load(files); err != nil { // none and e24, which never meet, have the same file
+		t.Fatal(err)
 	}
 }
 
@@ -234,6 +261,27 @@ func TestLockFiles(t *testing.T) {
 	wantSum := "example.com/fat v1.0.0 h1:a=\nexample.com/fat v1.0.0/go.mod h1:b=\nexample.com/oil v1.10.0 h1:f=\nexample.com/oil v1.10.0/go.mod h1:g=\n"
 	if diff := cmp.Diff([]string{wantMod, wantSum}, []string{string(file(tree, "go.mod").Data), string(file(tree, "go.sum").Data)}); diff != "" {
 		t.Errorf("locks (-want +got):\n%s", diff)
+	}
+}
+
+// What a part of a slot imports of other modules is its layer's, and what it imports
+// of the project is no module's.
+func TestImportsOfSlots(t *testing.T) {
+	t.Parallel()
+	files := menu()
+	added("options/side/rice/slots.tmpl", "{{define \"dishes\"}}\n\t\"{{.Cookbook}}/internal/rice\"\n\t\"example.com/pan/lid\"\n{{end}}\n")(files)
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := stacks[0].Imports()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range all {
+		if l.Layer == "side/rice" && !slices.Equal(l.Code, []string{"example.com/pan/lid"}) {
+			t.Errorf("%s imports %q", l.Layer, l.Code)
+		}
 	}
 }
 

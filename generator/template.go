@@ -69,8 +69,21 @@ func parseSlots(text string) (*template.Template, error) {
 // parts are what fills slots, in the order of the layers.
 type parts []*template.Template
 
-// partsField is where a view has its parts, for slot alone.
-const partsField = "Parts"
+// Fields of what templates see, beside those of the options.
+const (
+	partsField    = "Parts" // for slot alone
+	settingsField = "Settings"
+)
+
+// camel returns the Go field name of an option or choice: GithubActions for
+// github-actions.
+func camel(name string) string {
+	var field strings.Builder
+	for word := range strings.SplitSeq(name, "-") {
+		field.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return field.String()
+}
 
 // slot is the templates' function of that name: it joins the layers' parts of a
 // slot. A part is the text between {{define}} and {{end}} without its last newline:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 )
@@ -122,16 +123,27 @@ func (v *validation) text(option Option, value string) {
 	}
 }
 
-// checkNameIsFree refuses a name that a folder or file at the project's top has
-// in any combination: the command that go build leaves there would be in its
-// way.
+// checkNameIsFree refuses a name that a folder or file has, in any combination, at
+// the project's top, where the command that go build leaves would be in its way, or
+// beside one that is called like the project.
 func (s *Stack) checkNameIsFree(name string) (better string, err error) {
+	named, literal := map[string]bool{name: true}, map[string]bool{}
 	for _, l := range s.layers {
-		taken, _ := fs.Glob(l.files, "*") // it fails for a malformed pattern alone
-		for _, entry := range taken {
-			if strings.EqualFold(strings.TrimSuffix(entry, templateSuffix), name) {
-				return name + "-service", errors.New("a file or folder of the project has this name")
+		err := fs.WalkDir(l.files, ".", func(at string, _ fs.DirEntry, err error) error {
+			if into := strings.ReplaceAll(path.Base(at), "{{.Name}}", name); into != path.Base(at) {
+				named[strings.ToLower(path.Join(path.Dir(at), strings.TrimSuffix(into, templateSuffix)))] = true
+			} else {
+				literal[strings.ToLower(strings.TrimSuffix(at, templateSuffix))] = true
 			}
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	for taken := range named {
+		if literal[taken] {
+			return name + "-service", errors.New("a file or folder of the project has this name")
 		}
 	}
 	return "", nil

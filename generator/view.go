@@ -3,7 +3,6 @@ package generator
 import (
 	"fmt"
 	"reflect"
-	"strings"
 )
 
 // viewType returns the struct that templates see, with a field for each option, so
@@ -36,9 +35,6 @@ func (s *Stack) viewType(sees func(choice string) bool) reflect.Type {
 	}
 	return reflect.StructOf(fields)
 }
-
-// settingsField is where a view has its settings.
-const settingsField = "Settings"
 
 // view returns what the plan's templates see, and fills slots and settings from
 // these layers.
@@ -87,14 +83,4 @@ func partsOf(layers []*layer) (parts, error) {
 		}
 	}
 	return all, nil
-}
-
-// camel returns the Go field name of an option or choice: GithubActions for
-// github-actions.
-func camel(name string) string {
-	var field strings.Builder
-	for word := range strings.SplitSeq(name, "-") {
-		field.WriteString(strings.ToUpper(word[:1]) + word[1:])
-	}
-	return field.String()
 }

@@ -50,15 +50,18 @@ func localPath(path string) string {
 	return "./" + path
 }
 
-// released reports whether a module is a version, and no checkout.
-func released(module debug.Module) bool { return module.Version != "" && module.Version != "(devel)" }
+// released reports whether a module is a version, and no checkout, which may be
+// what another module has in its place.
+func released(module debug.Module) bool {
+	return module.Version != "" && module.Version != "(devel)" && !strings.HasSuffix(module.Version, "+dirty") && module.Replace == nil
+}
 
 // quote makes a word safe for a POSIX shell.
 func quote(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./,~+@:", r)
 	}
-	if word != "" && strings.TrimFunc(word, plain) == "" {
+	if word != "" && word[0] != '~' && strings.TrimFunc(word, plain) == "" {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

@@ -52,6 +52,20 @@ func TestProgramWords(t *testing.T) {
 	}
 }
 
+// A module that another has in its place is no version to run, and a shell reads ~ as
+// somebody's folder.
+func TestProgramWordsWork(t *testing.T) {
+	t.Parallel()
+	const built = "/tmp/go-build123/b001/exe/nullpool"
+	module := debug.Module{Path: modulePath, Version: "v0.0.0", Replace: &debug.Module{Path: "../clone"}}
+	if got := programWords(built, built, t.TempDir(), module); got != "go run "+modulePath+"/"+programPath {
+		t.Errorf("a replaced module: %q", got)
+	}
+	if got := quote("~/demo"); got != "'~/demo'" {
+		t.Errorf("~/demo: %q", got)
+	}
+}
+
 // TestHints wants whatever is said to try to begin as the reader began.
 func TestHints(t *testing.T) {
 	t.Parallel()

@@ -63,7 +63,9 @@ func methods(mux *chi.Mux, path string) (taken []string) {
 func canonical(mux *chi.Mux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "*" {
-			w.Header().Set("Connection", "close")
+			if r.ProtoAtLeast(1, 1) {
+				w.Header().Set("Connection", "close")
+			}
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
@@ -88,12 +90,16 @@ func canonical(mux *chi.Mux) http.Handler {
 	})
 }
 
-// unescaped returns a path with its parts unescaped, but for slashes within them.
+// unescaped returns a path with its parts unescaped, but for slashes within them. A
+// part that is nothing but a slash is an empty one to the standard library's mux.
 func unescaped(escaped string) string {
 	parts := strings.Split(escaped, "/")
 	for i, part := range parts {
 		if text, err := url.PathUnescape(part); err == nil {
 			parts[i] = strings.ReplaceAll(text, "/", "%2F")
+			if text == "/" {
+				parts[i] = ""
+			}
 		}
 	}
 	return strings.Join(parts, "/")
