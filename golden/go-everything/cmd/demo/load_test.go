@@ -2,48 +2,46 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/config"
+	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // TestLoad sends 10,000 requests from 64 clients through a pooler that admits 15
 // connections, refuses the next as Supavisor does, and frees a place 2 ms after
-// its client has gone. None may fail, whether the places are one process's or
+// its client has gone. None may fail, whether the places are one service's or
 // shared by three.
 func TestLoad(t *testing.T) {
 	t.Parallel()
-	for _, processes := range []int{1, 3} {
-		t.Run(strconv.Itoa(processes), func(t *testing.T) {
-			pooler := standin.Start(t, standin.Options{
-				TLS: true, Auth: standin.SCRAM, MaxClients: 15, ReleaseLag: 2 * time.Millisecond,
-				OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
-					if strings.Contains(sql, "from notes") {
-						return standin.Reply{Rows: [][]string{}}
-					}
-					return standin.Reply{}
-				},
-			})
-			var services []*process
-			for range processes {
-				services = append(services, serve(t, pooler.URL(), map[string]string{
-					"DB_MAX_SESSIONS": "", "DB_POOL_SIZE": "15", "DB_REPLICAS": strconv.Itoa(processes), "DB_RESERVE": "0",
-					"DB_MAX_WAITING": "64",
-				}))
+	for _, services := range []int{1, 3} {
+		t.Run(strconv.Itoa(services), func(t *testing.T) {
+			pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, MaxClients: 15, ReleaseLag: 2 * time.Millisecond})
+			var dbs []*nopool.DB
+			var urls []string
+			for range services {
+				db, url := serveQuery(t, map[string]string{
+					"DATABASE_URL": pooler.URL(), "DB_POOL_SIZE": "15", "DB_REPLICAS": strconv.Itoa(services), "DB_RESERVE": "0", "DB_MAX_WAITING": "64",
+				})
+				dbs, urls = append(dbs, db), append(urls, url)
 			}
 			requests := 10_000
 			if testing.Short() {
 				requests = 1000
 			}
-			ask(t, services, 64, requests)
-			for _, p := range services {
-				p.stop()
+			ask(t, urls, 64, requests)
+			for _, db := range dbs {
+				if err := db.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
 			}
 			now := pooler.Stats()
 			if now.Dials < requests || now.Peak > 15 || now.Rejected*100 >= now.Dials || now.Open != 0 {
@@ -53,9 +51,29 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// serveQuery serves a route with one query, in a service with these settings.
+func serveQuery(t *testing.T, env map[string]string) (db *nopool.DB, url string) {
+	t.Helper()
+	cfg, err := config.Load(func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.LogLevel = slog.LevelError
+	s, err := newService(cfg, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(s.api.Wrap(s.api.InSession(func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+		_, err := session.Exec(r.Context(), "select 1")
+		return err
+	})))
+	t.Cleanup(web.Close)
+	return s.db, web.URL
+}
+
 // ask shares requests out among clients, and those among services, and wants
 // each to be answered with 200.
-func ask(t *testing.T, services []*process, clients, requests int) {
+func ask(t *testing.T, urls []string, clients, requests int) {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: clients}
 	defer transport.CloseIdleConnections()
@@ -63,10 +81,9 @@ func ask(t *testing.T, services []*process, clients, requests int) {
 	var next, failed atomic.Int64
 	var running sync.WaitGroup
 	for i := range clients {
-		url := services[i%len(services)].base + "/notes"
 		running.Go(func() {
 			for next.Add(1) <= int64(requests) {
-				response, err := client.Get(url)
+				response, err := client.Get(urls[i%len(urls)])
 				if err != nil {
 					t.Error(err)
 					return

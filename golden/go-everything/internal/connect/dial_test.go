@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -9,10 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // TestAddresses wants a host's addresses dialled one after the other until one
@@ -21,12 +16,12 @@ func TestAddresses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		asked, dialled, down := 0, []string(nil), map[string]bool{"192.0.2.1:5432": true}
-		c := newConnector(new(pgx.ConnConfig), Options{
-			LookupFunc: func(context.Context, string) ([]string, error) {
+		d := &dialer{
+			resolve: func(context.Context, string) ([]string, error) {
 				asked++
 				return []string{"192.0.2.1", "2001:db8::1"}, nil
 			},
-			DialFunc: func(ctx context.Context, _, address string) (net.Conn, error) {
+			dial: func(ctx context.Context, _, address string) (net.Conn, error) {
 				dialled = append(dialled, address)
 				if down[address] {
 					<-ctx.Done() // silent
@@ -34,13 +29,13 @@ func TestAddresses(t *testing.T) {
 				}
 				return &net.TCPConn{}, nil
 			},
-		})
+		}
 		want := func(wanted ...string) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 			defer cancel()
 			dialled = nil
-			_, err := c.dialHost(ctx, "tcp", "host:5432")
+			_, err := d.dialHost(ctx, "tcp", "host:5432")
 			if !slices.Equal(dialled, wanted) || (err != nil) != (len(down) == 2) {
 				t.Errorf("dialled %v, %v, want %v", dialled, err, wanted)
 			}
@@ -69,14 +64,14 @@ func TestUnixSocket(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/run/.s.PGSQL.5432", "/run/a:b/.s.PGSQL.5432"} {
 		dialled := ""
-		c := newConnector(new(pgx.ConnConfig), Options{
-			LookupFunc: func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") },
-			DialFunc: func(_ context.Context, _, address string) (net.Conn, error) {
+		d := &dialer{
+			resolve: func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") },
+			dial: func(_ context.Context, _, address string) (net.Conn, error) {
 				dialled = address
 				return &net.UnixConn{}, nil
 			},
-		})
-		if _, err := c.dialHost(t.Context(), "unix", path); err != nil || dialled != path {
+		}
+		if _, err := d.dialHost(t.Context(), "unix", path); err != nil || dialled != path {
 			t.Errorf("%s: dialled %q, %v", path, dialled, err)
 		}
 	}
@@ -86,22 +81,8 @@ func TestUnixSocket(t *testing.T) {
 // that is nil.
 func TestNoAddress(t *testing.T) {
 	t.Parallel()
-	c := newConnector(new(pgx.ConnConfig), Options{
-		LookupFunc: func(context.Context, string) ([]string, error) { return nil, nil },
-	})
-	if _, err := c.dialHost(t.Context(), "tcp", "host:5432"); err == nil {
+	d := &dialer{resolve: func(context.Context, string) ([]string, error) { return nil, nil }}
+	if _, err := d.dialHost(t.Context(), "tcp", "host:5432"); err == nil {
 		t.Error("dialled")
-	}
-}
-
-// TestRequiredBinding keeps the password from a server that asks for it in the
-// clear where channel_binding=require says that nothing but SCRAM will do.
-func TestRequiredBinding(t *testing.T) {
-	t.Parallel()
-	d := newConnector(&pgx.ConnConfig{Config: pgconn.Config{Password: "secret", ChannelBinding: "require"}}, Options{})
-	server := scripted{Reader: bytes.NewReader(encode(&pgproto3.AuthenticationCleartextPassword{}))}
-	_, err := d.start(t.Context(), &pgconn.Config{RuntimeParams: map[string]string{}}, server)
-	if !errors.Is(err, errNotSCRAM) {
-		t.Errorf("%v, want errNotSCRAM", err)
 	}
 }

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"sync"
@@ -75,12 +74,4 @@ func reachable(db *nopool.DB) error {
 		return nil // PgBouncer lets a client wait for its first statement
 	}
 	return err
-}
-
-// writeJSON answers with v. Values of this package always encode, and a client
-// that has gone needs no answer, so there is no error.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
 }

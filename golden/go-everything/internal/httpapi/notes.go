@@ -1,13 +1,9 @@
 package httpapi
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
-	"os"
 	"strconv"
 
 	"example.com/demo/internal/nopool"
@@ -75,14 +71,6 @@ func deleteNote(w http.ResponseWriter, r *http.Request, session *nopool.Session)
 	return nil
 }
 
-// answerWith answers with v, unless err says that there is none.
-func answerWith(w http.ResponseWriter, v any, err error) error {
-	if err == nil {
-		writeJSON(w, http.StatusOK, v)
-	}
-	return err
-}
-
 // noteID reads the id from the path. What is no number names no note.
 func noteID(r *http.Request) (int64, error) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
@@ -106,37 +94,4 @@ func readNote(r *http.Request) (draft notes.Draft, err error) {
 		return draft, &Error{http.StatusUnprocessableEntity, "invalid_note", "The note is not valid", fields}
 	}
 	return draft, nil
-}
-
-// readJSON reads the body, one JSON value, into v.
-func readJSON(r *http.Request, v any) error {
-	decoder := json.NewDecoder(r.Body)
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(v)
-	if err == nil {
-		if _, err = decoder.Token(); err == io.EOF {
-			return nil
-		}
-	}
-	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
-		return err
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return newError(http.StatusRequestTimeout, "slow_body", "The body took too long to arrive")
-	}
-	return newError(http.StatusBadRequest, "bad_json", "The body must be one JSON object without unknown fields")
-}
-
-// queryInt reads an optional number from the query string.
-func queryInt(r *http.Request, name string, missing, least, most int64) (int64, error) {
-	text := r.URL.Query().Get(name)
-	if text == "" {
-		return missing, nil
-	}
-	value, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || value < least || value > most {
-		fields := []FieldError{{name, fmt.Sprintf("must be a number from %d to %d", least, most)}}
-		return 0, &Error{http.StatusBadRequest, "bad_query", "A query parameter is not valid", fields}
-	}
-	return value, nil
 }

@@ -17,8 +17,9 @@ import (
 // SessionHandler handles a request with a database session. The session opens
 // its connection at its first query; it is committed when the handler returns
 // nil and has answered with a status below 400, and rolled back otherwise. The
-// response leaves after that. An error that the handler returns becomes the
-// response, in place of anything written so far.
+// response leaves after that; that of a read need not wait for COMMIT's answer, as
+// Session.Finish and TxOptions.WaitForCommit say. An error that the handler returns
+// becomes the response, in place of anything written so far.
 type SessionHandler func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error
 
 // maxBuffered is how many bytes of a response are held back until the commit. A
@@ -64,7 +65,7 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 	})
 }
 
-// heldResponse holds a response back until the session is committed. Flush,
+// heldResponse holds a response back until the session has ended. Flush,
 // Hijack and more than maxBuffered bytes are the commit point: the session ends
 // there and what follows is streamed.
 type heldResponse struct {
@@ -108,7 +109,7 @@ func (h *heldResponse) Write(p []byte) (int, error) {
 	return h.ResponseWriter.Write(p)
 }
 
-// finish ends the session, once: committed, or rolled back when the handler
+// finish ends the session, once: committed (a read in the background), or rolled back when the handler
 // chose an error status. A request that was cancelled persists nothing.
 func (h *heldResponse) finish() error {
 	if h.ended {
@@ -122,7 +123,7 @@ func (h *heldResponse) finish() error {
 	case h.status >= http.StatusBadRequest:
 		_ = h.session.Rollback(ctx)
 	default:
-		h.err = h.session.Commit(ctx)
+		h.err = h.session.Finish(ctx)
 	}
 	return h.err
 }

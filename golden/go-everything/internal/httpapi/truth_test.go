@@ -1,4 +1,4 @@
-package httpapi_test
+package httpapi
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
+	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 // answers are the status and problem of each write, by its number.

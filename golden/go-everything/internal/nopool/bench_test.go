@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"example.com/demo/internal/localpg/pgtest"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 )
 
 // BenchmarkSession has one question answered in a transaction through PgBouncer,

@@ -1,7 +1,6 @@
 package nopool
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -12,17 +11,20 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // closeTimeout bounds the wait for the server to close a connection. A slot
 // freed by it, because the network is lost, is counted and logged.
 const closeTimeout = 5 * time.Second
 
+// errNoCancel is what pgx gets that dials again after a login has failed, to cancel it.
+var errNoCancel = errors.New("nothing to cancel: not logged in")
+
 // connection is what an attempt to open a session dials: its connection, and the
 // one that pgx makes to cancel a statement.
 type connection struct {
-	db      *DB
+	events  *events
 	ctx     context.Context // of log lines
 	dialled time.Time
 	pgx     *pgx.Conn // nil until it is connected
@@ -33,14 +35,18 @@ type connection struct {
 }
 
 // connect dials and logs in. The connection has a flight, which BEGIN can board.
-func (c *connection) connect(ctx context.Context) (err error) {
-	config, err := c.db.config.Connector.Config()
+func (c *connection) connect(ctx context.Context, to Connector) (err error) {
+	config, err := to.Config()
 	if err != nil {
 		return err
 	}
-	c.db.count(func(total *Snapshot) { total.Dials++ })
-	dial, after := config.DialFunc, config.AfterNetConnect
+	c.events.count(func(total *Snapshot) { total.Dials++ })
+	var loggedIn atomic.Bool
+	dial, build := config.DialFunc, config.BuildFrontend
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if c.flight != nil && !loggedIn.Load() { // else the slot could be free by then
+			return nil, errNoCancel
+		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
@@ -48,14 +54,15 @@ func (c *connection) connect(ctx context.Context) (err error) {
 		c.unclosed.Add(1)
 		return &endpoint{Conn: conn, of: c}, nil
 	}
-	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (_ net.Conn, err error) {
-		if after != nil {
-			conn, err = after(ctx, config, conn)
-		}
-		c.flight = &flight{Conn: conn, reads: bufio.NewReader(conn), over: make(chan struct{})}
-		return c.flight, err
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		c.flight = &flight{reads: r, writes: w}
+		return build(c.flight, c.flight)
 	}
 	c.pgx, err = pgx.ConnectConfig(ctx, config)
+	loggedIn.Store(err == nil)
+	for err == nil && c.pgx.PgConn().Frontend().ReadBufferLen() > 0 { // a refusal that came with ReadyForQuery
+		_, err = c.pgx.PgConn().ReceiveMessage(ctx)
+	}
 	return err
 }
 
@@ -98,8 +105,8 @@ func (e *endpoint) awaitClose() {
 	}
 	_ = e.Conn.SetDeadline(time.Now().Add(closeTimeout))
 	if _, err := io.Copy(io.Discard, e.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
-		e.of.db.count(func(total *Snapshot) { total.CloseTimeouts++ })
-		e.of.db.config.Logger.WarnContext(e.of.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
+		e.of.events.count(func(total *Snapshot) { total.CloseTimeouts++ })
+		e.of.events.log.WarnContext(e.of.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
 	}
 }
 

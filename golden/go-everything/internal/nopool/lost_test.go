@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 // TestLostConnection breaks the connection under a statement: whatever pgx calls
@@ -42,6 +42,28 @@ func TestLostConnection(t *testing.T) {
 				t.Errorf("first use %t, %q: commit says %v, want ErrUnavailable", first, sql, err)
 			}
 		}
+	}
+}
+
+// TestLostLogin drops the connection while it logs in: pgx would dial once more for each,
+// to cancel nothing, after the session has given its slot back.
+func TestLostLogin(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(_ int, step standin.Step) standin.Fault {
+		if step == standin.Challenged {
+			return standin.Drop
+		}
+		return standin.GoOn
+	}})
+	db := on(t, pooler.URL(), nil)
+	for range 3 {
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrUnavailable) {
+			t.Errorf("%v, want ErrUnavailable", err)
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	if dials, attempts := pooler.Stats().Dials, db.Snapshot().Dials; uint64(dials) != attempts {
+		t.Errorf("%d dials for %d attempts", dials, attempts)
 	}
 }
 

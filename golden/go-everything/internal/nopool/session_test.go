@@ -5,9 +5,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
-	"log/slog"
 	"net"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,122 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"example.com/demo/internal/connect"
-	"example.com/demo/internal/localpg/pgtest"
-	"example.com/demo/internal/localpg/standin"
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
-
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-
-// open returns a DB on a new database with the table t(n), and that database's
-// URL. When the test ends it wants no connection left.
-func open(t *testing.T, change func(*config)) (*nopool.DB, string) {
-	t.Helper()
-	url := pgtest.Database(t)
-	return openAt(t, url, change), url
-}
-
-// config is what a test may change.
-type config struct {
-	nopool.Config
-	connect.Options
-	wrap func(net.Conn) net.Conn // what pgx gets as its connection; nil changes nothing
-}
-
-func openAt(t *testing.T, url string, change func(*config)) *nopool.DB {
-	t.Helper()
-	db := start(t, url, config{Config: nopool.Config{
-		ConnectTimeout: 10 * time.Second, StatementTimeout: 10 * time.Second,
-		LockTimeout: 5 * time.Second, IdleInTransactionTimeout: 10 * time.Second,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}}, change)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := db.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		if n := pgtest.Connections(t, url); n != 0 {
-			t.Errorf("%d connections left", n)
-		}
-	})
-	must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-		_, err := s.Exec(ctx, "create table if not exists t (n int primary key)")
-		return err
-	}))
-	return db
-}
-
-// on returns a DB on a stand-in pooler, or on whatever else answers at url.
-func on(t testing.TB, url string, change func(*config)) *nopool.DB {
-	t.Helper()
-	db := start(t, url, config{Config: nopool.Config{ConnectTimeout: 5 * time.Second, StatementTimeout: 5 * time.Second}}, change)
-	t.Cleanup(func() { _ = db.Close(context.Background()) })
-	return db
-}
-
-func start(t testing.TB, url string, c config, change func(*config)) *nopool.DB {
-	t.Helper()
-	c.MaxSessions, c.MaxWaiting, c.SessionWait = 4, 1000, 30*time.Second
-	c.AllowPlaintext, c.AllowPlainAuth = true, true // TEST_DATABASE_URL may be plaintext
-	if change != nil {
-		change(&c)
-	}
-	connector, err := connect.Parse(url, c.Options)
-	must(t, err)
-	c.Connector = wrapper{connector, c.wrap}
-	db, err := nopool.Open(c.Config)
-	must(t, err)
-	return db
-}
-
-// wrapper is a connector whose connections are wrapped once they are started.
-type wrapper struct {
-	nopool.Connector
-	wrap func(net.Conn) net.Conn
-}
-
-func (w wrapper) Config() (*pgx.ConnConfig, error) {
-	config, err := w.Connector.Config()
-	if err != nil || w.wrap == nil {
-		return config, err
-	}
-	after := config.AfterNetConnect
-	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		conn, err := after(ctx, config, conn)
-		return w.wrap(conn), err
-	}
-	return config, nil
-}
-
-func selectOne(ctx context.Context, s *nopool.Session) error {
-	_, err := s.Exec(ctx, "select 1")
-	return err
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func insert(n int) func(context.Context, *nopool.Session) error {
-	return func(ctx context.Context, s *nopool.Session) error {
-		_, err := s.Exec(ctx, "insert into t values ($1)", n)
-		return err
-	}
-}
-
-// count returns how many rows a new session sees.
-func count(t *testing.T, db *nopool.DB) (n int) {
-	t.Helper()
-	must(t, db.Run(context.Background(), nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, s *nopool.Session) error {
-		return s.QueryRow(ctx, "select count(*) from t").Scan(&n)
-	}))
-	return n
-}
 
 func TestRunEnds(t *testing.T) {
 	t.Parallel()
@@ -367,18 +252,19 @@ func TestFirstUse(t *testing.T) {
 		},
 		"nothing": func(s *nopool.Session) error { _, err := s.Exec(ctx, "-- nothing"); return err },
 	}
-	// BEGIN travels with all of them, but pgx makes more round trips of some by itself.
-	later := map[string]int{"option of pgx": 1, "copy": 3}
+	// BEGIN travels with all of them, but pgx makes more round trips of some by itself:
+	// of a copy up to three, depending on what it hears while it still writes.
+	later := map[string]int32{"option of pgx": 1, "copy": 1}
 	one := db.Session(ctx, nopool.TxOptions{})
 	must(t, selectOne(ctx, one))
-	writes := sent.last.Load().writes
+	turns := sent.last.Load().turns.Load()
 	must(t, one.Commit(ctx))
 	for name, use := range uses {
 		session := db.Session(ctx, nopool.TxOptions{})
 		if err := use(session); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if n := sent.last.Load().writes - writes; n != later[name] {
+		if n := sent.last.Load().turns.Load() - turns; n != later[name] && (name != "copy" || n > 3) {
 			t.Errorf("%s: %d round trips more than one statement, want %d", name, n, later[name])
 		}
 		var timeout string
@@ -462,7 +348,7 @@ func TestRefusedLargeStatement(t *testing.T) {
 	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
 		return standin.Reply{Error: standin.Fatal("08P01", "query_wait_timeout")}
 	}})
-	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Second })
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 3 * time.Second })
 	large := "select '" + strings.Repeat("x", 20<<20) + "'"
 	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
 		_, err := s.Exec(ctx, large)
@@ -470,39 +356,6 @@ func TestRefusedLargeStatement(t *testing.T) {
 	})
 	if !errors.Is(err, nopool.ErrPoolerFull) {
 		t.Errorf("%v, want ErrPoolerFull", err)
-	}
-}
-
-// slowFirst is a connection whose first write, the start-up message, takes long
-// enough for pgx to begin to read in the background.
-type slowFirst struct {
-	net.Conn
-	written bool
-}
-
-func (s *slowFirst) Write(p []byte) (int, error) {
-	if !s.written {
-		s.written = true
-		time.Sleep(60 * time.Millisecond)
-	}
-	return s.Conn.Write(p)
-}
-
-// TestReadingBeforeBegin wants the answer to BEGIN kept from pgx, also where it reads
-// already when BEGIN goes out: a process that is held up for 15 ms at the wrong time
-// would else take that answer for its statement's.
-func TestReadingBeforeBegin(t *testing.T) {
-	t.Parallel()
-	db, _ := open(t, func(c *config) { c.wrap = func(conn net.Conn) net.Conn { return &slowFirst{Conn: conn} } })
-	for range 3 { // it is a race
-		must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-			var answer string
-			err := s.QueryRow(ctx, "select 'right'").Scan(&answer)
-			if answer != "right" {
-				t.Errorf("read %q", answer)
-			}
-			return err
-		}))
 	}
 }
 
@@ -654,12 +507,13 @@ func TestRunWithRetry(t *testing.T) {
 	}
 }
 
-// counter counts what is written to its last connection.
+// counter counts the round trips of its last connection.
 type counter struct{ last atomic.Pointer[countedConn] }
 
 type countedConn struct {
 	net.Conn
-	writes int
+	heard atomic.Bool  // something since the last write
+	turns atomic.Int32 // writes after that
 }
 
 func (c *counter) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -669,7 +523,15 @@ func (c *counter) dial(ctx context.Context, network, address string) (net.Conn, 
 	return counted, err
 }
 
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.heard.Store(true)
+	return n, err
+}
+
 func (c *countedConn) Write(p []byte) (int, error) {
-	c.writes++
+	if c.heard.Swap(false) {
+		c.turns.Add(1)
+	}
 	return c.Conn.Write(p)
 }

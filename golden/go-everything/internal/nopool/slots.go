@@ -2,10 +2,13 @@ package nopool
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 )
+
+const fullPause = 250 * time.Millisecond // at most, before a pooler that is full is asked again
 
 // slots is the bound on connections, with a bounded queue so that overload is
 // refused at once instead of piling up. An element of a channel is a slot: who
@@ -86,4 +89,17 @@ func (s *slots) close() <-chan struct{} {
 		}()
 	})
 	return s.idle
+}
+
+// pause waits for a random time up to limit ("full jitter", so that clients refused
+// together do not return together), for sooner, or until ctx ends, with its cause.
+func pause(ctx context.Context, limit time.Duration, sooner <-chan struct{}) error {
+	select {
+	case <-time.After(rand.N(limit)):
+		return nil
+	case <-sooner:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

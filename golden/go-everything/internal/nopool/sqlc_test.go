@@ -66,7 +66,7 @@ func (q *queries) listThings(ctx context.Context, ids []pgtype.UUID) ([]thing, e
 // the statement travels with BEGIN, and later.
 func TestSQLC(t *testing.T) {
 	t.Parallel()
-	db, _ := open(t, nil)
+	db, _ := database(t)
 	run := func(fn func(ctx context.Context, q *queries) error) {
 		t.Helper()
 		must(t, db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {

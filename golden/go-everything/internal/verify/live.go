@@ -2,15 +2,20 @@ package verify
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/nopool"
@@ -30,14 +35,8 @@ var liveChecks = []struct {
 	rule string
 	run  func(context.Context, *live) (string, error)
 }{
-	{"NP09", answers},
-	{"NP01", distinct},
-	{"NP12", encrypted},
-	{"NP13", timeouts},
-	{"NP16", explicit},
-	{"NP17", budgeted},
-	{"NP30", migrated},
-	{"NP04", closed},
+	{"NP09", answers}, {"NP01", distinct}, {"NP12", encrypted}, {"NP13", timeouts}, {"NP16", explicit}, {"NP17", budgeted},
+	{"NP30", migrated}, {"NP04", closed},
 }
 
 // warning is what an owner should know of a rule that holds, or may hold.
@@ -77,12 +76,81 @@ func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 		} else if err != nil {
 			status, seen = StatusFailed, nopool.Describe(err)
 		}
-		r.Set(check.rule, status, seen)
-		if l.facts == nil { // answers saw nothing
+		if r.Set(check.rule, status, seen); l.facts == nil { // answers saw nothing
 			break
 		}
 	}
 	return r
+}
+
+// live is an engine whose connections are watched. It has a name of its own in the server's list, since the service may
+// be running beside it.
+type live struct {
+	nopool.Connector // the owner's
+	cfg              config.Config
+	name             string
+	db               *nopool.DB
+	dials            atomic.Int64
+	port             atomic.Value // string: the local one of the last dial, "" for a Unix socket
+
+	facts  map[string]string // what the query facts returns, "" for NULL
+	direct bool              // no pooler is in between
+}
+
+func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
+	l = &live{Connector: cfg.DB.Connector, cfg: cfg, name: "verify-" + rand.Text()}
+	cfg.DB.Connector, cfg.DB.Logger = l, logger
+	l.db, err = nopool.Open(cfg.DB)
+	return l, err
+}
+
+// Config is the owner's, under another name and with a record of its dials.
+func (l *live) Config() (*pgx.ConnConfig, error) {
+	config, err := l.Connector.Config()
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["application_name"] = l.name
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err == nil {
+			_, port, _ := net.SplitHostPort(conn.LocalAddr().String())
+			l.port.Store(port)
+			l.dials.Add(1)
+		}
+		return conn, err
+	}
+	return config, nil
+}
+
+// facts are what a session sees, as an object in JSON. All values are text: every server, pooler and stand-in gives that
+// alike. NULL is the port of a Unix socket, and what there is none of.
+const facts = `select json_object_agg(name, value)::text from (values
+	('version', split_part(version(), ' on ', 1)),
+	('port', inet_client_port()::text),
+	('name', current_setting('application_name')),
+	('tls', (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl)),
+	('timeouts', (select string_agg(setting, ' ' order by name) from pg_settings where name in
+		('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'))),
+	('kind', concat_ws(', ', current_setting('transaction_read_only'), current_setting('transaction_isolation'))),
+	('allowed', (select least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1),
+			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::text
+		from pg_roles, pg_database where rolname = current_user and datname = current_database())),
+	('migrations', to_regclass('goose_db_version')::text) -- goose's own name for its table
+) as facts (name, value)`
+
+const whoAmI = "select pg_backend_pid()::text"
+
+// asked is more than a plain session has, so that explicit can see whether it is given.
+var asked = nopool.TxOptions{ReadOnly: true, Isolation: pgx.RepeatableRead}
+
+// read runs a query of one value in a session of its own.
+func (l *live) read(ctx context.Context, sql string) (value string, err error) {
+	err = l.db.Run(ctx, asked, func(ctx context.Context, s *nopool.Session) error {
+		return s.QueryRow(ctx, sql).Scan(&value)
+	})
+	return value, err
 }
 
 // answers wants the database to answer at all. It tells the version, and whether a pooler is in between: then the port
@@ -92,17 +160,14 @@ func answers(ctx context.Context, l *live) (string, error) {
 	if err == nil {
 		err = json.Unmarshal([]byte(seen), &l.facts)
 	}
-	if err != nil {
-		return "", err
-	}
 	l.direct = l.facts["port"] == l.port.Load()
-	switch {
-	case l.direct:
-		return l.facts["version"] + ", directly", nil
-	case strings.HasPrefix(l.facts["name"], "Supavisor"):
-		return l.facts["version"] + ", through Supavisor", nil
+	how := ", through PgBouncer or another pooler or proxy"
+	if l.direct {
+		how = ", directly"
+	} else if strings.HasPrefix(l.facts["name"], "Supavisor") {
+		how = ", through Supavisor"
 	}
-	return l.facts["version"] + ", through PgBouncer or another pooler or proxy", nil
+	return l.facts["version"] + how, err
 }
 
 // distinct wants a dial for each session, one after the other and, where the settings admit two, at the same time.
@@ -116,15 +181,12 @@ func distinct(ctx context.Context, l *live) (string, error) {
 		err = errors.Join(first.QueryRow(ctx, whoAmI).Scan(&one), second.QueryRow(ctx, whoAmI).Scan(&other))
 	}
 	c, dials := l.db.Snapshot(), l.dials.Load()
-	switch {
-	case err != nil:
-		return "", err
-	case one == other:
-		return "", errors.New("two sessions had the same connection")
-	case dials != int64(c.Opened+c.OpenRetries):
-		return "", fmt.Errorf("%d sessions dialled %d times", c.Opened, dials)
+	if err == nil && one == other {
+		err = errors.New("two sessions had the same connection")
+	} else if err == nil && dials != int64(c.Opened+c.OpenRetries) {
+		err = fmt.Errorf("%d sessions dialled %d times", c.Opened, dials)
 	}
-	return fmt.Sprintf("%d sessions, %d dials", c.Opened, dials), nil
+	return fmt.Sprintf("%d sessions, %d dials", c.Opened, dials), err
 }
 
 // encrypted looks at what the engine insists on and, where no pooler is in between, at what the server says of the
@@ -154,20 +216,21 @@ func encrypted(_ context.Context, l *live) (string, error) {
 // timeouts compares what is in force inside a session with the settings. The other timeouts are not the server's: config
 // sees to it that each is set.
 func timeouts(_ context.Context, l *live) (string, error) {
-	c, seen := l.cfg.DB, l.facts["timeouts"]
+	c := l.cfg.DB
 	want := fmt.Sprint(c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds())
-	if seen != want {
-		return "", fmt.Errorf("idle in transaction, lock and statement are %s ms, not %s ms", seen, want)
-	}
-	return "idle in transaction, lock, statement: " + seen + " ms", nil
+	return same("idle in transaction, lock, statement, in ms: ", l.facts["timeouts"], want)
 }
 
 // explicit wants the transaction to be of the kind that was asked for.
 func explicit(_ context.Context, l *live) (string, error) {
-	if kind := l.facts["read only"] + ", " + l.facts["isolation"]; kind != "on, repeatable read" {
-		return "", fmt.Errorf("asked for read only and repeatable read, got %s", kind)
+	return same("read only, isolation: ", l.facts["kind"], "on, repeatable read")
+}
+
+func same(what, seen, want string) (string, error) {
+	if seen != want {
+		return "", errors.New(what + seen + ", asked for " + want)
 	}
-	return "read only and isolation as asked for", nil
+	return what + seen, nil
 }
 
 // budgeted compares what all processes together may open with what the server allows this role and this database: a
@@ -190,29 +253,28 @@ func budgeted(_ context.Context, l *live) (string, error) {
 // migrated compares the migrations in this program with those that the database has. It fails where migrate would run
 // through a pooler in transaction mode.
 func migrated(ctx context.Context, l *live) (string, error) {
-	files, err := fs.Glob(schema.FS, "*.sql")
+	pending, err := fs.Glob(schema.FS, "*.sql")
 	if err == nil && l.cfg.Migrations == l.cfg.Database && !l.cfg.MigrationAllowPooler {
 		err = l.inSessionMode(ctx)
 	}
 	if err != nil {
 		return "", err
 	}
-	applied := ""
+	all, applied := len(pending), ""
 	if table := l.facts["migrations"]; table != "" {
 		sql := "select concat(string_agg(version_id::text, ' ')) from " + table + " where is_applied"
 		if applied, err = l.read(ctx, sql); err != nil {
 			return "", warning("the table " + table + " cannot be read: " + nopool.Describe(err))
 		}
 	}
-	pending := slices.DeleteFunc(slices.Clone(files), func(file string) bool {
+	pending = slices.DeleteFunc(pending, func(file string) bool {
 		number, _, _ := strings.Cut(file, "_")
 		return slices.Contains(strings.Fields(applied), strings.TrimLeft(number, "0"))
 	})
 	if len(pending) > 0 {
-		names := strings.Join(pending, ", ")
-		return "", warning(fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), len(files), names))
+		return "", warning(fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), all, strings.Join(pending, ", ")))
 	}
-	return fmt.Sprintf("all %d migrations are applied", len(files)), nil
+	return fmt.Sprintf("all %d migrations are applied", all), nil
 }
 
 // inSessionMode returns an error when a pooler gives one connection another backend for its second transaction, while
@@ -248,9 +310,8 @@ func closed(ctx context.Context, l *live) (string, error) {
 	if !l.direct {
 		return "none here; what the pooler keeps is its own", nil
 	}
-	const others = "select count(*)::text from pg_stat_activity where pid <> pg_backend_pid() and application_name = " +
-		"current_setting('application_name')"
-	left, err := l.read(ctx, others)
+	left, err := l.read(ctx, "select count(*)::text from pg_stat_activity where pid <> pg_backend_pid() and application_name = "+
+		"current_setting('application_name')")
 	if err == nil && left != "0" {
 		err = fmt.Errorf("the server counts %s connections", left)
 	}

@@ -1,9 +1,6 @@
 package verify
 
 import (
-	"bytes"
-	"context"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,9 +10,11 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"example.com/demo/internal/pgtest"
 )
 
-// built is the program, built once for all parts.
+// built is the program, built once for all parts, in the folder that goes with the tests.
 var built struct {
 	sync.Once
 	path string
@@ -27,14 +26,9 @@ var built struct {
 func program(t *T) string {
 	t.Helper()
 	built.Do(func() {
-		dir, err := os.MkdirTemp("", "verify-") // removed by cleanUp: it outlives this part
-		if err != nil {
-			built.err = err
-			return
-		}
-		built.path = filepath.Join(dir, "program")
+		built.path = filepath.Join(os.TempDir(), "program")
 		build := exec.Command("go", "build", "-o", built.path, ".")
-		build.Dir = filepath.Join(moduleDir(t), "cmd", "demo")
+		build.Dir = filepath.Join(moduleDir(), "cmd", "demo")
 		built.out, built.err = build.CombinedOutput()
 	})
 	if built.err != nil {
@@ -43,94 +37,78 @@ func program(t *T) string {
 	return built.path
 }
 
-// cleanUp removes the program.
-func cleanUp() {
-	if built.path != "" {
-		_ = os.RemoveAll(filepath.Dir(built.path))
-	}
-}
-
 // process is a run of the program, with settings of its own and no other.
 type process struct {
-	t     *T
-	cmd   *exec.Cmd
-	logs  *logBuffer // stderr
-	out   *bytes.Buffer
-	ended chan struct{}
-	code  int
-	began time.Time
+	t           *T
+	cmd         *exec.Cmd
+	stderr, out *pgtest.Log
+	ended       chan struct{}
+	began       time.Time
 }
 
 // start runs the program with a database and more settings, as NAME=value.
 func start(t *T, databaseURL string, args []string, settings ...string) *process {
 	t.Helper()
-	p := &process{t: t, logs: &logBuffer{}, out: &bytes.Buffer{}, ended: make(chan struct{}), began: time.Now()}
+	p := &process{t: t, stderr: &pgtest.Log{}, out: &pgtest.Log{}, ended: make(chan struct{})}
 	p.cmd = exec.Command(program(t), args...)
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "APP_ENV=local", "LOG_FORMAT=json",
 		"DATABASE_URL=" + databaseURL, "HTTP_ADDR=127.0.0.1:0", "DB_MAX_SESSIONS=4",
 	}, settings...)
-	p.cmd.Stderr, p.cmd.Stdout = p.logs, p.out
+	p.cmd.Stderr, p.cmd.Stdout = p.stderr, p.out
 	p.began = time.Now()
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	t.need(p.cmd.Start())
 	go func() {
+		defer close(p.ended)
 		_ = p.cmd.Wait() // the status says it
-		p.code = p.cmd.ProcessState.ExitCode()
-		close(p.ended)
 	}()
 	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.ended })
 	return p
 }
 
-// wait wants the process to end in time and returns its status and how long it
-// took.
-func (p *process) wait(limit time.Duration) (int, time.Duration) {
+// soon is far more than the program takes for a step, on a busy machine too.
+const soon = 30 * time.Second
+
+// wait wants the process to end, and returns its status.
+func (p *process) wait() int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(limit):
-		p.t.Errorf("still running after %v: %s", limit, p.logs)
+	case <-time.After(soon):
+		p.t.Errorf("still running after %v: %s", soon, p.stderr.Tail())
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	}
-	return p.code, time.Since(p.began)
+	return p.cmd.ProcessState.ExitCode()
 }
 
-// listening matches the line that says where the program listens, however the
-// owner's logs are written.
+// says waits for a text in what the program logs, or for its end, and reports whether it was there.
+func (p *process) says(text string) bool {
+	return pgtest.Within(soon, func() bool {
+		return strings.Contains(p.stderr.String(), text) || p.cmd.ProcessState != nil
+	}) && strings.Contains(p.stderr.String(), text)
+}
+
+// listening matches the line that says where the program listens, however the owner's logs are written.
 var listening = regexp.MustCompile(`listening.*(127\.0\.0\.1:\d+)`)
 
 // address waits until the program listens, and returns where.
-func (p *process) address(limit time.Duration) string {
+func (p *process) address() string {
 	p.t.Helper()
-	var found []string
-	within(limit, func() bool {
-		found = listening.FindStringSubmatch(p.logs.String())
-		select {
-		case <-p.ended:
-			return true
-		default:
-			return found != nil
-		}
-	})
-	if found == nil {
-		p.t.Fatalf("it does not listen: %s", p.logs)
+	if !p.says("listening") {
+		p.t.Fatalf("it does not listen: %s", p.stderr.Tail())
 	}
-	return "http://" + found[1]
+	return "http://" + listening.FindStringSubmatch(p.stderr.String())[1]
 }
 
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Fatalf("signal: %v", err)
-	}
+	p.t.need(p.cmd.Process.Signal(s))
 }
 
 // errors are the lines for people on stderr, log lines left out.
 func (p *process) errors() (lines []string) {
-	for line := range strings.Lines(p.logs.String()) {
+	for line := range strings.Lines(p.stderr.String()) {
 		if !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "time=") {
 			lines = append(lines, strings.TrimSpace(line))
 		}
@@ -140,17 +118,10 @@ func (p *process) errors() (lines []string) {
 
 // status is the status of a GET, 0 if there is no answer.
 func status(url string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	response, err := (&http.Client{Timeout: soon}).Get(url)
 	if err != nil {
 		return 0
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0
-	}
-	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, response.Body)
+	response.Body.Close()
 	return response.StatusCode
 }

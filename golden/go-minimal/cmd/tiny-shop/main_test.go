@@ -1,213 +1,83 @@
 package main
 
 import (
-	"net"
-	"net/url"
+	"io"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"example.org/team/tiny-shop/internal/localpg"
-	"example.org/team/tiny-shop/internal/localpg/pgtest"
-	"example.org/team/tiny-shop/internal/localpg/standin"
+	"example.org/team/tiny-shop/internal/config"
+	"example.org/team/tiny-shop/internal/pgtest"
 )
 
-const secret = "s3cret-word"
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// command runs the program with these settings and no others.
+func command(t *testing.T, env map[string]string, line string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs strings.Builder
+	code = run(t.Context(), strings.Fields(line), func(name string) string { return env[name] }, &out, &errs)
+	return code, out.String(), errs.String()
+}
 
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		args           string
+		line           string
 		code           int
 		stdout, stderr string // what they have to hold; "" is empty
 	}{
-		{"-h", exitOK, "migrate up|down|status", ""},
 		{"help", exitOK, "usage: tiny-shop", ""},
 		{"verify -h", exitOK, "usage: tiny-shop", ""},
 		{"version", exitOK, "tiny-shop ", ""},
 		{"", exitFailed, "", "go run ./cmd/tiny-shop dev"},
-		{"serve", exitFailed, "", "go run ./cmd/tiny-shop dev"},
 		{"migrate up", exitFailed, "", "DATABASE_URL"},
 		{"verify --json", exitFailed, "", "DATABASE_URL"},
-		{"start", exitUsage, "", "usage: tiny-shop"},
 		{"serve now", exitUsage, "", "usage: tiny-shop"},
-		{"migrate", exitUsage, "", "usage: tiny-shop"},
 		{"migrate sideways", exitUsage, "", "usage: tiny-shop"},
 		{"verify --yaml", exitUsage, "", "usage: tiny-shop"},
 	} {
-		t.Run(test.args, func(t *testing.T) {
-			t.Parallel()
-			var stdout, stderr strings.Builder
-			code := run(t.Context(), strings.Fields(test.args), func(string) string { return "" }, &stdout, &stderr)
-			if code != test.code || !holds(stdout.String(), test.stdout) || !holds(stderr.String(), test.stderr) {
-				t.Errorf("exit status %d, want %d\nstdout: %s\nstderr: %s", code, test.code, &stdout, &stderr)
-			}
-		})
+		code, stdout, stderr := command(t, nil, test.line)
+		if code != test.code || !holds(stdout, test.stdout) || !holds(stderr, test.stderr) {
+			t.Errorf("%q: exit status %d, want %d\nstdout: %s\nstderr: %s", test.line, code, test.code, stdout, stderr)
+		}
 	}
 }
 
-func holds(text, want string) bool {
-	return strings.Contains(text, want) && (want != "" || text == "")
-}
+func holds(text, want string) bool { return strings.Contains(text, want) && (want != "" || text == "") }
 
-// Whatever is wrong with the database, starting ends in bounded time with one
-// line that says so, and the password is in none.
-func TestStartFailures(t *testing.T) {
+// The commands that use a database and end, on one that is empty.
+func TestCommands(t *testing.T) {
 	t.Parallel()
-	local := func(port string) string {
-		return "postgres://app:" + secret + "@127.0.0.1:" + port + "/app?sslmode=require"
-	}
-	for _, test := range []struct {
-		name        string
-		url         func(t *testing.T) string
-		line        string
-		least, most time.Duration // with DB_STARTUP_TIMEOUT=3s
-	}{
-		{"no server", func(*testing.T) string { return local("1") }, "connection refused", 2 * time.Second, 6 * time.Second},
-		{"no answer", func(t *testing.T) string { return local(silentServer(t)) }, "DB_STARTUP_TIMEOUT", 2 * time.Second, 6 * time.Second},
-		{"wrong password", wrongPassword, "28P01", authenticationDelay, authenticationDelay + 3*time.Second},
-		{"unknown database", unknownDatabase, "3D000", 0, 3 * time.Second},
-		{"server without TLS", func(t *testing.T) string {
-			return strings.Replace(standin.Start(t, standin.Options{}).URL(), "sslmode=disable", "sslmode=require", 1)
-		}, "refused TLS", 0, 3 * time.Second},
-		{"misspelt scheme", func(*testing.T) string { return strings.Replace(local("1"), "postgres", "posgres", 1) }, "DATABASE_URL: the scheme", 0, time.Second},
-		{"no TLS asked for", func(*testing.T) string { return strings.Replace(local("1"), "require", "prefer", 1) }, "DATABASE_URL: sslmode", 0, time.Second},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			address := test.url(t)
-			started := time.Now()
-			p := start(t, "", map[string]string{"DATABASE_URL": address, "HTTP_ADDR": "127.0.0.1:0", "DB_STARTUP_TIMEOUT": "3s"})
-			code := p.wait(30 * time.Second)
-			if took := time.Since(started); code != exitFailed || took < test.least || took > test.most {
-				t.Errorf("exit status %d after %v, want %d after %v to %v", code, took, exitFailed, test.least, test.most)
-			}
-			output := p.stdout.String() + p.stderr.String()
-			if errors := strings.Count(output, "tiny-shop: error: ") + strings.Count(output, "level=ERROR"); errors != 1 {
-				t.Errorf("%d errors, want 1", errors)
-			}
-			_, line, _ := strings.Cut(output, "tiny-shop: error: ")
-			if !strings.Contains(line, test.line) || strings.Count(line, "\n") != 1 {
-				t.Errorf("the error is %q, want one line that has %q", line, test.line)
-			}
-			if password := passwordOf(address); strings.Contains(output, password) {
-				t.Error("the password is in the output")
-			}
-		})
-	}
-}
-
-func passwordOf(address string) string {
-	if u, err := url.Parse(address); err == nil {
-		if password, ok := u.User.Password(); ok {
-			return password
+	env := map[string]string{"DATABASE_URL": pgtest.Database(t), "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true"}
+	for _, line := range []string{"migrate up", "migrate status", "verify", "verify --json", "migrate down"} {
+		if code, stdout, stderr := command(t, env, line); code != exitOK || stdout == "" {
+			t.Errorf("%s: exit status %d\nstdout: %s\nstderr: %s", line, code, stdout, stderr)
 		}
 	}
-	return secret
 }
 
-// silentServer accepts connections and never says a word.
-func silentServer(t *testing.T) (port string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	_, port, _ = net.SplitHostPort(listener.Addr().String())
-	return port // the system's backlog accepts
-}
-
-func wrongPassword(t *testing.T) string {
-	return change(t, func(u *url.URL) { u.User = url.UserPassword(u.User.Username(), secret) })
-}
-
-func unknownDatabase(t *testing.T) string {
-	return change(t, func(u *url.URL) { u.Path = "/missing" })
-}
-
-// change returns the URL of a private server with TLS and SCRAM, changed.
-func change(t *testing.T, how func(*url.URL)) string {
-	t.Helper()
-	u, err := url.Parse(pgtest.Start(t, localpg.Options{}).URL("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	how(u)
-	return u.String()
-}
-
-func TestInterruptedStart(t *testing.T) {
+// No request shows from outside which setting bounds it, unless one of yours is
+// slow: so this looks at what the parts were given.
+func TestSettingsReachTheServer(t *testing.T) {
 	t.Parallel()
-	address := "postgres://app@127.0.0.1:" + silentServer(t) + "/app?sslmode=require"
-	p := start(t, "", map[string]string{"DATABASE_URL": address})
-	p.within(10*time.Second, "the start to begin", func() bool { return strings.Contains(p.stderr.String(), "budget") })
-	p.signal(syscall.SIGINT)
-	if code := p.wait(5 * time.Second); code != exitInterrupted {
-		t.Errorf("exit status %d", code)
+	env := map[string]string{
+		"DATABASE_URL": "postgres://u:p@db.example.com/d?sslmode=require", "REQUEST_TIMEOUT": "77s", "HTTP_MAX_BODY": "4711",
 	}
-}
-
-// dev finds Postgres, serves on it, keeps its data and stops it; a second one
-// in the same folder says that the first runs.
-func TestDev(t *testing.T) {
-	t.Parallel()
-	if _, err := localpg.FindBinaries(); err != nil && os.Getenv("CI") != "true" {
-		t.Skipf("skipped: %v", err)
-	}
-	dir, err := os.MkdirTemp("", "tiny-shop-dev-")
-	if err == nil {
-		err = os.Chmod(dir, 0o711) // for the account that Postgres runs as
-	}
+	cfg, err := config.Load(func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	env := map[string]string{"HTTP_ADDR": "127.0.0.1:0"}
-	for range 2 {
-		p := start(t, dir, env, "dev")
-		p.awaitListening()
-		if status := p.status("/ready"); status != 200 {
-			t.Errorf("/ready: %d", status)
-		}
-		second := start(t, dir, env, "dev")
-		if code := second.wait(30 * time.Second); code != exitFailed || strings.Count(second.stderr.String(), "\n") != 1 {
-			t.Errorf("second dev: exit status %d, want one line:\n%s", code, second.stderr.String())
-		}
-		p.stop()
-		if strings.Contains(p.stdout.String()+p.stderr.String(), "app:") {
-			t.Error("the password is in the output")
-		}
-	}
-	p := start(t, dir, env, "dev")
-	p.awaitListening()
-	kill(t, filepath.Join(dir, devDir, "postgres", "postmaster.pid"))
-	if code := p.wait(15 * time.Second); code != exitFailed || !strings.Contains(p.stderr.String(), "tiny-shop: error: Postgres has ended") {
-		t.Errorf("dev after its Postgres was killed: exit status %d", code)
-	}
-	p = start(t, dir, map[string]string{"APP_ENV": "production"}, "dev")
-	if code := p.wait(5 * time.Second); code != exitFailed || !strings.Contains(p.stderr.String(), "APP_ENV") {
-		t.Errorf("dev in production: exit status %d", code)
-	}
-}
-
-// kill ends the process whose number is the first line of a file.
-func kill(t *testing.T, file string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
+	s, err := newService(cfg, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(line)
-	if err != nil {
-		t.Fatal(err)
+	if s.api.RequestTimeout != 77*time.Second || s.api.MaxBody != 4711 {
+		t.Errorf("requests may take %v and have %d bytes", s.api.RequestTimeout, s.api.MaxBody)
 	}
-	if process, err := os.FindProcess(pid); err != nil || process.Kill() != nil {
-		t.Fatalf("kill %d: %v", pid, err)
+	if s.http.WriteTimeout <= 77*time.Second || min(s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.IdleTimeout) <= 0 {
+		t.Errorf("timeouts of the HTTP server: header %v, read %v, write %v, idle %v",
+			s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.WriteTimeout, s.http.IdleTimeout)
 	}
 }

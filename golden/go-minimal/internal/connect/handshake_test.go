@@ -1,4 +1,4 @@
-package connect_test
+package connect
 
 import (
 	"context"
@@ -17,11 +17,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/localpg"
-	"example.org/team/tiny-shop/internal/localpg/pgtest"
-	"example.org/team/tiny-shop/internal/localpg/standin"
 	"example.org/team/tiny-shop/internal/nopool"
+	"example.org/team/tiny-shop/internal/pgtest"
+	"example.org/team/tiny-shop/internal/standin"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 // config is what a test may change.
 type config struct {
 	nopool.Config
-	connect.Options
+	Options
 }
 
 // on returns a DB on a stand-in pooler, or on whatever else answers at url.
@@ -37,12 +36,12 @@ func on(t testing.TB, url string, change func(*config)) *nopool.DB {
 	t.Helper()
 	c := config{
 		nopool.Config{MaxSessions: 4, MaxWaiting: 1000, SessionWait: 30 * time.Second, ConnectTimeout: 5 * time.Second, StatementTimeout: 5 * time.Second},
-		connect.Options{AllowPlaintext: true, AllowPlainAuth: true},
+		Options{AllowPlaintext: true, AllowPlainAuth: true},
 	}
 	if change != nil {
 		change(&c)
 	}
-	connector, err := connect.Parse(url, c.Options)
+	connector, err := Parse(url, c.Options)
 	must(t, err)
 	c.Connector = connector
 	db, err := nopool.Open(c.Config)
@@ -82,46 +81,6 @@ func TestWrongPassword(t *testing.T) {
 		if n := pooler.Stats().Failed; n != 3 {
 			t.Errorf("%d passwords were given, want 3", n)
 		}
-	}
-}
-
-// TestGroupIsLearnt wants no second round trip for the key exchange once it is
-// known what the server can do.
-func TestGroupIsLearnt(t *testing.T) {
-	t.Parallel()
-	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
-	db := on(t, pooler.URL(), nil)
-	for range 3 {
-		must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
-	}
-	for i, conn := range pooler.Conns() {
-		if conn.Retried != (i == 0) {
-			t.Errorf("connection %d: HelloRetryRequest %t", i+1, conn.Retried)
-		}
-	}
-}
-
-// TestGroupIsForgotten lets a server choose a group and then take another alone,
-// as when its settings change: no session may fail, those that come at once included.
-func TestGroupIsForgotten(t *testing.T) {
-	t.Parallel()
-	before := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP384}})
-	after := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, Curves: []tls.CurveID{tls.CurveP256}})
-	var changed atomic.Bool
-	unverified := strings.Split(before.URL(), "?")[0] + "?sslmode=require" // the two have a certificate each
-	db := on(t, unverified, func(c *config) {
-		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if changed.Load() {
-				address = addressOf(t, after.URL())
-			}
-			return new(net.Dialer).DialContext(ctx, network, address)
-		}
-	})
-	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
-	changed.Store(true)
-	manySessions(t, db, 4)
-	if n := db.Snapshot().OpenRetries; n < 1 || n > 4 {
-		t.Errorf("%d retries, want one for each session at most", n)
 	}
 }
 
@@ -236,12 +195,78 @@ func TestWrongPasswordBySCRAM(t *testing.T) {
 	db := on(t, "postgres://app:wrong@"+address+"/app?sslmode=disable", nil)
 	for i := range 5 {
 		err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
-		if !errors.Is(err, nopool.ErrConfiguration) || i == 0 && !connect.IsAuthentication(err) {
+		if !errors.Is(err, nopool.ErrConfiguration) || i == 0 && !IsAuthentication(err) {
 			t.Errorf("%v, want ErrConfiguration that says it is about authentication", err)
 		}
 	}
 	if n := proofs.Load(); n != 3 {
 		t.Errorf("%d passwords were given, want 3", n)
+	}
+}
+
+// TestPoolersOwnPassword lets a pooler accept our password, and be refused itself by
+// the server behind it: that is not held against ours, however often.
+func TestPoolersOwnPassword(t *testing.T) {
+	t.Parallel()
+	var proofs atomic.Int32
+	address := answering(t, func(conn net.Conn) {
+		server := pgproto3.NewBackend(conn, conn)
+		_, _ = server.ReceiveStartupMessage()
+		server.Send(&pgproto3.AuthenticationCleartextPassword{})
+		_, _ = server.SetAuthType(pgproto3.AuthTypeCleartextPassword), server.Flush()
+		if _, err := server.Receive(); err != nil {
+			return
+		}
+		proofs.Add(1)
+		server.Send(&pgproto3.AuthenticationOk{})
+		server.Send(standin.Fatal("08P01", "password authentication failed"))
+		_ = server.Flush()
+	})
+	db := on(t, "postgres://app:right@"+address+"/app?sslmode=disable", nil)
+	for range 5 {
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !IsAuthentication(err) {
+			t.Errorf("%v, want what the pooler says", err)
+		}
+	}
+	if n := proofs.Load(); n != 5 {
+		t.Errorf("the password was given %d times, want 5", n)
+	}
+}
+
+// TestHangingLogins has a pooler that does not answer to some proofs of the password,
+// and wants another login to succeed meanwhile, or afterwards where nine hang.
+func TestHangingLogins(t *testing.T) {
+	t.Parallel()
+	for _, hanging := range []int{3, 6, 12} {
+		t.Run(strconv.Itoa(hanging), func(t *testing.T) {
+			t.Parallel()
+			pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, step standin.Step) standin.Fault {
+				if step == standin.Proving && n > 1 && n <= 1+hanging {
+					return standin.Hang
+				}
+				return standin.GoOn
+			}})
+			db := on(t, pooler.URL(), func(c *config) { c.MaxSessions, c.ConnectTimeout = 20, time.Minute })
+			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+			ctx, giveUp := context.WithCancel(t.Context())
+			defer giveUp()
+			for range hanging {
+				go func() { _ = db.Run(ctx, nopool.TxOptions{}, selectOne) }()
+			}
+			sent := min(hanging, maxDoubtful)
+			for pooler.Stats().Passwords < 2+hanging+sent { // two of the first, and of all that hang the one before
+				time.Sleep(time.Millisecond)
+			}
+			if hanging > maxDoubtful {
+				time.AfterFunc(2*answerTime, func() {
+					if n := pooler.Stats().Passwords; n > 2+hanging+sent+1 {
+						t.Errorf("%d messages with a password, want no proof after the ninth", n)
+					}
+					giveUp()
+				})
+			}
+			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+		})
 	}
 }
 
@@ -256,18 +281,20 @@ func TestRefusedHandshake(t *testing.T) {
 }
 
 // TestNoCertificate wants the same of one that asks for a certificate which we do not
-// have.
+// have, of the first connection: tried again, it would hide an alert that is lost.
 func TestNoCertificate(t *testing.T) {
 	t.Parallel()
 	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, ClientAuth: tls.RequireAnyClientCert}
+	var dials atomic.Int32
 	address := answering(t, func(client net.Conn) {
+		dials.Add(1)
 		acceptTLS(client)
 		_ = tls.Server(client, config).Handshake()
 		_, _ = io.Copy(io.Discard, client) // a reset could overtake the alert
 	})
 	err := on(t, "postgres://app:secret@"+address+"/app?sslmode=require", nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
-	if !errors.Is(err, nopool.ErrConfiguration) {
-		t.Errorf("%v, want ErrConfiguration", err)
+	if !errors.Is(err, nopool.ErrConfiguration) || dials.Load() != 1 {
+		t.Errorf("%v after %d dials, want ErrConfiguration after one", err, dials.Load())
 	}
 }
 
@@ -353,6 +380,17 @@ func manInTheMiddle(t *testing.T, upstream string) (address string) {
 		go func() { _, _ = io.Copy(outer, inner); server.Close() }()
 		_, _ = io.Copy(inner, outer)
 	})
+}
+
+// TestRequiredBinding keeps the password from a server that asks for it in the clear
+// where channel_binding=require says that nothing but SCRAM will do.
+func TestRequiredBinding(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.Cleartext})
+	err := on(t, pooler.URL()+"&channel_binding=require", nil).Run(t.Context(), nopool.TxOptions{}, selectOne)
+	if !errors.Is(err, nopool.ErrConfiguration) || pooler.Stats().Passwords != 0 {
+		t.Errorf("%v after %d passwords, want ErrConfiguration and none", err, pooler.Stats().Passwords)
+	}
 }
 
 // TestNothingButSCRAM wants the password kept from a server that asks for it in

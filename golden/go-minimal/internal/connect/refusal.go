@@ -1,13 +1,11 @@
 package connect
 
 import (
-	"cmp"
+	"crypto/tls"
 	"errors"
-	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -26,11 +24,11 @@ var refusals = []struct {
 	// Supavisor: lib/supavisor/errors, client_handler. Its codes have longer forms, such as EMAXCONNSESSION.
 	{"XX000", "EMAXCONN|MaxClientsInSessionMode|Max client connections reached", nopool.ErrPoolerFull},
 	{"XX000", "ECHECKOUT|ESUBSCRIBERETRIES|EPOOL", nopool.ErrPoolerFull},
-	{"XX000", "ECIRCUITBREAKER|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", nopool.ErrConfiguration},
-	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO", nopool.ErrConfiguration},
+	{"XX000", "too many authentication failures|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", nopool.ErrConfiguration},
+	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO|ENOIDENTIFIER|EMULTIPLEUSERS", nopool.ErrConfiguration},
 	// PgBouncer: client.c, objects.c, janitor.c.
-	{"08P01", "no more connections allowed|query_wait_timeout", nopool.ErrPoolerFull},
-	{"08P01", "server login has been failing", nopool.ErrUnavailable},
+	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout", nopool.ErrPoolerFull},
+	{"08P01", "has been failing", nopool.ErrUnavailable},
 	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", nopool.ErrConfiguration},
 	// Postgres: appendix A of the manual.
 	{"53300", "", nopool.ErrPoolerFull},
@@ -44,7 +42,6 @@ var refusals = []struct {
 }
 
 // kindOf says what an error between dial and the answer to BEGIN means.
-// Nothing has happened by then, so a transient one may always be retried.
 func kindOf(err error) error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, r := range refusals {
@@ -54,22 +51,34 @@ func kindOf(err error) error {
 		}
 		return nopool.ErrUnavailable
 	}
-	if errors.Is(err, nopool.ErrConfiguration) || strings.Contains(err.Error(), "server refused TLS") {
+	if errors.Is(err, nopool.ErrConfiguration) || isAlert(err) || errors.As(err, new(*tls.CertificateVerificationError)) ||
+		errors.As(err, new(tls.RecordHeaderError)) || containsAny(err.Error(), lastingTexts) {
 		return nopool.ErrConfiguration
 	}
 	return nopool.ErrUnavailable
 }
 
+// lastingTexts are what pgx says, without a type, of a server that does not speak TLS,
+// asks for a method that is not allowed, or cannot prove that it knows the password.
+const lastingTexts = "server refused TLS|require_auth check failed|channel binding|SCRAM"
+
 func containsAny(text, alternatives string) bool {
 	return slices.ContainsFunc(strings.Split(alternatives, "|"), func(part string) bool { return strings.Contains(text, part) })
+}
+
+// isAlert reports whether err is the server's refusal of the TLS handshake (RFC
+// 8446, section 6). crypto/tls has a type for it in QUIC alone.
+func isAlert(err error) bool {
+	operation, ok := errors.AsType[*net.OpError](err)
+	return ok && operation.Op == "remote error"
 }
 
 // IsAuthentication reports whether err is a refused user or password, or the
 // pooler's block that follows too many of them.
 func IsAuthentication(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && !strings.Contains(pgErr.Message, "server login has been failing") && // PgBouncer's own, at the server
-		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|ECIRCUITBREAKER"))
+	return ok && !strings.Contains(pgErr.Message, "has been failing") && // PgBouncer's own, at the server
+		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|too many authentication failures"))
 }
 
 // lasting is an error that will not pass by itself.
@@ -77,55 +86,3 @@ type lasting struct{ error }
 
 func (lasting) Is(target error) bool { return target == nopool.ErrConfiguration }
 func (l lasting) Unwrap() error      { return l.error }
-
-// breaker spaces out the attempts at a database that has refused several times
-// running: in between, callers are refused without a dial, with what the last attempt
-// was told.
-type breaker struct {
-	mu       sync.Mutex
-	failures int
-	last     error
-	next     time.Time // when an attempt is due
-}
-
-const (
-	breakerFailures = 10
-	breakerPause    = time.Second // at most, between attempts; at least half of it
-)
-
-// heldBack is what a caller gets who may not make an attempt.
-type heldBack struct{ error }
-
-func (h heldBack) Unwrap() error { return h.error }
-
-func (b *breaker) check() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.failures >= breakerFailures && time.Now().Before(b.next) {
-		return heldBack{b.last}
-	}
-	b.next = time.Now().Add(breakerPause/2 + rand.N(breakerPause/2))
-	return nil
-}
-
-func (b *breaker) succeeded() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.failures = 0
-}
-
-// Refused implements nopool.Connector. A full pooler can be reached, and so can a
-// server that let us in and then refused a setting, which may be one caller's alone.
-func (b *breaker) Refused(err error) error {
-	kind := kindOf(err)
-	pgErr, answered := errors.AsType[*pgconn.PgError](err)
-	letIn := answered && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) == "ERROR"
-	notDialled := errors.As(err, new(heldBack)) || errors.Is(err, errBlocked)
-	if kind != nopool.ErrPoolerFull && !letIn && !notDialled {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.failures++
-		b.last = err
-	}
-	return kind
-}

@@ -1,12 +1,20 @@
 package connect
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.org/team/tiny-shop/internal/nopool"
+	"example.org/team/tiny-shop/internal/standin"
 )
 
 func TestKindOf(t *testing.T) {
@@ -22,6 +30,9 @@ func TestKindOf(t *testing.T) {
 		{"XX000", "(ECHECKOUTTIMEOUT) unable to check out connection from the pool after 60000ms in Session mode", nopool.ErrPoolerFull},
 		{"XX000", "(EDBHANDLEREXITED) connection to database closed", nopool.ErrUnavailable},
 		{"XX000", "(ECIRCUITBREAKER) too many authentication failures, new connections are temporarily blocked", nopool.ErrConfiguration},
+		{"XX000", "(ECIRCUITBREAKER) failed to retrieve database credentials, please try again later", nopool.ErrUnavailable},
+		{"XX000", "(ENOIDENTIFIER) no tenant identifier provided (external_id or sni_hostname required)", nopool.ErrConfiguration},
+		{"08P01", "client connections exceeded (max_db_client_connections)", nopool.ErrPoolerFull},
 		{"XX000", "(ENOTFOUND) tenant/user x.y not found", nopool.ErrConfiguration},
 		{"XX000", "Tenant or user not found", nopool.ErrConfiguration},
 		{"XX000", "what nobody has met yet", nopool.ErrUnavailable},
@@ -56,4 +67,61 @@ func TestKindOf(t *testing.T) {
 	if IsAuthentication(failing) {
 		t.Errorf("%v is taken for a refused password", failing)
 	}
+}
+
+// TestBrokenDatabase wants a database that refuses everybody to be left alone
+// for most of the time, and to be found again when it is back.
+func TestBrokenDatabase(t *testing.T) {
+	t.Parallel()
+	for _, broken := range []*pgproto3.ErrorResponse{
+		standin.Fatal("57P03", "the database system is starting up"),
+		standin.Fatal("3D000", "database \"app\" does not exist"),
+	} {
+		var back atomic.Bool
+		pooler := standin.Start(t, standin.Options{OnStartup: func(int) *pgproto3.ErrorResponse {
+			if back.Load() {
+				return nil
+			}
+			return broken
+		}})
+		db := on(t, pooler.URL(), nil)
+		for range 100 {
+			err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+			if err == nil || !strings.Contains(err.Error(), broken.Message) {
+				t.Fatalf("%v, want what the database said", err)
+			}
+		}
+		// Ten before the breaker opens, and one in each half second of what may be a slow test.
+		if n := pooler.Stats().Dials; n < 10 || n > 30 {
+			t.Errorf("%s: %d dials for 100 sessions", broken.Message, n)
+		}
+		back.Store(true)
+		for started := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+			if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); err == nil {
+				break
+			} else if time.Since(started) > 10*time.Second {
+				t.Fatalf("not found again: %v", err)
+			}
+		}
+	}
+}
+
+// TestDeadAddress gives the host two addresses, the first of which nobody listens
+// at: many sessions that find out together must not be taken for a database that
+// is down.
+func TestDeadAddress(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{})
+	db := on(t, strings.Replace(pooler.URL(), "127.0.0.1", "localhost", 1), func(c *config) {
+		c.MaxSessions = 20
+		c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1", "127.0.0.1"}, nil }
+		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if strings.HasPrefix(address, "192.0.2.1") {
+				time.Sleep(20 * time.Millisecond) // for all to be there
+				return nil, errors.New("connection refused")
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	manySessions(t, db, 20)
 }

@@ -1,24 +1,82 @@
-package httpapi_test
+package httpapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"example.org/team/tiny-shop/internal/httpapi"
-	"example.org/team/tiny-shop/internal/localpg/standin"
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/nopool"
+	"example.org/team/tiny-shop/internal/standin"
 )
 
-// serveRows serves POST /rows/{id}, one row each, on the database at url.
-func serveRows(t *testing.T, url string, change func(*dbConfig)) (*httptest.Server, *httpapi.Server, *lockedBuffer) {
+// logBuffer is a log that several requests write to.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// dbConfig is what a test may change.
+type dbConfig struct {
+	nopool.Config
+	connect.Options
+}
+
+// serverOn returns a server on the database at url, and its log.
+func serverOn(t *testing.T, url string, changes ...func(*dbConfig)) (*Server, *logBuffer) {
 	t.Helper()
-	server, log := newServer(t, url, change)
+	log := &logBuffer{}
+	logger := slog.New(WithCorrelation(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	config := dbConfig{nopool.Config{
+		MaxSessions: 4, MaxWaiting: 10, SessionWait: time.Second, ConnectTimeout: 5 * time.Second,
+		StatementTimeout: 5 * time.Second, Logger: logger,
+	}, connect.Options{AllowPlaintext: true, AllowPlainAuth: true}}
+	for _, change := range changes {
+		change(&config)
+	}
+	connector, err := connect.Parse(url, config.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Connector = connector
+	db, err := nopool.Open(config.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if err := db.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return New(Options{DB: db, Logger: logger, MaxBody: 1000, RequestTimeout: 10 * time.Second}), log
+}
+
+// serveRows serves POST /rows/{id}, one row each, on the database at url.
+func serveRows(t *testing.T, url string, change func(*dbConfig)) (*httptest.Server, *Server, *logBuffer) {
+	t.Helper()
+	server, log := serverOn(t, url, change)
 	server.RequestTimeout = 2 * time.Second
 	mux := http.NewServeMux()
 	mux.Handle("POST /rows/{id}", server.InSession(func(w http.ResponseWriter, r *http.Request, s *nopool.Session) error {
@@ -29,6 +87,12 @@ func serveRows(t *testing.T, url string, change func(*dbConfig)) (*httptest.Serv
 	web := httptest.NewServer(server.Wrap(mux))
 	t.Cleanup(web.Close)
 	return web, server, log
+}
+
+// problem is the body of an error.
+type problem struct {
+	Code, Detail  string
+	CorrelationID string `json:"correlation_id"`
 }
 
 // post asks for a row and returns the status and the body.

@@ -1,4 +1,4 @@
-package httpapi_test
+package httpapi
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"example.org/team/tiny-shop/internal/localpg/pgtest"
-	"example.org/team/tiny-shop/internal/localpg/standin"
+	"example.org/team/tiny-shop/internal/pgtest"
+	"example.org/team/tiny-shop/internal/standin"
 )
 
 // answers are the status and problem of each write, by its number.

@@ -1,4 +1,4 @@
-package localpg
+package localpg_test
 
 import (
 	"bufio"
@@ -14,56 +14,48 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"example.org/team/tiny-shop/internal/localpg"
+	"example.org/team/tiny-shop/internal/pgtest"
 )
 
-// TestMain doubles as the program that TestServerDiesWithUs kills.
+// TestMain doubles as the program that TestCluster kills.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("LOCALPG_TEST_DIR"); dir != "" {
-		server, err := Start(context.Background(), Options{Dir: dir})
-		if err != nil {
+		if _, err := localpg.Start(context.Background(), localpg.Options{Dir: dir}); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		fmt.Println(server.Options.Port)
+		fmt.Println("started")
 		select {}
 	}
-	os.Exit(m.Run())
+	os.Exit(pgtest.Main(m))
 }
 
 // newDir returns a folder for a cluster; as root, t.TempDir is closed to the account that servers run as.
 func newDir(t *testing.T) string {
 	t.Helper()
-	if _, err := FindBinaries(); err != nil {
-		if os.Getenv("CI") == "true" || !errors.Is(err, ErrNotFound) {
+	if _, err := localpg.FindBinaries(); err != nil {
+		if os.Getenv("CI") == "true" || !errors.Is(err, localpg.ErrNotFound) {
 			t.Fatal(err)
 		}
 		t.Skip(err)
 	}
 	parent, err := os.MkdirTemp("", "localpg-test-")
+	if err == nil {
+		err = os.Chmod(parent, 0o711)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(parent) })
-	if err := os.Chmod(parent, 0o711); err != nil {
-		t.Fatal(err)
-	}
 	return filepath.Join(parent, "deep", "cluster")
 }
 
-func start(t *testing.T, opts Options) *Server {
-	t.Helper()
-	server, err := Start(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop(context.Background()) })
-	return server
-}
-
 // refused starts a server that must not start, and checks that the error is one line with the given words.
-func refused(t *testing.T, opts Options, words ...string) {
+func refused(t *testing.T, opts localpg.Options, words ...string) {
 	t.Helper()
-	server, err := Start(t.Context(), opts)
+	server, err := localpg.Start(t.Context(), opts)
 	if err == nil {
 		_ = server.Stop(context.Background())
 		t.Fatal("the server started")
@@ -80,32 +72,70 @@ func refused(t *testing.T, opts Options, words ...string) {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := WriteFile(path, []byte(content)); err != nil {
+	if err := localpg.WriteFile(path, []byte(content)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestClusterIsKept(t *testing.T) {
+// TestCluster takes one cluster through all that can happen to it.
+func TestCluster(t *testing.T) {
 	t.Parallel()
-	dir := newDir(t)
-	server := start(t, Options{Dir: dir, Durable: true})
+	opts := localpg.Options{Dir: newDir(t), Durable: true}
+	start := func() *localpg.Server {
+		t.Helper()
+		server, err := localpg.Start(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(server.Kill)
+		opts.Port = server.Options.Port
+		return server
+	}
+	file := func(name string) string { return filepath.Join(opts.Dir, name) }
+
+	server := start()
+	if info, err := os.Stat(file("password")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("password file: %v, %v", info, err)
+	}
 	for range 2 { // the second time it is there already
 		if err := server.CreateDatabase(t.Context(), `odd "name`); err != nil {
 			t.Fatal(err)
 		}
 	}
-	info, err := os.Stat(filepath.Join(dir, "password"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("password file: %v, %v", info, err)
+	refused(t, localpg.Options{Dir: opts.Dir}, "another server already runs", opts.Dir)
+	if log, err := os.ReadFile(file("server.log")); err != nil || !strings.Contains(string(log), "ready to accept") {
+		t.Errorf("the first server's log is gone: %v", err)
 	}
-	if err := server.Stop(t.Context()); err != nil {
-		t.Fatal(err)
+	for range 2 { // the second time it has ended already
+		if err := server.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := server.Stop(t.Context()); err != nil {
-		t.Errorf("second stop: %v", err)
+
+	server = start()
+	wantKept(t, server.URL(`odd "name`))
+	server.Kill() // which leaves a pid file, and the pid may belong to another program then
+	write(t, file("postmaster.pid"), fmt.Sprintf("%d\n%s\n0\n%d\n\n", os.Getppid(), opts.Dir, opts.Port))
+	start().Kill()
+
+	write(t, file("postgresql.auto.conf"), "max_connections = none\n")
+	refused(t, opts, "postgresql.auto.conf", "contains errors")
+	write(t, file("postgresql.auto.conf"), "")
+	if runtime.GOOS == "linux" { // others do not end the children of a killed program
+		wantEndsWithUs(t, opts.Dir)
 	}
-	again := start(t, Options{Dir: dir, Durable: true})
-	conn, err := pgx.Connect(t.Context(), again.URL(`odd "name`))
+	version, err := os.ReadFile(file("PG_VERSION"))
+	if err != nil || len(version) == 0 {
+		t.Fatal("no version", err)
+	}
+	write(t, file("PG_VERSION"), "7\n")
+	refused(t, opts, "holds data of Postgres 7", opts.Dir, "EMBEDDED_PG")
+}
+
+// wantKept looks at a database that was made by a server that has ended since.
+func wantKept(t *testing.T, url string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,155 +148,78 @@ func TestClusterIsKept(t *testing.T) {
 	}
 }
 
-func TestSecondServerIsRefused(t *testing.T) {
-	t.Parallel()
-	server := start(t, Options{Dir: newDir(t)})
-	log, _ := os.ReadFile(server.file("server.log"))
-	refused(t, Options{Dir: server.Options.Dir}, "another server already runs", server.Options.Dir)
-	if after, _ := os.ReadFile(server.file("server.log")); !strings.HasPrefix(string(after), string(log)) {
-		t.Error("the first server's log is gone")
+// wantEndsWithUs kills a program that has started a server, and wants the server to shut down in good order.
+func wantEndsWithUs(t *testing.T, dir string) {
+	t.Helper()
+	program := exec.Command(os.Args[0])
+	program.Env = append(os.Environ(), "LOCALPG_TEST_DIR="+dir)
+	out, err := program.StdoutPipe()
+	if err == nil {
+		err = program.Start()
 	}
-	if conn, err := pgx.Connect(t.Context(), server.AdminURL("postgres")); err != nil {
-		t.Errorf("the first server suffered: %v", err)
-	} else {
-		conn.Close(t.Context())
-	}
-}
-
-// A crash left a pid file, and the pid belongs to another program now: us.
-func TestStalePidFileIsRemoved(t *testing.T) {
-	t.Parallel()
-	server := start(t, Options{Dir: newDir(t)})
-	server.Kill()
-	pidFile := filepath.Join(server.Options.Dir, "postmaster.pid")
-	write(t, pidFile, fmt.Sprintf("%d\n%s\n0\n%d\n\n", os.Getppid(), server.Options.Dir, server.Options.Port))
-	start(t, server.Options)
-}
-
-func TestDataOfAnotherVersionIsRefused(t *testing.T) {
-	t.Parallel()
-	server := start(t, Options{Dir: newDir(t)})
-	if err := server.Stop(t.Context()); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, server.file("PG_VERSION"), "7\n")
-	refused(t, server.Options, "holds data of Postgres 7", server.Options.Dir, "EMBEDDED_PG")
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "started\n" {
+		t.Fatal(line, err)
+	}
+	_ = program.Process.Kill()
+	_ = program.Wait()
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "postmaster.pid")); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		if time.Since(begun) > time.Minute {
+			t.Fatal("the server outlives the program")
+		}
+	}
 }
 
-func TestOtherFilesAreLeftAlone(t *testing.T) {
+func TestFolderInTheWay(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "thesis.txt"), "precious")
-	refused(t, Options{Dir: dir}, "something else than a cluster")
+	refused(t, localpg.Options{Dir: dir}, "something else than a cluster")
 	if _, err := os.Stat(filepath.Join(dir, "thesis.txt")); err != nil {
 		t.Error(err)
 	}
-}
-
-func TestWhatPostgresSaysIsPassedOn(t *testing.T) {
-	t.Parallel()
-	server := start(t, Options{Dir: newDir(t)})
-	server.Kill()
-	write(t, server.file("postgresql.auto.conf"), "max_connections = none\n")
-	refused(t, server.Options, "postgresql.auto.conf", "contains errors")
-}
-
-func TestFolderOutOfReach(t *testing.T) {
-	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("only root runs servers as somebody else")
-	}
-	dir := newDir(t)
-	if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	refused(t, Options{Dir: dir}, "Permission denied", "ordinary user")
-}
-
-func TestServerDiesWithUs(t *testing.T) {
-	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux ends the children of a killed program")
-	}
-	dir := newDir(t)
-	program := exec.Command(os.Args[0])
-	program.Env = append(os.Environ(), "LOCALPG_TEST_DIR="+dir)
-	out, err := program.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := program.Start(); err != nil {
-		t.Fatal(err)
-	}
-	port, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = program.Process.Kill()
-	_ = program.Wait()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(dir, "postmaster.pid")); errors.Is(err, os.ErrNotExist) {
-			return // it shut down in good order
+	if os.Getuid() == 0 { // only root runs servers as somebody else
+		if err := os.Chmod(filepath.Dir(filepath.Dir(dir)), 0o700); err != nil {
+			t.Fatal(err)
 		}
-		if time.Since(begin) > 20*time.Second {
-			t.Fatalf("the server on port %s outlives the program", strings.TrimSpace(port))
-		}
+		refused(t, localpg.Options{Dir: filepath.Join(filepath.Dir(dir), "other")}, "Permission denied", "ordinary user")
 	}
 }
 
 func TestFindBinaries(t *testing.T) { // changes the environment, so not in parallel
-	found := newBin(t)
-	t.Setenv("EMBEDDED_PG", filepath.Dir(found))
-	if got, err := FindBinaries(); got != found || err != nil {
-		t.Errorf("EMBEDDED_PG: got %q, %v", got, err)
+	root, usual := t.TempDir(), *localpg.Folders
+	t.Cleanup(func() { *localpg.Folders = usual })
+	find := func(what, embedded, path, want string) {
+		t.Helper()
+		t.Setenv("EMBEDDED_PG", embedded)
+		t.Setenv("PATH", path)
+		if got, err := localpg.FindBinaries(); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %q, %v", what, got, err)
+		}
 	}
-	t.Setenv("EMBEDDED_PG", t.TempDir())
-	if _, err := FindBinaries(); err == nil || !strings.Contains(err.Error(), "EMBEDDED_PG") {
-		t.Errorf("EMBEDDED_PG without programs: %v", err)
-	}
-	t.Setenv("EMBEDDED_PG", "")
-	t.Setenv("PATH", found)
-	if got, err := FindBinaries(); got != found || err != nil {
-		t.Errorf("PATH: got %q, %v", got, err)
-	}
-	usual := folders
-	t.Cleanup(func() { folders = usual })
-	t.Setenv("PATH", "")
-	folders = []string{filepath.Join(t.TempDir(), "??", "bin")}
-	if _, err := FindBinaries(); !errors.Is(err, ErrNotFound) {
-		t.Errorf("nowhere: %v", err)
-	}
-	root := filepath.Dir(filepath.Dir(folders[0]))
+	*localpg.Folders = []string{filepath.Join(root, "??", "bin")}
+	find("nowhere", "", "", "")
 	for _, version := range []string{"9.6", "17", "16"} {
-		if err := os.MkdirAll(filepath.Join(root, version), 0o755); err != nil {
+		bin := filepath.Join(root, version, "bin")
+		if err := os.MkdirAll(bin, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(newBin(t), filepath.Join(root, version, "bin")); err != nil {
-			t.Fatal(err)
+		for _, name := range []string{"postgres", "initdb", "postgres.exe", "initdb.exe"} {
+			if err := os.WriteFile(filepath.Join(bin, name), nil, 0o755); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	if got, err := FindBinaries(); got != filepath.Join(root, "17", "bin") || err != nil {
-		t.Errorf("folders: got %q, %v", got, err)
-	}
-}
-
-// newBin makes a folder with what passes for the programs of a server.
-func newBin(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "bin")
-	if err := os.Mkdir(bin, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"postgres", "initdb"} {
-		if runtime.GOOS == "windows" {
-			name += ".exe"
-		}
-		if err := os.WriteFile(filepath.Join(bin, name), nil, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return bin
+	find("the usual folders", "", "", filepath.Join(root, "17", "bin"))
+	find("PATH", "", filepath.Join(root, "16", "bin"), filepath.Join(root, "16", "bin"))
+	find("EMBEDDED_PG", filepath.Join(root, "9.6"), filepath.Join(root, "16", "bin"), filepath.Join(root, "9.6", "bin"))
+	find("EMBEDDED_PG without programs", root, filepath.Join(root, "16", "bin"), "")
 }

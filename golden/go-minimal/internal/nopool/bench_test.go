@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"example.org/team/tiny-shop/internal/localpg/pgtest"
 	"example.org/team/tiny-shop/internal/nopool"
+	"example.org/team/tiny-shop/internal/pgtest"
 )
 
 // BenchmarkSession has one question answered in a transaction through PgBouncer,

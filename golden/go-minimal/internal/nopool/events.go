@@ -4,21 +4,22 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// outcome is how a session ended.
-type outcome struct {
+// ending is how a session ended.
+type ending struct {
 	name  string
 	count func(total *Snapshot)
 }
 
 var (
-	committed  = outcome{"committed", func(total *Snapshot) { total.Committed++ }}
-	rolledBack = outcome{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
-	aborted    = outcome{"aborted", func(total *Snapshot) { total.Aborted++ }}
+	committed  = ending{"committed", func(total *Snapshot) { total.Committed++ }}
+	rolledBack = ending{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
+	aborted    = ending{"aborted", func(total *Snapshot) { total.Aborted++ }}
 )
 
 // Snapshot is the state of a DB and what has happened since its start. It is for the
@@ -39,35 +40,42 @@ type Snapshot struct {
 	CommitUnknown uint64 // COMMITs whose answer was lost
 	CloseTimeouts uint64 // connections whose close by the server was not seen within 5 s
 
+	ReadCommitErrors uint64 // COMMITs of reads that failed when Finish had returned
+
 	LastOpened time.Time // zero before the first session
 }
 
-func (db *DB) count(update func(total *Snapshot)) {
-	db.totals.Lock()
-	defer db.totals.Unlock()
-	update(&db.totals.Snapshot)
+// events counts and logs what happens to the sessions of a DB.
+type events struct {
+	log *slog.Logger
+	mu  sync.Mutex
+	now Snapshot // without the slots
 }
 
-// Snapshot returns the DB's state and totals.
-func (db *DB) Snapshot() (now Snapshot) {
-	db.count(func(total *Snapshot) { now = *total })
-	now.MaxSessions, now.InUse, now.Waiting = db.config.MaxSessions, int(db.slots.inUse.Load()), int(db.slots.waiting.Load())
+func (e *events) count(update func(total *Snapshot)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	update(&e.now)
+}
+
+func (e *events) totals() (now Snapshot) {
+	e.count(func(total *Snapshot) { now = *total })
 	return now
 }
 
 // logError logs what may be logged at any level; the server's own words, which
 // can quote data, only when the logger is at debug. What a client cancelled is no
 // error.
-func (s *Session) logError(err error) {
+func (e *events) logError(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("error", Describe(err))}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))
-		if s.db.config.Logger.Enabled(s.ctx, slog.LevelDebug) {
+		if e.log.Enabled(ctx, slog.LevelDebug) {
 			attrs = append(attrs, slog.String("message", pgErr.Message), slog.String("detail", pgErr.Detail))
 		}
 	}
-	s.db.config.Logger.LogAttrs(s.ctx, slog.LevelError, "database session error", attrs...)
+	e.log.LogAttrs(ctx, slog.LevelError, "database session error", attrs...)
 }

@@ -1,7 +1,6 @@
 package nopool
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -10,52 +9,57 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// flight is a connection on which BEGIN travels with what pgx sends first, at no
-// round trip of its own: it goes in front of that write, and its answer is taken
-// out of what pgx reads. A Flush ends it, so the server answers it at once, however
-// long the statement behind it takes. A Sync would too, but it also has the server go
-// on after an error: the statement behind a BEGIN that failed would run by itself, and
-// commit. Without one the server skips that statement.
+// flight stands between pgx and its connection. On it BEGIN travels with what pgx
+// sends first, at no round trip of its own: it goes in front of that write, and its
+// answer is taken out of what pgx reads. A Flush ends it, so the server answers it at
+// once, however long the statement behind it takes. A Sync would too, but it also has
+// the server go on after an error: the statement behind a BEGIN that failed would run
+// by itself, and commit. Without one the server skips that statement.
 type flight struct {
-	net.Conn
+	reads  io.Reader
+	writes io.Writer
 	begin  []byte // goes in front of the next write
 	onOpen func() // is called when BEGIN is acknowledged
+	sent   bool
 
-	sent    atomic.Bool
-	reading sync.Mutex    // of what follows
-	reads   io.Reader     // a bufio.Reader until the answer to BEGIN has been read
-	over    chan struct{} // closed then
-	err     error         // why it is no acknowledgement
+	waiting sync.Mutex // for the answer: pgx copies with a goroutine that reads
+	over    bool       // the answer has been read
+	err     error      // why it is no acknowledgement
+
+	isolation string // the transaction's level, as the server says
 }
 
 func (f *flight) Write(p []byte) (int, error) {
 	if f.begin == nil || p[0] == 'X' { // Terminate goes alone, when nothing was sent before it
-		return f.Conn.Write(p)
+		return f.writes.Write(p)
 	}
-	f.sent.Store(true)
-	n, err := f.Conn.Write(append(f.begin, p...))
-	n = max(0, n-len(f.begin))
-	f.begin = nil
-	return n, err
+	begin := f.begin
+	f.begin, f.sent = nil, true
+	n, err := f.writes.Write(append(begin, p...))
+	return max(0, n-len(begin)), err
+}
+
+// board sends BEGIN ahead of a batch, which pgx writes to its connection past the
+// flight. It is a packet of its own then, but nothing waits for its answer.
+func (f *flight) board(ctx context.Context, conn net.Conn) (err error) {
+	if f.begin != nil {
+		defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+		_, err = f.writes.Write(f.begin)
+		f.begin, f.sent = nil, true
+	}
+	return err
 }
 
 func (f *flight) Read(p []byte) (int, error) {
-	f.reading.Lock()
-	defer f.reading.Unlock()
-	if unanswered, ok := f.reads.(*bufio.Reader); ok { // pgx may wait here already when BEGIN goes out
-		_, _ = unanswered.Peek(1) // an error of it comes again
-		f.await()
-	}
+	f.await()
 	return f.reads.Read(p)
 }
 
@@ -63,28 +67,25 @@ func (f *flight) Read(p []byte) (int, error) {
 // acknowledged. On a connection that pgx has closed nobody watches ctx any more, so
 // answer does. Where pgx has a batch open it still watches ctx itself, and a second
 // watch could leave a deadline behind that nobody takes back.
-func (f *flight) answer(ctx context.Context, closed bool) error {
-	if !f.sent.Load() {
+func (f *flight) answer(ctx context.Context, conn *pgconn.PgConn) error {
+	if !f.sent {
 		return cmp.Or(context.Cause(ctx), io.ErrClosedPipe)
 	}
-	if closed {
-		defer context.AfterFunc(ctx, func() { _ = f.Conn.SetDeadline(time.Unix(1, 0)) })()
+	if conn.IsClosed() {
+		defer context.AfterFunc(ctx, func() { _ = conn.Conn().SetDeadline(time.Unix(1, 0)) })()
 	}
-	if f.reading.TryLock() { // else pgx reads already, since it still writes: the answer comes first
-		f.await()
-		f.reading.Unlock()
-	}
-	<-f.over
+	f.await()
 	return f.err
 }
 
-// await reads the answer to BEGIN, once, if BEGIN has been sent. The caller holds
-// the lock.
+// await reads the answer to BEGIN, once, if BEGIN has been sent.
 func (f *flight) await() {
-	if _, unanswered := f.reads.(*bufio.Reader); !unanswered || !f.sent.Load() {
+	f.waiting.Lock()
+	defer f.waiting.Unlock()
+	if f.over || !f.sent {
 		return
 	}
-	defer close(f.over)
+	f.over = true
 	var forPgx []byte
 	for done := 0; done < 2 && f.err == nil; { // BEGIN, and its settings
 		var message []byte
@@ -100,6 +101,11 @@ func (f *flight) await() {
 			f.err = pgconn.ErrorResponseToPgError(&refusal)
 			refusal.Severity = "FATAL" // or pgx would wait for one, and dial to cancel
 			forPgx, _ = refusal.Encode(forPgx)
+		case 'D': // the settings, and behind them the level
+			var row pgproto3.DataRow
+			if row.Decode(message[5:]) == nil && len(row.Values) > 0 {
+				f.isolation = string(row.Values[len(row.Values)-1])
+			}
 		case 'S', 'N', 'A': // what may come at any time
 			forPgx = append(forPgx, message...)
 		}
@@ -124,29 +130,24 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// begin returns the messages that begin the session's transaction and set its
-// timeouts and the caller's own settings. Timeouts cannot be start-up parameters:
-// PgBouncer refuses those and Supavisor drops them. All end with the transaction,
-// so the next client of the pooler's connection does not inherit them.
-func (s *Session) begin() (messages []byte) {
+// begin returns the messages that begin a session's transaction and make settings, in
+// this order. All end with the transaction, so the next client of the pooler's
+// connection does not inherit them.
+func begin(o TxOptions, settings []Setting) (messages []byte) {
 	begin := "begin"
-	if s.opts.Isolation != "" {
-		begin += " isolation level " + string(s.opts.Isolation)
+	if o.Isolation != "" {
+		begin += " isolation level " + string(o.Isolation)
 	}
-	if s.opts.ReadOnly {
+	if o.ReadOnly {
 		begin += " read only"
-	}
-	settings := []Setting{
-		{"statement_timeout", milliseconds(s.db.config.StatementTimeout)},
-		{"lock_timeout", milliseconds(s.db.config.LockTimeout)},
-		{"idle_in_transaction_session_timeout", milliseconds(s.db.config.IdleInTransactionTimeout)},
 	}
 	var calls []string
 	var values [][]byte
-	for i, setting := range append(settings, s.opts.Settings...) {
+	for i, setting := range append(settings, o.Settings...) {
 		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2))
 		values = append(values, []byte(setting.Name), []byte(setting.Value))
 	}
+	calls = append(calls, "current_setting('transaction_isolation')") // role or database may have changed its default
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
 		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},
@@ -156,5 +157,3 @@ func (s *Session) begin() (messages []byte) {
 	}
 	return messages
 }
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

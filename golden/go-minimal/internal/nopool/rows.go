@@ -2,35 +2,43 @@ package nopool
 
 import (
 	"cmp"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// rows are the open rows of a session. While they are open the session takes no
-// other statement. Reading and closing them takes the session's lock, so that the
+// turn says who uses a session now: one call, by holding it, or open rows.
+type turn struct {
+	sync.Mutex                       // held during each call, by TryLock: nothing queues for it
+	rows       *openRows             // nil if none are open
+	failed     func(err error) error // is told of all failures, and says what they mean
+}
+
+// openRows are the open rows of a session. While they are open the session takes no
+// other statement. Reading and closing them takes the session's turn, so that the
 // session cannot end in the middle.
-type rows struct {
+type openRows struct {
 	pgx.Rows                  // nil for a batch
 	batch    pgx.BatchResults // nil for rows
-	session  *Session
+	turn     *turn
 	stop     func()      // unbinds the statement's context
 	misused  atomic.Bool // a second goroutine used the session, which pgx's own Err does not know
 	err      error       // what ended them
 }
 
 // alone runs use while nobody else uses the session.
-func (r *rows) alone(use func() error) error {
-	if !r.session.mu.TryLock() {
+func (r *openRows) alone(use func() error) error {
+	if !r.turn.TryLock() {
 		r.misused.Store(true)
 		return ErrSessionBusy
 	}
-	defer r.session.mu.Unlock()
-	return r.session.failed(use())
+	defer r.turn.Unlock()
+	return r.turn.failed(use())
 }
 
-func (r *rows) Next() (more bool) {
+func (r *openRows) Next() (more bool) {
 	_ = r.alone(func() error {
 		if more = r.Rows.Next(); !more {
 			r.finish()
@@ -40,21 +48,23 @@ func (r *rows) Next() (more bool) {
 	return more
 }
 
-func (r *rows) Scan(dest ...any) error { return r.alone(func() error { return r.Rows.Scan(dest...) }) }
+func (r *openRows) Scan(dest ...any) error {
+	return r.alone(func() error { return r.Rows.Scan(dest...) })
+}
 
-func (r *rows) Values() (values []any, err error) {
+func (r *openRows) Values() (values []any, err error) {
 	err = r.alone(func() (err error) { values, err = r.Rows.Values(); return err })
 	return values, err
 }
 
 // Close waits for its turn: rows that stay open keep the session busy.
-func (r *rows) Close() {
-	r.session.mu.Lock()
-	defer r.session.mu.Unlock()
+func (r *openRows) Close() {
+	r.turn.Lock()
+	defer r.turn.Unlock()
 	r.finish()
 }
 
-func (r *rows) Err() error {
+func (r *openRows) Err() error {
 	if r.misused.Load() {
 		return ErrSessionBusy
 	}
@@ -62,19 +72,19 @@ func (r *rows) Err() error {
 }
 
 // Conn returns nil: the connection belongs to the session alone.
-func (r *rows) Conn() *pgx.Conn { return nil }
+func (r *openRows) Conn() *pgx.Conn { return nil }
 
-// finish ends the rows; the caller holds the session's lock.
-func (r *rows) finish() {
-	if r.session.rows != r {
+// finish ends the rows; the caller has the turn.
+func (r *openRows) finish() {
+	if r.turn.rows != r {
 		return
 	}
-	r.session.rows = nil
+	r.turn.rows = nil
 	if r.batch != nil {
-		r.err = r.session.failed(r.batch.Close())
+		r.err = r.turn.failed(r.batch.Close())
 	} else {
 		r.Rows.Close()
-		r.err = r.session.failed(r.Rows.Err())
+		r.err = r.turn.failed(r.Rows.Err())
 	}
 	r.stop()
 }
@@ -99,7 +109,7 @@ func (r row) Scan(dest ...any) error {
 // Exec and Close exclude the session's end, reading rows does not.
 type batch struct {
 	pgx.BatchResults
-	open *rows
+	open *openRows
 }
 
 func (b batch) Exec() (tag pgconn.CommandTag, err error) {
@@ -114,12 +124,3 @@ func (b batch) Close() error {
 
 // Tx returns nil: the transaction is the session's.
 func (b batch) Tx() pgx.Tx { return nil }
-
-// failedBatch answers every question with the error that prevented the batch.
-type failedBatch struct{ err error }
-
-func (b failedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, b.err }
-func (b failedBatch) Query() (pgx.Rows, error)         { return nil, b.err }
-func (b failedBatch) QueryRow() pgx.Row                { return row{err: b.err} }
-func (b failedBatch) Close() error                     { return b.err }
-func (b failedBatch) Tx() pgx.Tx                       { return nil }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,18 +23,17 @@ const finishTimeout = 5 * time.Second
 // any use with the server's *pgconn.PgError, with ErrUnavailable when the connection is
 // lost, ErrSessionBusy or ErrSessionDone.
 type Session struct {
-	db   *DB
+	db   *engine
 	opts TxOptions
 	ctx  context.Context // for log lines, and to find a session around this one
 
 	life   context.Context // ends with the session, which cancels what is in flight
 	cancel context.CancelCauseFunc
 
-	holding atomic.Bool // from its slot to Commit or Rollback, when a session inside it is refused
+	holding atomic.Bool // from its first use to Commit or Rollback, when a session inside it is refused
 
-	mu    sync.Mutex  // held during each call, by TryLock: nothing queues for it
+	turn  turn        // guards what follows
 	conn  *connection // nil before the first use
-	rows  *rows       // open rows, nil if none
 	ended error       // what later uses are told: ErrSessionDone, or why it could not be opened
 	err   error       // the last failure, for the log
 }
@@ -43,8 +41,8 @@ type Session struct {
 // Exec runs a statement, or several in one string without arguments, and returns
 // the command tag of the last.
 func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
-	err = s.use(ctx, nil, func(ctx context.Context, conn *pgx.Conn) error {
-		tag, err = conn.Exec(ctx, sql, args...)
+	err = s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
+		tag, err = conn.pgx.Exec(ctx, sql, args...)
 		return err
 	})
 	return tag, err
@@ -52,8 +50,8 @@ func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn
 
 // CopyFrom streams rows into a table with COPY and returns their number.
 func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
-	err = s.use(ctx, nil, func(ctx context.Context, conn *pgx.Conn) error {
-		n, err = conn.CopyFrom(ctx, table, columns, source)
+	err = s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
+		n, err = conn.pgx.CopyFrom(ctx, table, columns, source)
 		return err
 	})
 	return n, err
@@ -63,9 +61,9 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 // their end before the session is used again. As in pgx, an error of the
 // statement may come from rows.Err instead.
 func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r := &rows{session: s}
-	err := s.use(ctx, r, func(ctx context.Context, conn *pgx.Conn) (err error) {
-		r.Rows, err = conn.Query(ctx, sql, args...)
+	r := &openRows{turn: &s.turn}
+	err := s.use(ctx, r, func(ctx context.Context, conn *connection) (err error) {
+		r.Rows, err = conn.pgx.Query(ctx, sql, args...)
 		return err
 	})
 	if err != nil {
@@ -84,41 +82,59 @@ func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 // SendBatch runs the statements of b in one round trip. The session is busy until
 // the results are closed; errors come from them.
 func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	r := &rows{session: s}
-	err := s.use(ctx, r, func(ctx context.Context, conn *pgx.Conn) error {
-		r.batch = conn.SendBatch(ctx, b)
+	r := &openRows{turn: &s.turn}
+	err := s.use(ctx, r, func(ctx context.Context, conn *connection) error {
+		if err := conn.flight.board(ctx, conn.pgx.PgConn().Conn()); err != nil {
+			return err
+		}
+		r.batch = conn.pgx.SendBatch(ctx, b)
 		return nil
 	})
 	if err != nil {
-		return failedBatch{err}
+		return pgx.FailedBatchResults(b, err)
 	}
 	return batch{r.batch, r}
 }
 
 // use does run with the session's connection, and opens it if need be. What run
 // leaves open, rows or nil, keeps the session busy.
-func (s *Session) use(ctx context.Context, open *rows, run operation) (err error) {
+func (s *Session) use(ctx context.Context, open *openRows, run operation) (err error) {
 	if err := s.enter(); err != nil {
 		return err
 	}
-	defer s.mu.Unlock()
+	defer s.turn.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	unbind := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
 	stop := func() { unbind(); cancel(nil) }
 	if s.conn == nil {
-		if err = s.open(ctx, cancel, run); s.conn == nil { // no commit may succeed after a statement that never ran
-			s.ended = err
-			s.cancel(err)
-		}
+		err = s.open(ctx, cancel, run)
 	} else {
-		err = run(ctx, s.conn.pgx)
+		err = run(ctx, s.conn)
 	}
 	if err == nil && open != nil {
-		s.rows, open.stop = open, stop
+		s.turn.rows, open.stop = open, stop
 		return nil
 	}
 	stop()
 	return s.failed(err)
+}
+
+// open gets the session its connection. When it cannot, no commit may succeed
+// afterwards: the caller's statement never ran.
+func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, first operation) (err error) {
+	if s.nested() {
+		err = ErrNested
+	} else {
+		s.holding.Store(true)
+		defer func() { s.holding.Store(s.conn != nil) }()
+		opening := &opening{db: s.db, ctx: s.ctx, opts: s.opts, first: first, cancel: cancel}
+		s.conn, err = opening.open(ctx)
+	}
+	if s.conn == nil {
+		s.ended = err
+		s.cancel(err)
+	}
+	return err
 }
 
 // Commit ends the session. When it returns nil the server has acknowledged the
@@ -127,11 +143,15 @@ func (s *Session) use(ctx context.Context, open *rows, run operation) (err error
 // caller ended the transaction, which is ErrNoTransaction. It runs to its end even
 // when ctx is cancelled, for at most 5 s. A session that is in use stays open: roll it
 // back.
-func (s *Session) Commit(ctx context.Context) (err error) {
+func (s *Session) Commit(ctx context.Context) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
-	defer s.mu.Unlock()
+	defer s.turn.Unlock()
+	return s.commitNow(ctx)
+}
+
+func (s *Session) commitNow(ctx context.Context) (err error) {
 	how := committed
 	if s.conn != nil {
 		how, err = s.commit(ctx)
@@ -141,7 +161,42 @@ func (s *Session) Commit(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *Session) commit(ctx context.Context) (outcome, error) {
+// Finish is Commit for who passes on what the session has read: where nothing can be
+// lost it returns before COMMIT is acknowledged, which saves a round trip. What is known
+// by then is an error as in Commit: open rows, a lost connection, a transaction that has
+// failed or was ended. A COMMIT that fails later is logged and counted. See
+// TxOptions.WaitForCommit for what waits all the same.
+func (s *Session) Finish(ctx context.Context) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.turn.Unlock()
+	if s.conn == nil || !s.nothingToLose() {
+		return s.commitNow(ctx)
+	}
+	s.leave()
+	go func() {
+		var how ending
+		if how, s.err = s.commit(ctx); s.err != nil {
+			s.db.count(func(total *Snapshot) { total.ReadCommitErrors++ })
+		}
+		s.record(how)
+		s.close(how, time.Now())
+	}()
+	return nil
+}
+
+// nothingToLose reports whether COMMIT can change neither what was read nor what is
+// stored. The levels below serializable fail no read at COMMIT, and the flight's answer
+// says which is in force: after it no statement can change that, nor make the transaction
+// read write.
+func (s *Session) nothingToLose() bool {
+	level := s.conn.flight.isolation
+	return s.opts.ReadOnly && !s.opts.WaitForCommit && level != "" && level != string(pgx.Serializable) &&
+		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T'
+}
+
+func (s *Session) commit(ctx context.Context) (ending, error) {
 	// Asked before, since pgx calls a connection that is lost after COMMIT was
 	// sent "closed" and "safe to retry" too.
 	unsent := s.conn.pgx.IsClosed()
@@ -170,17 +225,17 @@ func (s *Session) commit(ctx context.Context) (outcome, error) {
 // ROLLBACK was not acknowledged: the server rolls back all the same when the
 // connection closes.
 func (s *Session) Rollback(ctx context.Context) (err error) {
-	if !s.mu.TryLock() {
+	if !s.turn.TryLock() {
 		s.cancel(ErrSessionDone)
-		s.mu.Lock()
+		s.turn.Lock()
 	}
-	defer s.mu.Unlock()
+	defer s.turn.Unlock()
 	if s.ended != nil {
 		return nil
 	}
-	if s.rows != nil { // reading them to their end could take for ever
+	if s.turn.rows != nil { // reading them to their end could take for ever
 		s.cancel(ErrSessionDone)
-		s.rows.finish()
+		s.turn.rows.finish()
 	}
 	how := rolledBack
 	if s.conn != nil {
@@ -201,15 +256,15 @@ func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, erro
 
 // enter admits one caller at a time, to a session that has not ended.
 func (s *Session) enter() error {
-	if !s.mu.TryLock() {
+	if !s.turn.TryLock() {
 		return ErrSessionBusy
 	}
 	err := s.ended
-	if err == nil && s.rows != nil {
+	if err == nil && s.turn.rows != nil {
 		err = ErrSessionBusy
 	}
 	if err != nil {
-		s.mu.Unlock()
+		s.turn.Unlock()
 	}
 	return err
 }
@@ -234,21 +289,53 @@ func (s *Session) failed(err error) error {
 }
 
 // end marks the session's end and gives its connection back. The caller holds
-// the lock.
-func (s *Session) end(how outcome) {
+// the turn.
+func (s *Session) end(how ending) {
+	s.leave()
+	if s.conn != nil {
+		s.record(how)
+		go s.close(how, time.Now())
+	}
+}
+
+// leave makes every use that follows fail, and cancels what is in flight.
+func (s *Session) leave() {
 	s.ended = ErrSessionDone
 	s.holding.Store(false)
 	s.cancel(ErrSessionDone)
-	if s.conn != nil {
-		s.db.count(how.count)
-		s.logError(s.err)
-		ended := time.Now()
-		go func() {
-			s.conn.hangUp()
-			s.db.count(func(total *Snapshot) { total.Closed++ })
-			s.db.config.Logger.DebugContext(s.ctx, "database session closed", "outcome", how.name,
-				"duration", ended.Sub(s.conn.dialled), "close", time.Since(ended))
-			s.db.slots.release()
-		}()
+}
+
+func (s *Session) record(how ending) {
+	s.db.count(how.count)
+	s.db.logError(s.ctx, s.err)
+}
+
+// close gives the slot back when the server has closed the connection.
+func (s *Session) close(how ending, ended time.Time) {
+	s.conn.hangUp()
+	s.db.count(func(total *Snapshot) { total.Closed++ })
+	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how.name,
+		"duration", ended.Sub(s.conn.dialled), "close", time.Since(ended))
+	s.db.slots.release()
+}
+
+type sessionKey struct{}
+
+// WithSession returns a context for work on behalf of s: a second session of the
+// same DB that is made with it fails with ErrNested while s holds a connection.
+// Otherwise callers that each hold one connection and wait for a second could
+// wait for each other until SessionWait ends.
+func WithSession(ctx context.Context, s *Session) context.Context {
+	return context.WithValue(ctx, sessionKey{}, s)
+}
+
+// nested reports whether the session is on behalf of one that holds a connection.
+func (s *Session) nested() bool {
+	outer, ok := s.ctx.Value(sessionKey{}).(*Session)
+	for ; ok; outer, ok = outer.ctx.Value(sessionKey{}).(*Session) {
+		if outer.db == s.db && outer.holding.Load() {
+			return true
+		}
 	}
+	return false
 }

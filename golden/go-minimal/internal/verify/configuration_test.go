@@ -1,22 +1,18 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"example.org/team/tiny-shop/internal/config"
 	"example.org/team/tiny-shop/internal/connect"
-	"example.org/team/tiny-shop/internal/localpg"
-	"example.org/team/tiny-shop/internal/localpg/pgtest"
-	"example.org/team/tiny-shop/internal/localpg/standin"
 	"example.org/team/tiny-shop/internal/nopool"
+	"example.org/team/tiny-shop/internal/pgtest"
+	"example.org/team/tiny-shop/internal/standin"
 )
 
 var configurationParts = []part{
@@ -24,12 +20,21 @@ var configurationParts = []part{
 	{"NP12", "a server without TLS is refused", withoutTLS},
 	{"NP12", "the certificate is verified", verifiedCertificate},
 	{"NP12", "the password goes to nobody unproven", provenFirst},
-	{"NP12", "a real server's TLS", realTLS},
+	{"NP12", "a real server's TLS, with its channel bound", realTLS},
 	{"NP13", "in force, direct", func(t *T) { timeoutsInForce(t, nil) }},
 	{"NP13", "in force, through PgBouncer", func(t *T) { timeoutsInForce(t, &pgtest.PgBouncerOptions{}) }},
 	{"NP13", "each bound ends what exceeds it, Postgres", serverBounds},
 	{"NP13", "each bound ends what exceeds it, stand-in", clientBounds},
 	{"NP13", "each is set and can be set", timeoutSettings},
+}
+
+// settings returns what config reads of them, given as name and value in turn.
+func settings(pairs ...string) func(name string) string {
+	all := map[string]string{"DATABASE_URL": "postgres://u:p@db.example.com/d?sslmode=require"}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		all[pairs[i]] = pairs[i+1]
+	}
+	return func(name string) string { return all[name] }
 }
 
 // weakRefused goes through every sslmode, for hosts near and far.
@@ -47,160 +52,187 @@ func weakRefused(t *T) {
 		}
 	}
 	for _, env := range []string{"", "production", "staging"} {
-		settings := map[string]string{"APP_ENV": env, "DATABASE_URL": "postgres://u:p@127.0.0.1/d?sslmode=disable"}
-		if _, err := config.Load(func(name string) string { return settings[name] }); err == nil {
+		if _, err := config.Load(settings("APP_ENV", env, "DATABASE_URL", "postgres://u:p@127.0.0.1/d?sslmode=disable")); err == nil {
 			t.Errorf("APP_ENV=%q: plaintext was accepted", env)
 		}
 	}
 }
 
-// recorder is a dial function that keeps what was sent in the clear.
-type recorder struct {
-	mu   sync.Mutex
-	sent bytes.Buffer
-}
-
-func (r *recorder) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return recorded{conn, r}, nil
-}
-
-type recorded struct {
-	net.Conn
-	to *recorder
-}
-
-func (r recorded) CloseWrite() error { return r.Conn.(*net.TCPConn).CloseWrite() }
-
-func (r recorded) Write(p []byte) (int, error) {
-	r.to.mu.Lock()
-	r.to.sent.Write(p)
-	r.to.mu.Unlock()
-	return r.Conn.Write(p)
-}
-
-// withoutTLS wants nothing in the clear after a server has refused TLS.
+// withoutTLS wants nothing to be sent in the clear when a server has refused TLS.
 func withoutTLS(t *T) {
 	plain := standin.Start(t, standin.Options{Auth: standin.Cleartext})
 	for _, mode := range []string{"require", "verify-full"} {
-		var seen recorder
-		b := on(t, withMode(plain.URL(), mode), func(o *benchOptions) { o.DialFunc = seen.dial })
-		if err := b.run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {
-			t.Errorf("sslmode %s: want ErrConfiguration, got %v", mode, err)
-		}
-		if strings.Contains(seen.sent.String(), "app") {
-			t.Errorf("sslmode %s: something was sent in the clear", mode)
-		}
+		t.wantErr(nopool.ErrConfiguration, on(t, withMode(plain.URL(), mode)).run("select 1"), "sslmode %s", mode)
 	}
-	if n := len(plain.Conns()); n > 0 {
-		t.Errorf("%d clients went on without TLS", n)
-	}
+	t.failIf(len(plain.Conns()) > 0, "%d clients went on without TLS", len(plain.Conns()))
 }
 
+// withMode returns a URL with another sslmode; require knows no certificate.
 func withMode(databaseURL, mode string) string {
 	u, _ := url.Parse(databaseURL)
 	q := u.Query()
 	q.Set("sslmode", mode)
+	if mode == "require" {
+		q.Del("sslrootcert")
+	}
 	u.RawQuery = q.Encode()
 	return u.String()
 }
 
-// verifiedCertificate wants verify-full to accept the server's own authority
-// and no other, and no other name.
+// verifiedCertificate wants verify-full to accept the server's own authority and no other, and no other name.
 func verifiedCertificate(t *T) {
 	pooler, other := standin.Start(t, standin.Options{TLS: true}), standin.Start(t, standin.Options{TLS: true})
-	if err := on(t, pooler.URL()).run("select 1"); err != nil {
-		t.Errorf("the right certificate was refused: %v", err)
-	}
-	u, _ := url.Parse(other.URL())
-	wrong := *u
-	right, _ := url.Parse(pooler.URL())
-	wrong.RawQuery = right.RawQuery
-	if err := on(t, wrong.String()).run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {
-		t.Errorf("a certificate of another authority was accepted, or is not an error of the configuration: %v", err)
-	}
-	if n := len(other.Conns()); n > 0 {
-		t.Errorf("a start-up message was sent to a server with the wrong certificate")
-	}
+	t.wantErr(nil, on(t, pooler.URL()).run("select 1"), "the right certificate was refused")
+	address, _, _ := strings.Cut(other.URL(), "?")
+	_, certificate, _ := strings.Cut(pooler.URL(), "?")
+	t.wantErr(nopool.ErrConfiguration, on(t, address+"?"+certificate).run("select 1"), "a certificate of another authority was accepted, or is not an error of the configuration")
+	t.failIf(len(other.Conns()) > 0, "a start-up message was sent to a server with the wrong certificate")
 }
 
-// provenFirst wants no cleartext password for a server without a verified
-// certificate, unless the owner says so.
+// provenFirst wants no cleartext password for a server without a verified certificate, unless the owner says so.
 func provenFirst(t *T) {
-	greedy := standin.Start(t, standin.Options{TLS: true, Auth: standin.Cleartext})
-	unverified, _, _ := strings.Cut(withMode(greedy.URL(), "require"), "&sslrootcert")
-	plain := func(allowed bool) func(*benchOptions) { return func(o *benchOptions) { o.AllowPlainAuth = allowed } }
-	if err := on(t, unverified, plain(false)).run("select 1"); !errors.Is(err, nopool.ErrConfiguration) {
-		t.Errorf("the password was handed out: %v", err)
+	greedy := withMode(standin.Start(t, standin.Options{TLS: true, Auth: standin.Cleartext}).URL(), "require")
+	plain := func(allowed bool) func(*options) { return func(o *options) { o.AllowPlainAuth = allowed } }
+	t.wantErr(nopool.ErrConfiguration, on(t, greedy, plain(false)).run("select 1"), "the password was handed out")
+	p := start(t, greedy, nil)
+	if code := p.wait(); code == 0 || !strings.Contains(p.stderr.String(), "certificate is not verified") {
+		t.Errorf("it ended with %d, and should have warned of the certificate: %s", code, p.stderr.Tail())
 	}
-	p := start(t, unverified, nil)
-	if code, _ := p.wait(15 * time.Second); code == 0 || !strings.Contains(p.logs.String(), "certificate is not verified") {
-		t.Errorf("it ended with %d, and should have warned of the certificate: %s", code, p.logs)
-	}
-	if err := on(t, unverified, plain(true)).run("select 1"); err != nil {
-		t.Errorf("refused although allowed: %v", err)
-	}
-	scram := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
-	if err := on(t, strings.Split(withMode(scram.URL(), "require"), "&sslrootcert")[0], plain(false)).run("select 1"); err != nil {
-		t.Errorf("SCRAM without a verified certificate: %v", err)
-	}
+	t.wantErr(nil, on(t, greedy, plain(true)).run("select 1"), "refused although allowed")
+	scram := withMode(standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM}).URL(), "require")
+	t.wantErr(nil, on(t, scram, plain(false)).run("select 1"), "SCRAM without a verified certificate")
 }
 
-// realTLS asks a real server.
+// realTLS asks a real server, which offers to bind the login to its TLS channel. Nobody is told when that is left out,
+// unless the URL insists on it.
 func realTLS(t *T) {
-	server := pgtest.Start(t, localpg.Options{})
+	s := on(t, pgtest.Server(t).URL("postgres")+"&channel_binding=require")
 	var encrypted bool
-	b := on(t, server.URL("postgres"))
-	err := b.db.Run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-		return s.QueryRow(ctx, "select ssl from pg_stat_ssl where pid = pg_backend_pid()").Scan(&encrypted)
+	err := s.session(func(ctx context.Context, session *nopool.Session) error {
+		return session.QueryRow(ctx, "select ssl from pg_stat_ssl where pid = pg_backend_pid()").Scan(&encrypted)
 	})
-	if err != nil || !encrypted {
-		t.Errorf("encrypted: %v, %v", encrypted, err)
-	}
-	b.wantNoneLeft()
+	t.failIf(err != nil || !encrypted, "encrypted: %v, %v", encrypted, err)
+	s.wantNoneLeft()
 }
 
-// timeoutsInForce asks the server for the three bounds it enforces, in a
-// session of a request, of background work, and of neither.
+// timeoutsInForce asks the server for the three bounds it enforces, in sessions of requests, and in one whose first use
+// cannot travel with BEGIN.
 func timeoutsInForce(t *T, bouncer *pgtest.PgBouncerOptions) {
-	b := real(t, func(o *benchOptions) {
+	s := real(t, func(o *options) {
 		o.StatementTimeout, o.LockTimeout, o.IdleInTransactionTimeout = 11111*time.Millisecond, 2222*time.Millisecond, 13333*time.Millisecond
 		o.bouncer = bouncer
 	})
 	const inForce = "select string_agg(setting, ' ' order by name) from pg_settings where name in " +
 		"('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout')"
 	const want = "13333 2222 11111"
-	show := func(w http.ResponseWriter, r *http.Request, s *nopool.Session) (err error) {
-		var got string
-		if err = s.QueryRow(r.Context(), inForce).Scan(&got); err == nil {
-			_, err = w.Write([]byte(got))
+	show := func(w http.ResponseWriter, r *http.Request, session *nopool.Session) (err error) {
+		if r.Method == http.MethodPut {
+			_, err = session.Exec(r.Context(), "select 1; select 2")
 		}
+		var got string
+		err = errors.Join(err, session.QueryRow(r.Context(), inForce).Scan(&got))
+		w.Header().Set("In-Force", got)
 		return err
 	}
-	b.handle("GET /", show)
-	b.handle("POST /", show)
-	for _, method := range []string{"GET", "POST"} {
-		if a := b.want(200, method, "/"); a.body != want {
-			t.Errorf("%s: in force: %s, want %s", method, a.body, want)
+	s.handle("/", show)
+	for _, method := range []string{"GET", "POST", "PUT"} {
+		if got := s.want(200, method, "/").header.Get("In-Force"); got != want {
+			t.Errorf("%s: in force: %s, want %s", method, got, want)
 		}
 	}
-	// A first use that cannot travel with BEGIN.
-	err := b.db.Run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-		var got string
-		if _, err := s.Exec(ctx, "select 1; select 2"); err != nil {
-			return err
-		}
-		err := s.QueryRow(ctx, inForce).Scan(&got)
-		if got != want {
-			t.Errorf("in force: %s, want %s", got, want)
-		}
-		return err
+	s.wantNoneLeft()
+}
+
+// serverBounds exceeds each bound that the server enforces.
+func serverBounds(t *T) {
+	s := real(t, func(o *options) { o.StatementTimeout, o.LockTimeout = 2*time.Second, 500*time.Millisecond })
+	s.create("create table item (id int primary key)")
+	want := func(what, code string, err error) {
+		t.Helper()
+		t.failIf(err == nil || !strings.Contains(err.Error(), code), "%s: want %s, got %v", what, code, err)
+	}
+	want("statement", "57014", s.run("select pg_sleep(20)"))
+	lock, err := s.admin.Begin(context.Background())
+	if err == nil {
+		_, err = lock.Exec(context.Background(), "lock table item")
+	}
+	t.need(err)
+	want("lock", "55P03", s.run("lock table item"))
+	t.need(lock.Rollback(context.Background()))
+	s.wantNoneLeft()
+	idle := on(t, s.behind, func(o *options) { o.IdleInTransactionTimeout = 500 * time.Millisecond })
+	err = idle.session(func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "insert into item values (1)")
+		time.Sleep(1500 * time.Millisecond)
+		_, after := session.Exec(ctx, "select 1")
+		t.failIf(after == nil, "idle in transaction: the session went on")
+		return errors.Join(err, after)
 	})
-	if err != nil {
-		t.Error(err)
+	if rows := s.value("select count(*) from item"); err == nil || rows != "0" {
+		t.Errorf("idle in transaction: %s rows kept, %v", rows, err)
 	}
-	b.wantNoneLeft()
+	idle.wantNoneLeft()
+}
+
+// clientBounds exceeds each bound that this process enforces, and wants the end not before it, and not long after.
+func clientBounds(t *T) {
+	const bound = 300 * time.Millisecond
+	near := func(what string, want error, f func() error) {
+		t.Helper()
+		began := time.Now()
+		err := f()
+		if took := time.Since(began); !errors.Is(err, want) || took < bound || took > bound+4*time.Second {
+			t.Errorf("%s: %v after %v, the bound is %v", what, err, took, bound)
+		}
+	}
+	within := func(o *options) { o.ConnectTimeout, o.requestTimeout = bound, bound }
+	near("connect", nopool.ErrUnavailable, func() error { return on(t, silent(t).URL(), within).run("select 1") })
+	// PgBouncer admits a client, and lets its first statement wait.
+	unbegun := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+		return standin.Reply{Hang: strings.HasPrefix(strings.ToLower(sql), "begin")}
+	}})
+	near("connect until BEGIN", nopool.ErrUnavailable, func() error { return on(t, unbegun.URL(), within).run("select 1") })
+
+	hung := standin.Start(t, standin.Options{OnStatement: sleepy})
+	full := on(t, hung.URL(), func(o *options) { o.MaxSessions, o.SessionWait = 1, bound })
+	full.holding(func() { near("session wait", nopool.ErrBusy, func() error { return full.run("select 1") }) })
+	slow := on(t, hung.URL(), func(o *options) { o.requestTimeout = bound })
+	slow.handle("GET /", query("select pg_sleep(20)"))
+	near("request", nil, func() error { return slow.want(http.StatusGatewayTimeout, "GET", "/").err })
+
+	slow = on(t, hung.URL())
+	go func() { _ = slow.run("select pg_sleep(20)") }()
+	pgtest.Within(soon, func() bool { return slow.db.Snapshot().Opened == 1 })
+	near("shutdown", nil, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), bound)
+		defer cancel()
+		return slow.db.Close(ctx)
+	})
+	slow.wantNoneLeft()
+}
+
+// timeoutSettings wants each bound to have a default and a setting, and none to be switched off by a zero.
+func timeoutSettings(t *T) {
+	plain, err := config.Load(settings())
+	t.need(err)
+	for name, value := range map[string]func(config.Config) time.Duration{
+		"DB_CONNECT_TIMEOUT":             func(c config.Config) time.Duration { return c.DB.ConnectTimeout },
+		"DB_SESSION_WAIT":                func(c config.Config) time.Duration { return c.DB.SessionWait },
+		"DB_STATEMENT_TIMEOUT":           func(c config.Config) time.Duration { return c.DB.StatementTimeout },
+		"DB_LOCK_TIMEOUT":                func(c config.Config) time.Duration { return c.DB.LockTimeout },
+		"DB_IDLE_IN_TRANSACTION_TIMEOUT": func(c config.Config) time.Duration { return c.DB.IdleInTransactionTimeout },
+		"REQUEST_TIMEOUT":                func(c config.Config) time.Duration { return c.RequestTimeout },
+		"SHUTDOWN_TIMEOUT":               func(c config.Config) time.Duration { return c.ShutdownTimeout },
+		"DB_STARTUP_TIMEOUT":             func(c config.Config) time.Duration { return c.StartupTimeout },
+	} {
+		changed := 3 * time.Second
+		if name == "REQUEST_TIMEOUT" {
+			changed = 77 * time.Second // it must be more than those it contains
+		}
+		c, err := config.Load(settings(name, changed.String()))
+		t.failIf(value(plain) <= 0 || err != nil || value(c) != changed, "%s is %v, and %v when set to %v: %v", name, value(plain), value(c), changed, err)
+		if _, err := config.Load(settings(name, "0")); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s=0 switches the bound off: %v", name, err)
+		}
+	}
 }

@@ -4,220 +4,333 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
-// checkImports finds packages that are a pool (NP14), whatever name they are
-// imported under, also a blank one.
-func (c *checker) checkImports(specs []*ast.ImportSpec, fset *token.FileSet) {
-	for _, spec := range specs {
+// Who may do what others may not, by the package's path in the module.
+var (
+	engine    = regexp.MustCompile(`^internal/nopool$`)                          // a session holds its connection
+	mayUseSQL = regexp.MustCompile(`^internal/migrate$`)                         // goose asks for a *sql.DB; NP02 proves that it stays one connection
+	mayDial   = regexp.MustCompile(`^internal/(nopool|connect|localpg|pgtest)$`) // before there is a database to open a session on
+	mayOpen   = regexp.MustCompile(`^(cmd(/.*)?|internal/verify|internal/nopool)$`)
+)
+
+func (c *checker) within(allowed *regexp.Regexp) bool { return allowed.MatchString(c.rel) }
+
+var (
+	poolPackage = regexp.MustCompile(`^github\.com/(jackc/pgx/v\d+/pgxpool|jackc/puddle(/v\d+)?|go-pg/pg(/v\d+)?)$|^gorm\.io/gorm$`)
+	pgxStdlib   = regexp.MustCompile(`^github\.com/jackc/pgx/v\d+/stdlib$`)
+	pgconn      = regexp.MustCompile(`^github\.com/jackc/(pgx/v\d+/)?pgconn$`)
+)
+
+// forbidden are names of other packages, as path.Name, that only some may mention.
+var forbidden = []struct {
+	rule    string
+	name    *regexp.Regexp
+	allowed *regexp.Regexp
+	why     string
+}{
+	{"NP14", regexp.MustCompile(`^github\.com/(jackc/pgx/v\d+/pgxpool|jackc/puddle(/v\d+)?|go-pg/pg(/v\d+)?)\.|^gorm\.io/gorm\.`), regexp.MustCompile(`^$`), "keeps a pool"},
+	{"NP14", regexp.MustCompile(`^database/sql\.(DB|Conn|Tx|Stmt|Open|OpenDB)$`), mayUseSQL, "hands connections on"},
+	{"NP03", regexp.MustCompile(`^github\.com/jackc/.*(pgx/v\d+|pgconn|pgproto3)\.(Connect|ConnectConfig|ConnectWithOptions|Construct|NewFrontend)$`), mayDial, "opens a connection beside the engine"},
+	{"NP03", regexp.MustCompile(`/internal/nopool\.Open$`), mayOpen, "makes a second engine"},
+}
+
+// What a type must not be, or hold, by path.Name.
+var (
+	isPool       = regexp.MustCompile(`/pgxpool\.|/puddle|go-pg/pg|gorm\.io/gorm\.|^database/sql\.DB$`)
+	isBare       = regexp.MustCompile(`/pgx/v\d+\.(Conn|Tx|Rows|BatchResults|LargeObjects?)$|pgconn\.(PgConn|HijackedConn)$|^database/sql\.(DB|Conn|Tx|Stmt|Rows)$|/pgxpool\.`)
+	isConnection = regexp.MustCompile(isBare.String() + `|/internal/nopool\.Session$`)
+	runsSQL      = regexp.MustCompile(`/pgx/v\d+\.(Rows|Row|BatchResults)$|pgconn\.CommandTag$|^database/sql\.Rows?$`)
+	isEngine     = regexp.MustCompile(`/internal/nopool\.(DB|Session)$`) // what they hold is theirs
+)
+
+// holds reports whether t is, or can hold or hand out, a type that what matches: it looks through aliases, pointers,
+// containers, type arguments and fields, and takes an interface that runs SQL for a connection, since a session hides
+// behind it.
+func holds(t types.Type, what *regexp.Regexp) bool { return look(t, what, map[looked]bool{}) }
+
+// looked is a type that was looked at before, which a type that holds itself comes to again.
+type looked struct {
+	at   types.Type
+	what *regexp.Regexp
+}
+
+func look(t types.Type, what *regexp.Regexp, seen map[looked]bool) bool {
+	if t = types.Unalias(t); t == nil || seen[looked{t, what}] {
+		return false
+	}
+	seen[looked{t, what}] = true
+	deeper := func(t types.Type) bool { return look(t, what, seen) }
+	switch t := t.(type) {
+	case *types.Named:
+		name := types.TypeString(t.Origin(), nil)
+		return what.MatchString(name) || !isEngine.MatchString(name) && (slices.ContainsFunc(slices.Collect(t.TypeArgs().Types()), deeper) || deeper(t.Underlying()))
+	case *types.Map:
+		return deeper(t.Key()) || deeper(t.Elem())
+	case interface{ Elem() types.Type }:
+		return deeper(t.Elem())
+	case *types.Struct:
+		return slices.ContainsFunc(slices.Collect(t.Fields()), func(f *types.Var) bool { return deeper(f.Type()) })
+	case *types.Signature: // what it takes it need not keep, and a session that it returns may be a new one each time
+		if what == isConnection {
+			what = isBare
+		}
+		return deeper(t.Results())
+	case *types.Tuple:
+		return slices.ContainsFunc(slices.Collect(t.Variables()), func(v *types.Var) bool { return deeper(v.Type()) })
+	case *types.Interface:
+		return what == isConnection && slices.ContainsFunc(slices.Collect(t.Methods()), func(m *types.Func) bool {
+			return slices.ContainsFunc(slices.Collect(m.Signature().Results().Variables()), func(v *types.Var) bool {
+				return runsSQL.MatchString(strings.TrimPrefix(types.TypeString(v.Type(), nil), "*"))
+			})
+		})
+	}
+	return false
+}
+
+// checkImports finds packages that are a pool (NP14), whatever name they are imported under, also a blank one.
+func (c *checker) checkImports(file *ast.File, fset *token.FileSet) {
+	for _, spec := range file.Imports {
 		path, _ := strconv.Unquote(spec.Path.Value)
-		at := fset.Position(spec.Pos())
-		switch {
-		case poolPackage.MatchString(path):
-			c.addAt("NP14", at, "imports %s, which keeps a pool", path)
-		case pgxStdlib.MatchString(path) && !c.within(mayUseSQL):
-			c.addAt("NP14", at, "imports %s, which gives database/sql its pool", path)
+		if poolPackage.MatchString(path) || pgxStdlib.MatchString(path) && !c.within(mayUseSQL) {
+			c.addAt("NP14", fset.Position(spec.Pos()), "imports %s, which keeps a pool", path)
 		}
 	}
 }
 
-// checkUses finds every mention of what opens a connection beside the engine
-// (NP03) or belongs to a pool (NP14), under any name it has here, and every
-// value of a pool's type, wherever it came from.
+// checkUses finds what only others may mention, and every value that is a pool.
 func (c *checker) checkUses(file *ast.File) {
 	info := c.pkg.TypesInfo
+	pool := func(at ast.Node, t types.Type) {
+		if !c.within(mayUseSQL) && holds(t, isPool) {
+			c.add("NP14", at.Pos(), "is, or holds, a pool")
+		}
+	}
 	inspect(file, func(n ast.Node, _ []ast.Node) {
 		switch n := n.(type) {
+		case *ast.CallExpr:
+			pool(n, info.TypeOf(n))
 		case *ast.Ident:
-			if obj := info.Uses[n]; obj != nil && obj.Pkg() != nil {
-				c.checkUse(n, obj)
+			if v, ok := info.Defs[n].(*types.Var); ok && n.Name != "_" {
+				pool(n, v.Type())
 			}
-			if v, ok := info.Defs[n].(*types.Var); ok && n.Name != "_" && !c.within(mayUseSQL) {
-				if pool := c.holds(v.Type(), search{pools: true}); pool != "" {
-					c.add("NP14", n.Pos(), "%s is, or holds, %s", n.Name, pool)
+			obj := info.Uses[n]
+			if obj == nil || obj.Pkg() == nil || obj.Parent() != obj.Pkg().Scope() {
+				return
+			}
+			for _, f := range forbidden {
+				if name := obj.Pkg().Path() + "." + obj.Name(); f.name.MatchString(name) && !c.within(f.allowed) {
+					c.add(f.rule, n.Pos(), "%s %s", name, f.why)
 				}
 			}
-		case *ast.CallExpr:
-			if pool := c.holds(info.TypeOf(n), search{pools: true}); pool != "" && !c.within(mayUseSQL) {
-				c.add("NP14", n.Pos(), "this call returns %s", pool)
-			}
-		case *ast.GoStmt:
-			c.checkGo(n)
 		}
 	})
 }
 
-// checkUse looks at one name that another package exports. Methods count with
-// their receiver's type, so only package-level names are looked at here.
-func (c *checker) checkUse(n *ast.Ident, obj types.Object) {
-	if obj.Parent() != obj.Pkg().Scope() {
-		return
-	}
-	path, name := obj.Pkg().Path(), obj.Name()
-	isDial := dialing.MatchString(name) &&
-		(pgxPackage.MatchString(path) || pgconn.MatchString(path) || pgproto.MatchString(path))
-	switch {
-	case poolPackage.MatchString(path):
-		c.add("NP14", n.Pos(), "uses %s.%s, which keeps a pool", obj.Pkg().Name(), name)
-	case path == "database/sql" && sqlPool.MatchString(name) && !c.within(mayUseSQL):
-		c.add("NP14", n.Pos(), "uses sql.%s: database/sql hands connections on", name)
-	case isDial && !c.within(mayDial):
-		c.add("NP03", n.Pos(), "%s.%s opens a connection beside internal/nopool", obj.Pkg().Name(), name)
-	case path == c.module+"/internal/nopool" && name == "Open" && !c.within(mayOpen) && c.rel != "internal/nopool":
-		c.add("NP03", n.Pos(), "nopool.Open makes a second engine; only a command opens one")
-	}
-}
-
-// checkGo finds a session that a goroutine uses while its owner may too
-// (NP03): as the receiver, as an argument, or from around a function literal.
-func (c *checker) checkGo(n *ast.GoStmt) {
-	if c.within(engine) {
-		return
-	}
-	info := c.pkg.TypesInfo
-	wide := search{interfaces: true}
-	for _, arg := range n.Call.Args {
-		if found := c.holds(info.TypeOf(arg), wide); found != "" {
-			c.add("NP03", arg.Pos(), "hands %s to a goroutine", found)
-		}
-	}
-	switch fun := ast.Unparen(n.Call.Fun).(type) {
-	case *ast.SelectorExpr:
-		if found := c.holds(info.TypeOf(fun.X), wide); found != "" && info.Selections[fun] != nil {
-			c.add("NP03", fun.Pos(), "uses %s in a goroutine", found)
-		}
-	case *ast.FuncLit:
-		if v, found := c.captured(fun); v != nil {
-			c.add("NP03", n.Pos(), "a goroutine uses %s (%s) of the function around it", v.Name(), found)
-		}
-	}
-}
-
-// checkDeclarations finds places that outlive a session by their nature and
-// are made for a connection (NP15): package variables, struct fields and
-// channels. The engine's own structs are a session's home.
+// checkDeclarations finds places that outlive a session by their nature: package variables, struct fields, and channels.
+// The engine's own structs are its home.
 func (c *checker) checkDeclarations(file *ast.File) {
 	info := c.pkg.TypesInfo
-	inspect(file, func(n ast.Node, _ []ast.Node) {
+	inspect(file, func(n ast.Node, outer []ast.Node) {
 		switch n := n.(type) {
 		case *ast.Ident:
 			v, ok := info.Defs[n].(*types.Var)
-			if !ok || n.Name == "_" {
+			if !ok || n.Name == "_" || v.Parent() != c.pkg.Types.Scope() {
 				return
 			}
-			if v.Parent() == c.pkg.Types.Scope() {
-				if found := c.holds(v.Type(), search{interfaces: true, factories: true}); found != "" {
-					c.add("NP15", n.Pos(), "package variable %s can keep %s", n.Name, found)
-				}
+			function, ok := v.Type().Underlying().(*types.Signature) // such as a sync.OnceValue, which returns the same again
+			if holds(v.Type(), isConnection) || ok && holds(function.Results(), isConnection) {
+				c.add("NP15", n.Pos(), "package variable %s can keep a connection", n.Name)
 			}
-		case *ast.TypeSpec:
-			c.checkEngine(n)
-		case *ast.StructType:
-			c.checkFields(n)
 		case *ast.ChanType:
-			if found := c.holds(info.TypeOf(n.Value), search{interfaces: true}); found != "" {
-				c.add("NP15", n.Pos(), "a channel of %s hands connections on", found)
+			if holds(info.TypeOf(n.Value), isConnection) {
+				c.add("NP15", n.Pos(), "a channel hands connections on")
+			}
+		case *ast.StructType:
+			ofRequest := slices.ContainsFunc(n.Fields.List, func(f *ast.Field) bool { return isResponseWriter(info.TypeOf(f.Type)) })
+			spec, _ := outer[len(outer)-1].(*ast.TypeSpec)
+			for _, f := range n.Fields.List {
+				_, viaInterface := info.TypeOf(f.Type).Underlying().(*types.Interface) // sqlc's Queries: whoever keeps one of those is found
+				if !ofRequest && !viaInterface && (!c.within(engine) || spec != nil && spec.Name.Name == "DB") && holds(info.TypeOf(f.Type), isConnection) {
+					c.add("NP15", f.Pos(), "a field can keep a connection beyond its session")
+				}
 			}
 		}
 	})
 }
 
-// checkEngine wants the engine itself to hold no connection: its sessions do.
-func (c *checker) checkEngine(n *ast.TypeSpec) {
-	if c.within(engine) && n.Name.Name == "DB" {
-		if found := c.holds(c.pkg.TypesInfo.TypeOf(n.Type), search{}); found != "" {
-			c.add("NP15", n.Pos(), "the engine can keep %s between sessions", found)
-		}
-	}
-}
-
-// checkFields looks at the fields of one struct. A struct that also holds a
-// http.ResponseWriter belongs to one request, and so may its session.
-func (c *checker) checkFields(n *ast.StructType) {
-	info := c.pkg.TypesInfo
-	ofRequest := slices.ContainsFunc(n.Fields.List, func(f *ast.Field) bool { return isResponseWriter(info.TypeOf(f.Type)) })
-	if c.within(engine) {
-		return
-	}
-	for _, field := range n.Fields.List {
-		t := info.TypeOf(field.Type)
-		found := c.holds(t, search{noSession: ofRequest})
-		if found == "" || c.within(mayUseSQL) && c.holds(t, search{pools: true}) != "" {
-			continue
-		}
-		c.add("NP15", field.Pos(), "a struct field can keep %s beyond its session", found)
-	}
-}
-
-// checkEscapes finds values that leave the session they belong to (NP15):
-// assigned to a package variable or to something of type any, or captured by
-// a function that outlives the session.
+// checkEscapes finds a session on its way to a place that outlives it (NP15), or to another goroutine (NP03). The engine
+// does with it what it must, but keeps it nowhere either.
 func (c *checker) checkEscapes(file *ast.File) {
+	info, home := c.pkg.TypesInfo, c.within(engine)
 	inspect(file, func(n ast.Node, outer []ast.Node) {
 		switch n := n.(type) {
+		case *ast.GoStmt:
+			if !home && c.captures(n.Call) {
+				c.add("NP03", n.Pos(), "a goroutine uses a session of the function around it")
+			}
 		case *ast.AssignStmt:
-			if len(n.Lhs) == len(n.Rhs) {
-				for i := range n.Lhs {
-					c.checkStore(n.Lhs[i], n.Rhs[i])
+			for i, to := range n.Lhs {
+				if len(n.Lhs) == len(n.Rhs) && holds(info.TypeOf(n.Rhs[i]), isConnection) && c.outlives(to) {
+					c.add("NP15", to.Pos(), "stores a connection where it outlives its session")
 				}
 			}
 		case *ast.CallExpr:
-			c.checkStoringCall(n)
+			c.checkArguments(n)
 		case *ast.FuncLit:
-			c.checkLiteral(n, outer)
+			if !home {
+				c.checkLiteral(n, outer)
+			}
 		}
 	})
 }
 
-// checkStore looks at one assignment of a connection: to a package variable,
-// whatever its type says, or to a field or an element of type any.
-func (c *checker) checkStore(to, from ast.Expr) {
-	found := c.holds(c.pkg.TypesInfo.TypeOf(from), search{interfaces: true})
-	if found == "" {
-		return
+// checkArguments finds a session that is given to a container of the standard library, and a function around one that is
+// given to what runs it later, or beside its owner.
+func (c *checker) checkArguments(n *ast.CallExpr) {
+	path, name := c.callee(n)
+	container := strings.HasPrefix(path, "sync") || strings.HasPrefix(path, "container/")
+	for _, arg := range n.Args {
+		lit, isLiteral := arg.(*ast.FuncLit)
+		switch captured := isLiteral && !c.within(engine) && c.captures(lit); {
+		case captured && (name == "Go" || name == "AfterFunc"):
+			c.add("NP03", arg.Pos(), "%s runs it beside the session's owner", name)
+		case captured && (isHandler(c.pkg.TypesInfo.TypeOf(lit)) || container), container && holds(c.pkg.TypesInfo.TypeOf(arg), isConnection):
+			c.add("NP15", arg.Pos(), "%s.%s keeps a session", path, name)
+		}
 	}
-	root, direct := ast.Unparen(to), true
-	for {
-		switch x := root.(type) {
-		case *ast.SelectorExpr:
-			root, direct = x.X, false
-			if id, ok := x.X.(*ast.Ident); ok && c.isPackage(id) {
-				root = x.Sel
-			}
-			continue
-		case *ast.IndexExpr:
-			root, direct = x.X, false
-			continue
-		case *ast.StarExpr:
-			root, direct = x.X, false
-			continue
-		case *ast.ParenExpr:
-			root = x.X
+}
+
+// checkLiteral finds a function that uses a session and is returned, stored or sent: neither called where it is, nor kept
+// in a local variable, nor the clean-up of a session that is returned with it.
+func (c *checker) checkLiteral(n *ast.FuncLit, outer []ast.Node) {
+	switch parent := outer[len(outer)-1].(type) {
+	case *ast.CallExpr, *ast.ParenExpr, *ast.ValueSpec: // arguments are looked at as such
+		return
+	case *ast.AssignStmt:
+		local := func(to ast.Expr) bool { _, ok := to.(*ast.Ident); return ok && !c.outlives(to) }
+		if !slices.ContainsFunc(parent.Lhs, func(to ast.Expr) bool { return !local(to) }) {
+			return
+		}
+	case *ast.ReturnStmt:
+		if c.returnsConnection(outer) {
+			return
+		}
+	}
+	if c.captures(n) {
+		c.add("NP15", n.Pos(), "a function that uses a session outlives it")
+	}
+}
+
+// outlives reports whether what is assigned to an expression is kept by more than the function.
+func (c *checker) outlives(to ast.Expr) bool {
+	id, direct := ast.Unparen(to).(*ast.Ident)
+	if direct {
+		v, ok := c.pkg.TypesInfo.ObjectOf(id).(*types.Var)
+		return ok && v.Parent() == c.pkg.Types.Scope()
+	}
+	i, ok := c.pkg.TypesInfo.TypeOf(to).Underlying().(*types.Interface)
+	return ok && i.NumMethods() == 0 && !c.within(engine)
+}
+
+// captures reports whether a node mentions a local variable from around it that holds a session.
+func (c *checker) captures(below ast.Node) (found bool) {
+	ast.Inspect(below, func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		if v, isVar := c.pkg.TypesInfo.Uses[id].(*types.Var); ok && isVar && !v.IsField() && v.Pkg() != nil && v.Parent() != v.Pkg().Scope() &&
+			(v.Pos() < below.Pos() || v.Pos() >= below.End()) && holds(v.Type(), isConnection) {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// returnsConnection reports whether the function around returns the connection too.
+func (c *checker) returnsConnection(outer []ast.Node) bool {
+	for _, node := range slices.Backward(outer) {
+		var function types.Type
+		switch f := node.(type) {
+		case *ast.FuncLit:
+			function = c.pkg.TypesInfo.TypeOf(f)
+		case *ast.FuncDecl:
+			function = c.pkg.TypesInfo.Defs[f.Name].Type()
+		default:
 			continue
 		}
-		break
+		return holds(function.(*types.Signature).Results(), isConnection)
 	}
-	id, ok := root.(*ast.Ident)
-	if !ok {
-		return
-	}
-	v, _ := c.pkg.TypesInfo.ObjectOf(id).(*types.Var)
-	switch {
-	case v != nil && v.Pkg() != nil && v.Parent() == v.Pkg().Scope():
-		c.add("NP15", to.Pos(), "stores %s in package variable %s", found, id.Name)
-	case !direct && isAny(c.pkg.TypesInfo.TypeOf(to)) && !c.within(engine):
-		c.add("NP15", to.Pos(), "stores %s where its type is not seen", found)
-	}
+	return false
 }
 
-func (c *checker) isPackage(id *ast.Ident) bool {
-	_, ok := c.pkg.TypesInfo.Uses[id].(*types.PkgName)
-	return ok
+// callee names the function of another package that a call calls.
+func (c *checker) callee(n *ast.CallExpr) (path, name string) {
+	fun := ast.Unparen(n.Fun)
+	if index, ok := fun.(*ast.IndexExpr); ok {
+		fun = index.X
+	}
+	id, ok := fun.(*ast.Ident)
+	if selector, isSelector := fun.(*ast.SelectorExpr); isSelector {
+		id, ok = selector.Sel, true
+	}
+	if f, isFunc := c.pkg.TypesInfo.Uses[id].(*types.Func); ok && isFunc && f.Pkg() != nil {
+		return f.Pkg().Path(), f.Name()
+	}
+	return "", ""
 }
 
-func isAny(t types.Type) bool {
-	i, ok := t.Underlying().(*types.Interface)
-	return ok && i.NumMethods() == 0
+func isHandler(t types.Type) bool {
+	s, ok := t.Underlying().(*types.Signature)
+	return ok && s.Params().Len() > 0 && isResponseWriter(s.Params().At(0).Type())
+}
+
+func isResponseWriter(t types.Type) bool {
+	return types.TypeString(types.Unalias(t), nil) == "net/http.ResponseWriter"
+}
+
+// serverWords are the fields of an error of Postgres that quote data or SQL.
+var serverWords = []string{"Message", "Detail", "Hint", "Where", "InternalQuery"}
+
+// checkLeaks finds the words of the server on their way to a client (NP24): in an error of the HTTP layer, or in a call
+// that is given the response. What an error of any kind says must not be the text of http.Error.
+func (c *checker) checkLeaks(file *ast.File) {
+	info := c.pkg.TypesInfo
+	inspect(file, func(n ast.Node, _ []ast.Node) {
+		switch n := n.(type) {
+		case *ast.CompositeLit:
+			t, ok := types.Unalias(info.TypeOf(n)).(*types.Named)
+			if ok && t.Obj().Pkg() != nil && t.Obj().Pkg().Path() == c.module+"/internal/httpapi" &&
+				slices.Contains([]string{"Error", "FieldError"}, t.Obj().Name()) {
+				c.checkWords(n, false)
+			}
+		case *ast.CallExpr:
+			if slices.ContainsFunc(n.Args, func(arg ast.Expr) bool { return isResponseWriter(info.TypeOf(arg)) }) {
+				path, name := c.callee(n)
+				c.checkWords(n, path == "net/http" && name == "Error")
+			}
+		}
+	})
+}
+
+// checkWords looks below a node for the server's words, or for those of every error.
+func (c *checker) checkWords(below ast.Node, every bool) {
+	ast.Inspect(below, func(n ast.Node) bool {
+		if n, ok := n.(*ast.SelectorExpr); ok {
+			switch field := c.pkg.TypesInfo.Uses[n.Sel].(type) {
+			case *types.Var:
+				if field.IsField() && pgconn.MatchString(field.Pkg().Path()) && slices.Contains(serverWords, field.Name()) {
+					c.add("NP24", n.Pos(), "the client is sent the server's %s, which can quote data", field.Name())
+				}
+			case *types.Func:
+				if every && field.Name() == "Error" && c.pkg.TypesInfo.TypeOf(n.X).String() == "error" {
+					c.add("NP24", n.Pos(), "the client is sent the text of an error")
+				}
+			}
+		}
+		return true
+	})
 }

@@ -1,0 +1,112 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
+)
+
+// TestNoHijack wants the handler's own answer where the connection cannot be taken
+// over, as with HTTP/2 and with this recorder.
+func TestNoHijack(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{}).URL())
+	recorder := httptest.NewRecorder()
+	server.Wrap(server.InSession(func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+		if _, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			t.Error("a recorder was taken over")
+		}
+		w.WriteHeader(http.StatusNotImplemented)
+		fmt.Fprintln(w, "use HTTP/1.1")
+		return nil
+	})).ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/", nil))
+	if recorder.Code != http.StatusNotImplemented {
+		t.Errorf("answered with %d, want 501", recorder.Code)
+	}
+}
+
+// TestStreamLeft wants a client that leaves a stream to be no error of ours.
+func TestStreamLeft(t *testing.T) {
+	t.Parallel()
+	server, log := serverOn(t, standin.Start(t, standin.Options{}).URL())
+	web := httptest.NewServer(server.Wrap(server.InSession(func(w http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return err
+		}
+		<-r.Context().Done()
+		return r.Context().Err()
+	})))
+	response, err := web.Client().Get(web.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	web.Close() // waits for the handler
+	if text := log.String(); !strings.Contains(text, "after its response had begun") || strings.Contains(text, "level=ERROR") {
+		t.Errorf("want a line, and not at level error:\n%s", text)
+	}
+}
+
+// TestReadyBehindQueue wants a service to be ready while PgBouncer, which lets
+// clients in and answers their first statement later, makes it wait.
+func TestReadyBehindQueue(t *testing.T) {
+	t.Parallel()
+	var queue atomic.Bool
+	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
+		return standin.Reply{Hang: queue.Load()}
+	}})
+	server, _ := serverOn(t, pooler.URL())
+	err := server.DB.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select 1")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue.Store(true)
+	if got := do(server.Handler(), "GET", "/ready", "").StatusCode; got != http.StatusOK {
+		t.Errorf("status %d", got)
+	}
+}
+
+// TestLeftByClient wants what nobody reads to be 499 in the log, and no error of ours.
+func TestLeftByClient(t *testing.T) {
+	t.Parallel()
+	server, log := serverOn(t, standin.Start(t, standin.Options{}).URL())
+	ctx, leave := context.WithCancel(t.Context())
+	server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		_, err := s.Exec(r.Context(), "insert into t")
+		leave()
+		return err
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/", nil).WithContext(ctx))
+	if text := log.String(); !strings.Contains(text, "status=499") || strings.Contains(text, "level=ERROR") {
+		t.Errorf("want a line with status 499, and none at level error:\n%s", text)
+	}
+}
+
+// TestSlowBody sends a part of a body and nothing more.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, nowhere)
+	web := httptest.NewUnstartedServer(echo(server))
+	web.Config.ReadTimeout = 100 * time.Millisecond
+	web.Start()
+	defer web.Close()
+	body, rest := io.Pipe()
+	defer rest.Close()
+	go func() { _, _ = io.WriteString(rest, `{"title": `) }()
+	response, err := http.Post(web.URL, "application/json", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, response, http.StatusRequestTimeout, "slow_body")
+}

@@ -1,0 +1,206 @@
+// Package pgtest has what the tests of several packages need: a real Postgres, a real PgBouncer, a relay that counts
+// connections, and a log to read. Nothing but tests imports it.
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/demo/internal/localpg"
+)
+
+// appName tells this package's own connections from those of the code under test.
+const appName = "pgtest"
+
+var (
+	home      string // the temporary folder of all tests of a package, "" without Main
+	life, end = context.WithCancel(context.Background())
+	shared    struct {
+		sync.Mutex
+		server *localpg.Server
+		err    error
+	}
+)
+
+// Main runs a package's tests: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }. They have a temporary folder of
+// their own, and nothing of it is left at their end or after Ctrl-C. Each of first, such as a build, runs before them.
+func Main(m *testing.M, first ...func() error) int {
+	var err error
+	if home, err = os.MkdirTemp("", "demo-test-"); err == nil { // the account that servers run as must pass through it
+		err = errors.Join(os.Chmod(home, 0o711), os.Setenv("TMPDIR", home), os.Setenv("TMP", home)) // the latter for Windows
+	}
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupts
+		cleanUp()
+		os.Exit(130)
+	}()
+	for _, f := range first {
+		if err == nil {
+			err = f()
+		}
+	}
+	defer cleanUp()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// cleanUp ends what the tests have started and removes their folder, where a process that ends may still write.
+func cleanUp() {
+	end()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server != nil {
+		_ = shared.server.Stop(bounded())
+	}
+	for begun := time.Now(); os.RemoveAll(home) != nil && time.Since(begun) < 10*time.Second; {
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// Database returns the URL of a new, empty database, dropped when the test ends. It lives on the server that
+// TEST_DATABASE_URL names (a URL whose user may create databases), else on Server. Without either the test is skipped,
+// or fails where CI=true.
+func Database(t testing.TB) string {
+	t.Helper()
+	name := "test_" + strings.ToLower(rand.Text())
+	address, owner := adminURL(t, name), ""
+	if os.Getenv("TEST_DATABASE_URL") == "" {
+		address, owner = Server(t).URL(name), " owner app"
+	} else {
+		address = nearby(t, address)
+	}
+	execute(t, "create database "+name+owner+" template template0")
+	t.Cleanup(func() { execute(t, "drop database "+name+" with (force)") })
+	return address
+}
+
+// Server returns the throwaway server that the package's tests share, with TLS and SCRAM, where the user of URL is no
+// superuser. The first test to need it starts it.
+func Server(t testing.TB) *localpg.Server {
+	t.Helper()
+	if home == "" { // nobody would stop it
+		t.Fatal("pgtest: this package needs func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }")
+	}
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = localpg.Start(life, localpg.Options{Dir: filepath.Join(home, "cluster")})
+		if errors.Is(shared.err, localpg.ErrNotFound) {
+			shared.err = fmt.Errorf("%w; or name a server in TEST_DATABASE_URL", shared.err)
+		}
+	}
+	need(t, shared.err)
+	return shared.server
+}
+
+// adminURL returns the address of a database for who makes databases. The database "" is one that is always there.
+func adminURL(t testing.TB, database string) string {
+	t.Helper()
+	external := os.Getenv("TEST_DATABASE_URL")
+	if external == "" {
+		return Server(t).AdminURL(database)
+	}
+	u := parse(t, external)
+	if database != "" {
+		u.Path = "/" + database
+	}
+	return u.String()
+}
+
+// parse never fails with the URL's own text, which may hold a password.
+func parse(t testing.TB, address string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		t.Fatal("pgtest: TEST_DATABASE_URL is no postgres:// URL that names a host")
+	}
+	return u
+}
+
+// Admin connects to the database of a URL from Database or PgBouncer as a superuser, past any pooler. With
+// TEST_DATABASE_URL it connects as that user. The connection is closed when the test ends.
+func Admin(t testing.TB, databaseURL string) *pgx.Conn {
+	t.Helper()
+	conn := connect(t, strings.TrimPrefix(parse(t, databaseURL).Path, "/"))
+	t.Cleanup(func() { conn.Close(bounded()) })
+	return conn
+}
+
+// Connections returns how many clients the server counts in the database of a URL from Database or PgBouncer, those of
+// this package left out.
+func Connections(t testing.TB, databaseURL string) (n int) {
+	t.Helper()
+	conn := connect(t, strings.TrimPrefix(parse(t, databaseURL).Path, "/"))
+	defer conn.Close(bounded())
+	err := conn.QueryRow(bounded(), `select count(*) from pg_stat_activity where datname = current_database()
+		and backend_type = 'client backend' and application_name <> $1`, appName).Scan(&n)
+	need(t, err)
+	return n
+}
+
+func connect(t testing.TB, database string) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(adminURL(t, database))
+	if err != nil {
+		t.Fatal("pgtest: TEST_DATABASE_URL is malformed") // the error might quote a password
+	}
+	config.RuntimeParams["application_name"] = appName
+	conn, err := pgx.ConnectConfig(bounded(), config)
+	need(t, err)
+	return conn
+}
+
+func execute(t testing.TB, sql string) {
+	t.Helper()
+	conn := connect(t, "")
+	defer conn.Close(bounded())
+	_, err := conn.Exec(bounded(), sql)
+	need(t, err)
+}
+
+// need ends the test on an error, by skipping it if all it lacks is a program, but not in CI, where everything must run.
+func need(t testing.TB, err error) {
+	t.Helper()
+	lacking := errors.Is(err, localpg.ErrNotFound) || errors.Is(err, exec.ErrNotFound)
+	if lacking && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// testDir makes a folder which the account that servers run as can pass through; t.TempDir is not.
+func testDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "server-")
+	need(t, errors.Join(err, os.Chmod(dir, 0o711)))
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// bounded returns a context for one step; no step of a healthy machine takes this long.
+func bounded() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	context.AfterFunc(ctx, cancel) // time frees it
+	return ctx
+}

@@ -1,0 +1,4 @@
+package localpg
+
+// Folders are for tests to change.
+var Folders = &folders
