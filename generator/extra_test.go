@@ -61,7 +61,7 @@ func withExtra(t *testing.T) *Stack {
 func TestExtra(t *testing.T) {
 	t.Parallel()
 	s := withExtra(t)
-	tree := generate(t, s, answers("name=my-app", "with=docker,notes,greeting"))
+	tree := generate(t, s, answers("name=my-app", "with=docker,notes,engine-tests,greeting"))
 	for name, wants := range map[string][]string{
 		"internal/config/config.go":  {"\tGreeting ", `{"GREETING", "", name(&c.Greeting)},`},
 		".env.example":               {"# logged when the service starts\n#GREETING=hello\n"},
@@ -69,7 +69,7 @@ func TestExtra(t *testing.T) {
 		"cmd/my-app/serve.go":        {"s.checkDatabase, Stop: s.db.Close},\n\t\ts.greeting(),\n\t\tlifecycle.Hook{Name: \"http server\""},
 		"cmd/my-app/main.go":         {"  greet                   print a greeting\n  version ", "case line == \"greet\":"},
 		"internal/httpapi/routes.go": {"GET /greeting"},
-		"cmd/my-app/process_test.go": {`"GREETING=hello",`},
+		"cmd/my-app/running_test.go": {`"GREETING=hello",`},
 		"Makefile":                   {"greet: ## print a greeting"},
 		"compose.yaml":               {"\n  greeter:\n", "\n\n  app:\n"},
 	} {

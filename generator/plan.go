@@ -79,9 +79,17 @@ func (p *Plan) Next() []string {
 // Verify returns the commands that build and test the new project, each with its
 // arguments. They are words without quotes.
 func (p *Plan) Verify() [][]string {
-	commands := make([][]string, len(p.Stack.Verify))
-	for i, command := range p.Stack.Verify {
-		commands[i] = strings.Fields(strings.ReplaceAll(command, "NAME", p.Answers.Name()))
+	lines := slices.Clone(p.Stack.Verify)
+	for _, option := range p.Stack.Options {
+		for _, choice := range option.Choices {
+			if slices.Contains(p.Answers[option.Name].Values, choice.Name) {
+				lines = append(lines, choice.Verify...)
+			}
+		}
+	}
+	commands := make([][]string, len(lines))
+	for i, line := range lines {
+		commands[i] = strings.Fields(strings.ReplaceAll(line, "NAME", p.Answers.Name()))
 	}
 	return commands
 }

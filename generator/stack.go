@@ -51,6 +51,7 @@ type Choice struct {
 	Help      string   `json:"help"`                // what it brings
 	Default   bool     `json:"default,omitempty"`   // for Many; otherwise the first choice is the default
 	Locks     bool     `json:"locks,omitempty"`     // it changes what the project depends on
+	Verify    []string `json:"verify,omitempty"`    // commands that come after the stack's
 	Uses      []string `json:"uses,omitempty"`      // folders below shared/ that it brings, as others may
 	Requires  []string `json:"requires,omitempty"`  // "option/choice"
 	Conflicts []string `json:"conflicts,omitempty"` // "option/choice"

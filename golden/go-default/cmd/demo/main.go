@@ -101,12 +101,12 @@ func (a app) dispatch(ctx context.Context, args []string) error {
 		return a.serve(ctx)
 	case line == "dev":
 		return a.dev(ctx)
+	case args[0] == "verify":
+		return a.verify(ctx, args[1:])
 	case line == "version":
 		return a.version()
 	case args[0] == "migrate" && len(args) == 2 && slices.Contains(migrate.Commands, args[1]):
 		return a.migrate(ctx, args[1])
-	case args[0] == "verify":
-		return a.verify(ctx, args[1:])
 	}
 	return errUsage
 }

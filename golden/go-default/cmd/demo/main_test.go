@@ -29,14 +29,14 @@ func TestCommandLine(t *testing.T) {
 		stdout, stderr string // what they have to hold; "" is empty
 	}{
 		{"help", exitOK, "usage: demo", ""},
-		{"verify -h", exitOK, "usage: demo", ""},
 		{"version", exitOK, "demo ", ""},
 		{"", exitFailed, "", "go run ./cmd/demo dev"},
 		{"migrate up", exitFailed, "", "DATABASE_URL"},
+		{"verify -h", exitOK, "usage: demo", ""},
 		{"verify --json", exitFailed, "", "DATABASE_URL"},
+		{"verify --yaml", exitUsage, "", "usage: demo"},
 		{"serve now", exitUsage, "", "usage: demo"},
 		{"migrate sideways", exitUsage, "", "usage: demo"},
-		{"verify --yaml", exitUsage, "", "usage: demo"},
 	} {
 		code, stdout, stderr := command(t, nil, test.line)
 		if code != test.code || !holds(stdout, test.stdout) || !holds(stderr, test.stderr) {

@@ -33,7 +33,14 @@ type running struct {
 // start runs a command with these settings and no others, until the test ends.
 func start(t *testing.T, env map[string]string, args ...string) *running {
 	t.Helper()
-	all := map[string]string{"HTTP_ADDR": "127.0.0.1:0", "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true", "LOG_FORMAT": "text"}
+	all := map[string]string{}
+	for _, setting := range []string{
+		"HTTP_ADDR=127.0.0.1:0", "APP_ENV=local", "DB_ALLOW_PLAIN_AUTH=true",
+		"LOG_FORMAT=text",
+	} {
+		name, value, _ := strings.Cut(setting, "=")
+		all[name] = value
+	}
 	maps.Copy(all, env)
 	ctx, stop := context.WithCancel(context.Background())
 	p := &running{t: t, stop: stop, ended: make(chan struct{})}

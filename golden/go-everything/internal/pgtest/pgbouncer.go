@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -98,4 +99,13 @@ func secret(t testing.TB, user *url.Userinfo) string {
 		secret, _ = user.Password()
 	}
 	return secret
+}
+
+// testDir makes a folder which the account that servers run as can pass through; t.TempDir is not.
+func testDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "server-")
+	need(t, errors.Join(err, os.Chmod(dir, 0o711)))
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

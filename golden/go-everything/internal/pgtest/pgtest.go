@@ -189,15 +189,6 @@ func need(t testing.TB, err error) {
 	}
 }
 
-// testDir makes a folder which the account that servers run as can pass through; t.TempDir is not.
-func testDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "server-")
-	need(t, errors.Join(err, os.Chmod(dir, 0o711)))
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 // bounded returns a context for one step; no step of a healthy machine takes this long.
 func bounded() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

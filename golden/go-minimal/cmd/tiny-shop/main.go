@@ -25,9 +25,6 @@ const usage = `usage: tiny-shop [command]
   serve                   answer HTTP requests (the default)
   dev                     serve on a private Postgres of this machine
   migrate up|down|status  apply all migrations, take the last one back, list them
-  verify                  check what the service guarantees against its database
-    --strict              fail on warnings too
-    --format text|json|junit|markdown, or --json
   version                 print the version
 
 Settings come from the environment; .env.example lists them.
@@ -105,8 +102,6 @@ func (a app) dispatch(ctx context.Context, args []string) error {
 		return a.version()
 	case args[0] == "migrate" && len(args) == 2 && slices.Contains(migrate.Commands, args[1]):
 		return a.migrate(ctx, args[1])
-	case args[0] == "verify":
-		return a.verify(ctx, args[1:])
 	}
 	return errUsage
 }

@@ -29,14 +29,11 @@ func TestCommandLine(t *testing.T) {
 		stdout, stderr string // what they have to hold; "" is empty
 	}{
 		{"help", exitOK, "usage: tiny-shop", ""},
-		{"verify -h", exitOK, "usage: tiny-shop", ""},
 		{"version", exitOK, "tiny-shop ", ""},
 		{"", exitFailed, "", "go run ./cmd/tiny-shop dev"},
 		{"migrate up", exitFailed, "", "DATABASE_URL"},
-		{"verify --json", exitFailed, "", "DATABASE_URL"},
 		{"serve now", exitUsage, "", "usage: tiny-shop"},
 		{"migrate sideways", exitUsage, "", "usage: tiny-shop"},
-		{"verify --yaml", exitUsage, "", "usage: tiny-shop"},
 	} {
 		code, stdout, stderr := command(t, nil, test.line)
 		if code != test.code || !holds(stdout, test.stdout) || !holds(stderr, test.stderr) {
@@ -51,7 +48,7 @@ func holds(text, want string) bool { return strings.Contains(text, want) && (wan
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{"DATABASE_URL": pgtest.Database(t), "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true"}
-	for _, line := range []string{"migrate up", "migrate status", "verify", "verify --json", "migrate down"} {
+	for _, line := range []string{"migrate up", "migrate status", "migrate down"} {
 		if code, stdout, stderr := command(t, env, line); code != exitOK || stdout == "" {
 			t.Errorf("%s: exit status %d\nstdout: %s\nstderr: %s", line, code, stdout, stderr)
 		}

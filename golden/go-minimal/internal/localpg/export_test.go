@@ -1,4 +1,0 @@
-package localpg
-
-// Folders are for tests to change.
-var Folders = &folders
