@@ -125,7 +125,7 @@ func TestMutations(t *testing.T) {
 	t.Logf("%d mutations, %d to run", len(mutations), len(queue))
 	close(queue)
 	var workers sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) + 1 { // the checks wait more than they compute
+	for range 3 * runtime.GOMAXPROCS(0) { // the checks wait more than they compute, above all those that fail
 		project := mutant{dir: copyOfGolden(t), untouched: filepath.Join(t.TempDir(), "verify.test")}
 		if out, err := project.compile(t, project.untouched); err != nil {
 			t.Fatalf("%v\n%s", err, out)

@@ -146,6 +146,10 @@ var mutations = []mutation{
 
 	"example.com/demo/internal/nopool"
 `},
+		{handlers, `	"net/http"
+`, `	"net/http"
+	"os"
+`},
 	}},
 	{name: "a goroutine uses the request's session", fails: "NP03", edits: []edit{
 		{handlers, `	w.Header().Set("Location"`, `	go func() {
