@@ -182,9 +182,9 @@ func (p mutant) try(t *testing.T, m mutation, whole bool) {
 			return
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
-	run := exec.CommandContext(ctx, binary, "-test.v", "-test.timeout=3m", "-test.run="+m.checks(whole))
+	run := exec.CommandContext(ctx, binary, "-test.v", "-test.timeout=5m", "-test.run="+m.checks(whole))
 	run.Dir = filepath.Join(p.dir, "internal", "verify")
 	out, _ := run.CombinedOutput() // the failures say it
 	if wrong := m.judge(string(out)); wrong != "" {

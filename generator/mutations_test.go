@@ -700,7 +700,6 @@ type Store struct {
 	}
 	time.Sleep(rand.N(100 * time.Millisecond)) // so that not all come back at once
 `},
-		{slotsFile, "	\"context\"\n", "	\"context\"\n	\"math/rand/v2\"\n"},
 	}},
 	{name: "the queue has no end", fails: "NP17", edits: []edit{
 		{slotsFile, "s.waiting.Add(1) > s.maxWaiting {", "s.waiting.Add(1) > s.maxWaiting+1000 {"},

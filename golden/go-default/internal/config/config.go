@@ -23,8 +23,8 @@ import (
 type Config struct {
 	MigrationAllowPooler bool          // migrate even through what looks like a transaction-mode pooler
 	AppName              string        // application_name, as pg_stat_activity shows it
-	Env                  string        // "local" relaxes the rules about TLS for this machine, and nothing else
-	LogLevel             slog.Level    // debug, info, warn or error
+	Env                  string        // "local": weaker TLS to a database on this machine, and logs as text
+	LogLevel             slog.Level    // the least level that is logged
 	LogFormat            string        // "json" or "text"
 	HTTPAddr             string        // where to listen
 	MaxBody              int           // bytes of a request's body

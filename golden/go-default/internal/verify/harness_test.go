@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"example.com/demo/internal/pgtest"
 )
@@ -137,22 +138,36 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// patience is how long a part may take. One that hangs must not take the report with it.
+const patience = 2 * time.Minute
+
 // try runs a part and adds what it found.
 func (p part) try(t *T, found *[]Result) {
-	defer func() {
-		if panicked := recover(); panicked != nil { // it must not take the report with it
-			t.Errorf("panic: %v\n%s", panicked, debug.Stack())
-		}
-		r := Result{Rule{Title: p.name}, StatusPassed, strings.Join(t.notes, "\n")}
-		switch {
-		case t.Failed():
-			r.Status = StatusFailed
-		case t.Skipped():
-			r.Status = StatusNotRun
-		}
-		*found = append(*found, r)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if panicked := recover(); panicked != nil {
+				t.Errorf("panic: %v\n%s", panicked, debug.Stack())
+			}
+		}()
+		p.run(t)
 	}()
-	p.run(t)
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Errorf("it hangs: not done after %v", patience)
+	}
+	t.mu.Lock()
+	r := Result{Rule{Title: p.name}, StatusPassed, strings.Join(t.notes, "\n")}
+	t.mu.Unlock()
+	switch {
+	case t.Failed():
+		r.Status = StatusFailed
+	case t.Skipped():
+		r.Status = StatusNotRun
+	}
+	*found = append(*found, r)
 }
 
 // conclude says what became of a rule: failed when a part did, passed when all were, else not run. It names the parts.

@@ -12,7 +12,7 @@
 // Read this file first, then session.go, rows.go and config.go (what a caller uses),
 // opening.go and slots.go (how a session gets its connection), flight.go (how BEGIN
 // travels) and connection.go (how the connection ends). errors.go and events.go can
-// be read on their own. Each uses those after it, and none before.
+// be read on their own.
 package nopool
 
 import (
