@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"iter"
 	"maps"
 	"slices"
 )
@@ -9,7 +10,8 @@ import (
 // taken, false where it is not, absent where that is open.
 
 // complete returns valid choices for a whole project that are as fixed says, with
-// defaults wherever these go. It returns false where there are none.
+// defaults wherever these go. It returns false where there are none. Only choices with
+// relations vary: no others can stand in the way.
 func (s *Stack) complete(fixed map[string]bool) (map[string]bool, bool) {
 	related := map[string]bool{}
 	for _, option := range s.Options {
@@ -25,11 +27,10 @@ func (s *Stack) complete(fixed map[string]bool) (map[string]bool, bool) {
 	return nil, false
 }
 
-// solutions yields valid choices for whole projects that are as fixed says. All
-// others that vary take every value, the default first; what remains takes its
-// default, or where fixed excludes that, the next. What is yielded is overwritten
-// by the next.
-func (s *Stack) solutions(fixed map[string]bool, vary func(choice string) bool) func(yield func(map[string]bool) bool) {
+// solutions yields valid choices for whole projects that are as fixed says. What fixed
+// leaves open takes every value if it varies, the default first, else its default, or
+// the first value that fixed allows. The map that is yielded is used again for the next.
+func (s *Stack) solutions(fixed map[string]bool, vary func(choice string) bool) iter.Seq[map[string]bool] {
 	return func(yield func(map[string]bool) bool) {
 		var steps []step
 		for _, option := range s.Options {

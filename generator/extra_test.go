@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -16,8 +17,8 @@ import (
 	"github.com/nullpool/nullpool/templates"
 )
 
-// withExtra returns the real templates and a stack in which the choice with/greeting
-// is declared and owns the folder testdata/extra.
+// withExtra returns the real stack with one choice more: with/greeting, which owns
+// the folder testdata/extra.
 func withExtra(t *testing.T) *Stack {
 	t.Helper()
 	files := fstest.MapFS{}
@@ -41,7 +42,8 @@ func withExtra(t *testing.T) *Stack {
 		t.Fatal(err)
 	}
 	options, _ := declared["options"].([]any)
-	extras, _ := options[len(options)-1].(map[string]any)
+	i := slices.IndexFunc(options, func(o any) bool { option, _ := o.(map[string]any); return option["name"] == "with" })
+	extras, _ := options[i].(map[string]any)
 	choices, _ := extras["choices"].([]any)
 	extras["choices"] = append(choices, map[string]any{"name": "greeting", "help": "a greeting"})
 	data, err := json.Marshal(declared)
@@ -61,7 +63,7 @@ func withExtra(t *testing.T) *Stack {
 func TestExtra(t *testing.T) {
 	t.Parallel()
 	s := withExtra(t)
-	tree := generate(t, s, answers("name=my-app", "with=docker,notes,engine-tests,greeting"))
+	tree := generate(t, s, answers("name=my-app", "with=docker,notes,verify,engine-tests,greeting"))
 	for name, wants := range map[string][]string{
 		"internal/config/config.go":  {"\tGreeting ", `{"GREETING", "", name(&c.Greeting)},`},
 		".env.example":               {"# logged when the service starts\n#GREETING=hello\n"},

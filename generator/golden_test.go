@@ -37,17 +37,18 @@ func goldens(t *testing.T) (all []golden) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no goldens: %v", err)
 	}
+	stacks := realStacks(t)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		given, name, err := ReadAnswers(data)
-		i := slices.IndexFunc(realStacks(t), func(s *Stack) bool { return s.Name == name })
+		i := slices.IndexFunc(stacks, func(s *Stack) bool { return s.Name == name })
 		if err != nil || i < 0 {
 			t.Fatalf("%s: stack %q, error %v", file, name, err)
 		}
-		all = append(all, newGolden(t, realStacks(t)[i], filepath.Dir(file), given))
+		all = append(all, newGolden(t, stacks[i], filepath.Dir(file), given))
 	}
 	return all
 }
@@ -64,19 +65,8 @@ func newGolden(t *testing.T, s *Stack, dir string, given Answers) golden {
 			texts[option.Name] = plan.Answers[option.Name]
 		}
 	}
-	_, whole := wholeGoldens(s)[filepath.Base(dir)]
+	whole := slices.Contains([]string{s.Name + "-default", s.Name + "-minimal", s.Name + "-everything"}, filepath.Base(dir))
 	return golden{dir, whole, plan, generate(t, s, given), generate(t, s, texts)}
-}
-
-// wholeGoldens returns the choices of the goldens that are whole projects, by the
-// names of their folders; nil stands for any without extras.
-func wholeGoldens(s *Stack) map[string][]string {
-	rows := covering(s)
-	return map[string][]string{
-		s.Name + "-default":    planOf(s, "demo", rows[0]).active(),
-		s.Name + "-minimal":    nil,
-		s.Name + "-everything": planOf(s, "demo", rows[2]).active(),
-	}
 }
 
 // files returns what the golden's folder should hold.
@@ -106,8 +96,9 @@ func (g golden) files() Tree {
 // different or of another mode fails it.
 func TestGoldens(t *testing.T) {
 	t.Parallel()
-	mustCover(t)
-	for _, g := range goldens(t) {
+	all := goldens(t)
+	mustCover(t, all)
+	for _, g := range all {
 		t.Run(filepath.Base(g.dir), func(t *testing.T) {
 			t.Parallel()
 			if *update {
@@ -137,32 +128,40 @@ func rewrite(t *testing.T, tree Tree, dir string) {
 	}
 }
 
-// mustCover wants the whole goldens to be the default, the smallest and everything
-// (all extras, and of each question the last choice), and every choice in a golden.
-func mustCover(t *testing.T) {
+// mustCover wants the whole goldens to be the default, one without extras, and
+// everything (all extras, and of each question the last choice), and every choice in
+// a golden.
+func mustCover(t *testing.T, all []golden) {
 	t.Helper()
-	shown := map[string]bool{}
-	for _, g := range goldens(t) {
+	shown, found := map[string]bool{}, map[string][]string{}
+	for _, g := range all {
+		found[filepath.Base(g.dir)] = g.plan.active()
 		for _, choice := range g.plan.active() {
 			shown[g.plan.Stack.Name+" "+choice] = true
 		}
 	}
 	for _, s := range realStacks(t) {
-		for name, want := range wholeGoldens(s) {
-			answers := "golden/" + name + "/" + AnswersPath
-			i := slices.IndexFunc(goldens(t), func(g golden) bool { return filepath.Base(g.dir) == name })
-			if i < 0 {
-				t.Fatalf("%s: missing", answers)
-			}
-			if got := goldens(t)[i].plan.active(); want != nil && !slices.Equal(got, want) {
-				t.Fatalf("%s: change its answers to %q, and -update; they are %q", answers, want, got)
-			}
-		}
+		rows := covering(s)
+		mustAnswer(t, s.Name+"-default", found, planOf(s, "demo", rows[0]).active())
+		mustAnswer(t, s.Name+"-everything", found, planOf(s, "demo", rows[2]).active())
+		without := slices.DeleteFunc(slices.Clone(found[s.Name+"-minimal"]), func(choice string) bool {
+			name, _, _ := strings.Cut(choice, "/")
+			option, _ := s.Option(name)
+			return option.Many
+		})
+		mustAnswer(t, s.Name+"-minimal", found, without)
 		for _, choice := range s.choices() {
 			if _, name, _ := strings.Cut(choice, "/"); !shown[s.Name+" "+choice] {
 				t.Fatalf("no golden shows %s: write golden/%s-%s/%s, and -update", choice, s.Name, name, AnswersPath)
 			}
 		}
+	}
+}
+
+func mustAnswer(t *testing.T, name string, found map[string][]string, want []string) {
+	t.Helper()
+	if got, ok := found[name]; !ok || !slices.Equal(got, want) {
+		t.Fatalf("golden/%s/%s: change its answers to %q, and -update; they are %q", name, AnswersPath, want, got)
 	}
 }
 

@@ -368,32 +368,37 @@ func TestDeletingNotes(t *testing.T) {
 	if step2 == nil || step3 == nil {
 		t.Fatal("the README does not say how to delete the notes")
 	}
-	for _, path := range strings.Fields(string(step2[1])) {
-		path = filepath.Join(dir, path)
-		if _, err := os.Stat(path); err != nil {
+	for name := range strings.FieldsSeq(string(step2[1])) {
+		name = filepath.Join(dir, name)
+		if _, err := os.Stat(name); err != nil {
 			t.Error(err)
 		}
-		if err := os.RemoveAll(path); err != nil {
+		if err := os.RemoveAll(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join(dir, string(step3[2]))
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := slices.DeleteFunc(strings.SplitAfter(string(text), "\n"), func(line string) bool { return strings.Contains(line, string(step3[1])) })
-	left := []byte(strings.Join(lines, ""))
-	if formatted, err := format.Source(left); err != nil || !bytes.Equal(left, formatted) {
-		t.Errorf("%s is not as gofmt wants it (%v):\n%s", step3[2], err, left)
-	}
-	if err := os.WriteFile(path, left, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	takeOut(t, filepath.Join(dir, string(step3[2])), string(step3[1]))
 	wantGreen(t, dir, "build", "-o", t.TempDir(), "./...")
 	wantGreen(t, dir, "vet", "./...")
 	wantGreen(t, dir, "test", "-short", "./cmd/...", "./internal/httpapi", "./internal/verify", "./internal/migrate", "./internal/config")
 	if out := wantGreen(t, dir, "mod", "tidy", "-diff"); out != "" {
 		t.Errorf("go.mod names what nothing needs any more:\n%s", out)
+	}
+}
+
+// takeOut takes the lines with a word out of a file, which is as gofmt wants it then.
+func takeOut(t *testing.T, path, word string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := slices.DeleteFunc(strings.SplitAfter(string(text), "\n"), func(line string) bool { return strings.Contains(line, word) })
+	left := []byte(strings.Join(lines, ""))
+	if formatted, err := format.Source(left); err != nil || !bytes.Equal(left, formatted) {
+		t.Errorf("%s is not as gofmt wants it (%v):\n%s", path, err, left)
+	}
+	if err := os.WriteFile(path, left, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -33,10 +33,11 @@ func layersOf(s *Stack) ([]*layer, error) {
 		layers = append(layers, &layer{name: choice, folder: "options/" + choice, when: [][]string{{choice}}})
 	}
 	pairs, err := s.pairs()
-	for _, l := range append(layers, pairs...) {
+	layers, errs = append(layers, pairs...), append(errs, err)
+	for _, l := range layers {
 		errs = append(errs, l.open(s.files))
 	}
-	return append(layers, pairs...), errors.Join(append(errs, err)...)
+	return layers, errors.Join(errs...)
 }
 
 // checkFolders wants a folder for each name and a name for each folder, so that a

@@ -193,7 +193,7 @@ func (s *Stack) checkSetting(l *layer, setting Setting) error {
 		return errors.New("want a name of A-Z, 0-9 and _")
 	case !properName.MatchString(setting.Group) || setting.Group == "all" || strings.Contains(setting.Group, "-"):
 		return fmt.Errorf("group %q: malformed or reserved", setting.Group)
-	case min(setting.Help, setting.Bound, setting.Fallback()) == "":
+	case slices.Contains([]string{setting.Help, setting.Bound, setting.Fallback()}, ""):
 		return errors.New(`want "help", "bound", and "default" or "unset", which says what holds where it is not set`)
 	case !slices.Contains(groups, setting.Group):
 		return fmt.Errorf("group %q is none of base's: %s", setting.Group, strings.Join(groups, ", "))

@@ -23,7 +23,7 @@ func render(p *Plan) (Tree, error) {
 	}
 	var files []File
 	for _, l := range p.layers {
-		c, err := l.contents() // which partsOf has read without an error
+		c, err := l.contents()
 		if err != nil {
 			return nil, err
 		}

@@ -50,7 +50,7 @@ type Choice struct {
 	Name      string   `json:"name"`                // as it is answered
 	Help      string   `json:"help"`                // what it brings
 	Default   bool     `json:"default,omitempty"`   // for Many; otherwise the first choice is the default
-	Locks     bool     `json:"locks,omitempty"`     // it changes what the project depends on
+	Locks     bool     `json:"locks,omitempty"`     // its folder has lock.mod and lock.sum: it changes what the project depends on
 	Verify    []string `json:"verify,omitempty"`    // commands that come after the stack's
 	Uses      []string `json:"uses,omitempty"`      // folders below shared/ that it brings, as others may
 	Requires  []string `json:"requires,omitempty"`  // "option/choice"

@@ -130,7 +130,7 @@ func slotName(node parse.Node) (string, bool) {
 }
 
 // TestSlotsMeet finds a part for a slot that no file opens: a misspelling. A slot
-// that nothing fills yet is for options to come.
+// that no layer fills yet is filled by testdata/extra.
 func TestSlotsMeet(t *testing.T) {
 	t.Parallel()
 	opened := map[string]bool{}

@@ -42,7 +42,7 @@ func (s *Stack) Validate(answers Answers) error {
 			v.refuse(AnswerError{Option: option.Name, Value: strings.Join(answer.Values, ","), Reason: "want one answer"})
 		case !option.IsText():
 			v.choices(option, answer.Values)
-		case answer.Origin != FromDefault: // which is wrong only where the name is
+		case answer.Origin != FromDefault: // a default is made from the name, which is checked by itself
 			v.text(option, answer.Values[0])
 		}
 	}

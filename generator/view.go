@@ -8,7 +8,7 @@ import (
 // viewType returns the struct that templates see, with a field for each option, so
 // that a template which misspells one is an error. Text is a string; choices are a
 // struct of bools, settings a struct of lists: {{.Name}}, {{if .Provider.Supabase}},
-// {{range .Settings.All}}. Of choices it has those that sees tells.
+// {{range .Settings.All}}. It has only those choices for which sees is true.
 func (s *Stack) viewType(sees func(choice string) bool) reflect.Type {
 	text, boolean := reflect.TypeFor[string](), reflect.TypeFor[bool]()
 	fields := []reflect.StructField{{Name: "Version", Type: text}, {Name: partsField, Type: reflect.TypeFor[parts]()}}

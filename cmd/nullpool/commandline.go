@@ -28,7 +28,7 @@ func (r *request) commandLine(answers generator.Answers) string {
 	for _, flag := range []struct {
 		name string
 		set  bool
-	}{{"--plan", r.plan}, {"--diff", r.diff}, {"--git", r.git}, {"--verify", r.verify}, {"--json", r.app.json}} {
+	}{{"--yes", r.yes}, {"--plan", r.plan}, {"--diff", r.diff}, {"--git", r.git}, {"--verify", r.verify}, {"--json", r.app.json}} {
 		if flag.set {
 			words = append(words, flag.name)
 		}

@@ -88,7 +88,9 @@ func lock(ctx context.Context, stack *generator.Stack) error {
 		if err == nil {
 			err = whole.place(l, folder(l), base)
 		}
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("layer %q: %w", l.Layer, err))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -101,7 +103,7 @@ func (p part) place(l generator.LayerImports, folder string, base part) error {
 	case l.Locks || !l.Choice && differs:
 		return p.write(folder, base, "")
 	case differs:
-		return fmt.Errorf("choice %s: changes dependencies: say \"locks\": true in stack.json", l.Layer)
+		return errors.New(`changes dependencies: say "locks": true in stack.json`)
 	}
 	return errors.Join(os.RemoveAll(filepath.Join(folder, "lock.mod")), os.RemoveAll(filepath.Join(folder, "lock.sum")))
 }
@@ -171,7 +173,7 @@ func makePart(ctx context.Context, layers []generator.LayerImports, versions map
 	for range 2 {
 		var err error
 		if p, err = p.tidy(ctx, source(code), source(tests)); err != nil {
-			return part{}, fmt.Errorf("layer %q: %w", layers[0].Layer, err)
+			return part{}, err
 		}
 		for path := range p.versions {
 			p.versions[path] = cmp.Or(versions[path], p.versions[path])
