@@ -20,8 +20,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/localpg"
-	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/notes"
+	"example.com/demo/internal/pgtest"
 )
 
 // plainService makes the test binary a service with plain pgx, at this address.
