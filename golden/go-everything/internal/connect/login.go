@@ -11,6 +11,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,7 +95,7 @@ func (l *login) start(config *pgconn.Config, dialled net.Conn, g *guard) (net.Co
 		}
 		config.Password = l.password
 	}
-	return &startedConn{Conn: conn, reads: io.MultiReader(bytes.NewReader(c.said.Bytes()), conn)}, err
+	return &startedConn{Conn: conn, said: c.said.Bytes()}, err
 }
 
 // conversation is the login of one connection.
@@ -250,10 +251,20 @@ func (c *corked) Read(p []byte) (int, error) {
 type startedConn struct {
 	net.Conn
 	started bool
-	reads   io.Reader
+	mu      sync.Mutex // of what follows: pgx reads in one goroutine, and closes in another that reads, too
+	said    []byte     // by the server, and not read yet
 }
 
-func (c *startedConn) Read(p []byte) (int, error) { return c.reads.Read(p) }
+func (c *startedConn) Read(p []byte) (n int, err error) {
+	c.mu.Lock()
+	n = copy(p, c.said)
+	c.said = c.said[n:]
+	c.mu.Unlock()
+	if n == 0 {
+		return c.Conn.Read(p)
+	}
+	return n, nil
+}
 
 func (c *startedConn) Write(p []byte) (int, error) {
 	if !c.started { // pgx writes its start-up message at once
