@@ -862,6 +862,7 @@ type Store struct {
 
 	"example.com/demo/internal/nopool"
 `},
+		{handlers, "import (\n", "import (\n	\"errors\"\n"},
 	}},
 	{name: "a handler without a session sends an error's text", fails: "NP24", edits: []edit{
 		{"internal/httpapi/export.go", "", `package httpapi
