@@ -228,9 +228,6 @@ func TestProgramsBuild(t *testing.T) {
 	}
 	t.Parallel()
 	linter := os.Getenv("GOLANGCI_LINT")
-	if linter == "" && os.Getenv("CI") == "true" {
-		t.Error("CI wants GOLANGCI_LINT to name the linter")
-	}
 	programs, all := map[string]bool{}, 0
 	for _, plan := range projects(t, goStack(t)) {
 		tree, err := Generate(plan)
