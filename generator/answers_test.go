@@ -10,7 +10,7 @@ import (
 
 func TestAnswersRoundTrip(t *testing.T) {
 	t.Parallel()
-	for _, plan := range projects(t, menuStack(t)) {
+	for _, plan := range projects(t, menuStack(t), "supper") {
 		first, err := plan.AnswersFile()
 		if err != nil {
 			t.Fatal(err)

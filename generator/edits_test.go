@@ -72,6 +72,7 @@ func goIn(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	run := exec.CommandContext(t.Context(), "go", args...)
 	run.Dir = dir
+	run.Env = append(os.Environ(), "GOFLAGS=-trimpath -buildvcs=false") // copies share what is compiled
 	out, err := run.CombinedOutput()
 	return string(out), err
 }

@@ -63,15 +63,15 @@ func withExtra(t *testing.T) *Stack {
 func TestExtra(t *testing.T) {
 	t.Parallel()
 	s := withExtra(t)
-	tree := generate(t, s, answers("name=my-app", "with=docker,notes,verify,engine-tests,greeting"))
+	tree := generate(t, s, answers("name=demo", "with=docker,notes,verify,engine-tests,greeting"))
 	for name, wants := range map[string][]string{
 		"internal/config/config.go":  {"\tGreeting ", `{"GREETING", "", name(&c.Greeting)},`},
 		".env.example":               {"# logged when the service starts\n#GREETING=hello\n"},
 		"README.md":                  {"| `GREETING` | nothing | 63 characters without spaces | logged when the service starts |\n", "\n## Greeting\n"},
-		"cmd/my-app/serve.go":        {"s.checkDatabase, Stop: s.db.Close},\n\t\ts.greeting(),\n\t\tlifecycle.Hook{Name: \"http server\""},
-		"cmd/my-app/main.go":         {"  greet                   print a greeting\n  version ", "case line == \"greet\":"},
+		"cmd/demo/serve.go":          {"s.checkDatabase, Stop: s.db.Close},\n\t\ts.greeting(),\n\t\tlifecycle.Hook{Name: \"http server\""},
+		"cmd/demo/main.go":           {"  greet                   print a greeting\n  version ", "case line == \"greet\":"},
 		"internal/httpapi/routes.go": {"GET /greeting"},
-		"cmd/my-app/running_test.go": {`"GREETING=hello",`},
+		"cmd/demo/running_test.go":   {`"GREETING=hello",`},
 		"Makefile":                   {"greet: ## print a greeting"},
 		"compose.yaml":               {"\n  greeter:\n", "\n\n  app:\n"},
 	} {
@@ -92,7 +92,7 @@ func TestExtra(t *testing.T) {
 	goTool(t, dir, nil, "test", "./internal/config")
 	if _, err := exec.LookPath("make"); err == nil {
 		out, err := exec.CommandContext(t.Context(), "make", "-C", dir, "greet").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "hello from my-app") {
+		if err != nil || !strings.Contains(string(out), "hello from demo") {
 			t.Errorf("make greet: %v\n%s", err, out)
 		}
 	}

@@ -27,7 +27,7 @@ func TestRoutersAnswerAlike(t *testing.T) {
 	for _, extras := range []string{"with=notes", "with="} {
 		var first []string
 		for _, choice := range router.ChoiceNames() {
-			dir := written(t, generate(t, goStack(t), answers("name=my-app", "router="+choice, extras)))
+			dir := written(t, generate(t, goStack(t), answers("name=demo", "router="+choice, extras)))
 			if err := os.WriteFile(filepath.Join(dir, "internal", "httpapi", "router_test.go"), suite, 0o644); err != nil {
 				t.Fatal(err)
 			}
