@@ -381,9 +381,7 @@ func TestDeletingNotes(t *testing.T) {
 	wantGreen(t, dir, "build", "-o", t.TempDir(), "./...")
 	wantGreen(t, dir, "vet", "./...")
 	wantGreen(t, dir, "test", "-short", "./cmd/...", "./internal/httpapi", "./internal/verify", "./internal/migrate", "./internal/config")
-	if out := wantGreen(t, dir, "mod", "tidy", "-diff"); out != "" {
-		t.Errorf("go.mod names what nothing needs any more:\n%s", out)
-	}
+	wantGreen(t, dir, "mod", "tidy", "-diff") // which fails where it would change something, and may say what it downloads
 }
 
 // takeOut takes the lines with a word out of a file, which is as gofmt wants it then.
