@@ -49,9 +49,6 @@ func TestQuestions(t *testing.T) {
 					fmt.Sprintf("  10. %s (default): %s", choice.Name, choice.Help),
 				)
 			}
-			if len(option.Choices) == 1 && !option.Many && option.IsQuestion() {
-				t.Errorf("%s: a question with one answer", name)
-			}
 		}
 	}
 }
