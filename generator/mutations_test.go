@@ -41,6 +41,7 @@ const (
 	flightFile = "internal/nopool/flight.go"
 	connection = "internal/nopool/connection.go"
 	events     = "internal/nopool/events.go"
+	errorsFile = "internal/nopool/errors.go"
 	connecting = "internal/connect/url.go"
 	dialFile   = "internal/connect/dial.go"
 	connector  = "internal/connect/connector.go"
@@ -683,6 +684,9 @@ type Store struct {
 `, `		_ = o.Isolation
 `},
 	}},
+	{name: "text results depend on role and database", fails: "NP16", edits: []edit{
+		{flightFile, ", o.Settings, pinned)", ", o.Settings, pinned[:0])"},
+	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
 		{flightFile, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
 	}},
@@ -722,6 +726,9 @@ type Store struct {
 `},
 	}, also: "NP01 NP02 NP04 NP05 NP06 NP07 NP10 NP11 NP13 NP17 NP20 NP21 NP22 NP23 NP27 NP29 NP31 NP09 NP19 NP28 NP03 NP08 NP12 NP16 NP24 NP25 NP26"},
 
+	{name: "a COMMIT of the handler's own is an error", fails: "NP05", edits: []edit{
+		{sessions, "		return s.said\n", "		return err\n"},
+	}},
 	{name: "a failed commit is not looked at", fails: "NP19", edits: []edit{
 		{session, "			err = held.finish()\n", "			_ = held.finish()\n"},
 	}, also: "NP06"},
@@ -738,6 +745,9 @@ type Store struct {
 		{sessions, "	level := s.conn.flight.isolation\n", "	level := cmp.Or(s.opts.Isolation, pgx.ReadCommitted)\n"},
 		{sessions, "level != string(pgx.Serializable)", "level != pgx.Serializable"},
 		{sessions, "	\"context\"\n", "	\"cmp\"\n	\"context\"\n"},
+	}},
+	{name: "COMMIT is sent to a server that has closed the connection", fails: "NP19", edits: []edit{
+		{sessions, "if !unsent && !s.opts.ReadOnly {", "if unsent {"},
 	}},
 	{name: "a route cannot ask to wait for COMMIT", fails: "NP19", edits: []edit{
 		{sessions, "s.opts.ReadOnly && !s.opts.WaitForCommit &&", "s.opts.ReadOnly &&"},
@@ -891,6 +901,9 @@ var _ = (*Server).export
 		{connecting, `return "", invalid("must begin with postgres:// or be a list of keyword=value")`, `return "", invalid(connString + " must begin with postgres:// or be a list of keyword=value")`},
 	}},
 
+	{name: "a FATAL is taken for the client's fault", fails: "NP25", edits: []edit{
+		{errorsFile, "return ok && isFatal(pgErr) &&", "return ok && isFatal(pgErr) && pgErr.Code[:2] == \"57\" &&"},
+	}},
 	{name: "a duplicate is a bad request", fails: "NP25", edits: []edit{
 		{problems, `{"23505", newError(http.StatusConflict,`, `{"23505", newError(http.StatusBadRequest,`},
 	}, also: "NP19"},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -87,7 +88,7 @@ func (f *flight) await() {
 	}
 	f.over = true
 	var forPgx []byte
-	for done := 0; done < 2 && f.err == nil; { // BEGIN, and its settings
+	for done := 0; done < 3 && f.err == nil; { // BEGIN, the encoding, and the settings
 		var message []byte
 		if message, f.err = readMessage(f.reads); f.err != nil {
 			break
@@ -130,9 +131,14 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
+// pinned are what the text of results depends on, which role and database can have changed.
+var pinned = []Setting{
+	{"client_encoding", "UTF8"}, {"DateStyle", "ISO"}, {"IntervalStyle", "postgres"}, {"extra_float_digits", "3"}, {"bytea_output", "hex"},
+}
+
 // begin returns the messages that begin a session's transaction and make settings, in
-// this order. All end with the transaction, so the next client of the pooler's
-// connection does not inherit them.
+// this order, those of o and what is pinned behind them. All end with the transaction, so
+// the next client of the pooler's connection does not inherit them.
 func begin(o TxOptions, settings []Setting) (messages []byte) {
 	begin := "begin"
 	if o.Isolation != "" {
@@ -143,13 +149,14 @@ func begin(o TxOptions, settings []Setting) (messages []byte) {
 	}
 	var calls []string
 	var values [][]byte
-	for i, setting := range append(settings, o.Settings...) {
+	for i, setting := range slices.Concat(settings, o.Settings, pinned) {
 		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2))
 		values = append(values, []byte(setting.Name), []byte(setting.Value))
 	}
 	calls = append(calls, "current_setting('transaction_isolation')") // role or database may have changed its default
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
+		&pgproto3.Parse{Query: "set local client_encoding to 'UTF8'"}, &pgproto3.Bind{}, &pgproto3.Execute{}, // in which settings come
 		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},
 		&pgproto3.Flush{},
 	} {

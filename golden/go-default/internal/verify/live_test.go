@@ -185,7 +185,7 @@ func oneServer(c *standin.Conn, sql string) standin.Reply {
 // of the facts. Whoever asks for a backend gets that of his connection.
 func seeing(name, value string) func(*standin.Conn, string) standin.Reply {
 	all := map[string]string{
-		"version": "PostgreSQL 15", "port": "0", "name": "Supavisor - live", "timeouts": "20000 10000 20000",
+		"version": "PostgreSQL 15", "port": "0", "pooler": "Supavisor", "timeouts": "20000 10000 20000",
 		"kind": "on, repeatable read", "allowed": "97",
 	}
 	all[name] = value

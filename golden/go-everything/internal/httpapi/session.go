@@ -119,7 +119,10 @@ func (h *heldResponse) finish() error {
 	ctx := h.request.Context()
 	switch {
 	case ctx.Err() != nil:
-		h.err = context.Cause(ctx)
+		_ = h.session.Rollback(ctx)
+		if h.session.Finish(ctx) != nil { // else the handler had committed it
+			h.err = context.Cause(ctx)
+		}
 	case h.status >= http.StatusBadRequest:
 		_ = h.session.Rollback(ctx)
 	default:
