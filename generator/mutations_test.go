@@ -688,7 +688,7 @@ type Store struct {
 		{flightFile, ", o.Settings, pinned)", ", o.Settings, pinned[:0])"},
 	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
-		{flightFile, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
+		{flightFile, "'UTF8'), true)", "'UTF8'), false)"},
 	}},
 	{name: "statements are prepared", fails: "NP16", edits: []edit{
 		{connecting, "config.DefaultQueryExecMode = pgx.QueryExecModeExec", "config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},

@@ -88,7 +88,7 @@ func (f *flight) await() {
 	}
 	f.over = true
 	var forPgx []byte
-	for done := 0; done < 3 && f.err == nil; { // BEGIN, the encoding, and the settings
+	for done := 0; done < 2 && f.err == nil; { // BEGIN, and its settings
 		var message []byte
 		if message, f.err = readMessage(f.reads); f.err != nil {
 			break
@@ -150,14 +150,13 @@ func begin(o TxOptions, settings []Setting) (messages []byte) {
 	var calls []string
 	var values [][]byte
 	for i, setting := range slices.Concat(settings, o.Settings, pinned) {
-		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2))
+		calls = append(calls, fmt.Sprintf("set_config($%d, convert_from($%d, 'UTF8'), true)", 2*i+1, 2*i+2)) // whatever client_encoding is so far
 		values = append(values, []byte(setting.Name), []byte(setting.Value))
 	}
 	calls = append(calls, "current_setting('transaction_isolation')") // role or database may have changed its default
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
-		&pgproto3.Parse{Query: "set local client_encoding to 'UTF8'"}, &pgproto3.Bind{}, &pgproto3.Execute{}, // in which settings come
-		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},
+		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{ParameterFormatCodes: []int16{pgproto3.BinaryFormat}, Parameters: values}, &pgproto3.Execute{},
 		&pgproto3.Flush{},
 	} {
 		messages, _ = message.Encode(messages) // which fails above a gigabyte alone
