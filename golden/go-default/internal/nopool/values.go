@@ -154,7 +154,7 @@ func (c *copySource) answer(err error) error {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case c.err != nil:
-		return nil
+		return nil //nolint:nilerr // it is not the session's, which is fine
 	case ok && pgErr.Code == "57014" && pgErr.Routine == "CopyGetData": // told by pgx that a value cannot be encoded
 		return errors.New(pgErr.Message)
 	}
