@@ -681,10 +681,10 @@ type Store struct {
 `},
 	}},
 	{name: "text results depend on role and database", fails: "NP16", edits: []edit{
-		{flightFile, ", o.Settings, pinned)", ", o.Settings, pinned[:0])"},
+		{flightFile, "append(calls, pinned, ", "append(calls, "},
 	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
-		{flightFile, "'UTF8'), true)", "'UTF8'), false)"},
+		{flightFile, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
 	}},
 	{name: "statements are prepared", fails: "NP16", edits: []edit{
 		{connecting, "config.DefaultQueryExecMode = pgx.QueryExecModeExec", "config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},
