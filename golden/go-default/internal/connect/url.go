@@ -10,6 +10,7 @@
 package connect
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,7 +26,7 @@ import (
 
 // Options are what a URL cannot say.
 type Options struct {
-	AppName        string // application_name, shown in pg_stat_activity; "" leaves it to the URL
+	AppName        string // application_name, shown in pg_stat_activity; "" leaves it to the URL, else "nopool"
 	AllowPlaintext bool   // accept an sslmode below require when the host is this machine
 	AllowPlainAuth bool   // without a verified certificate, accept methods other than SCRAM
 
@@ -89,12 +90,10 @@ func Parse(connString string, o Options) (*Connector, error) {
 	if !verified(config) && !o.AllowPlainAuth {
 		config.RequireAuth = onlySCRAM
 	}
-	config.Fallbacks, config.ValidateConnect = nil, nil // the latter by PGTARGETSESSIONATTRS
-	config.ConnectTimeout = 0                           // the session's own deadline covers more
-	config.RuntimeParams = map[string]string{"application_name": config.RuntimeParams["application_name"]}
-	if o.AppName != "" {
-		config.RuntimeParams["application_name"] = o.AppName
-	}
+	config.Fallbacks, config.ValidateConnect = nil, nil                           // the latter by PGTARGETSESSIONATTRS
+	config.ConnectTimeout = 0                                                     // the session's own deadline covers more
+	name := cmp.Or(o.AppName, config.RuntimeParams["application_name"], "nopool") // an empty one is malformed to Supavisor
+	config.RuntimeParams = map[string]string{"application_name": name}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0
 	return newConnector(config, o.DialFunc, o.LookupFunc), nil

@@ -106,6 +106,9 @@ func answer(r *http.Request, err error) *Error {
 			return known.answer
 		}
 	}
+	if nopool.ConnectionLost(err) {
+		return databaseDown
+	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		for _, state := range sqlStates {
 			if strings.HasPrefix(pgErr.Code, state.prefix) {

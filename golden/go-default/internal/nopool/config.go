@@ -67,5 +67,6 @@ type TxOptions struct {
 // travels with BEGIN, at no round trip of its own. The role is one of them
 // (Name "role"), and so are those that row-level security policies read, such as
 // Supabase's "request.jwt.claims". A setting that the server refuses makes the
-// session's opening fail with ErrConfiguration.
+// session's opening fail with ErrConfiguration. Those that the text of results depends on,
+// such as DateStyle and client_encoding, are the session's own.
 type Setting struct{ Name, Value string }

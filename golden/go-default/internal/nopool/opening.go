@@ -96,7 +96,7 @@ func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connecti
 	connecting, cancel := context.WithDeadlineCause(ctx, gotSlot.Add(o.db.config.ConnectTimeout), errOpenTimeout)
 	defer cancel()
 	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
-		conn.flight.begin, conn.flight.onOpen = begin(o.opts, o.timeouts()), onOpen
+		conn.flight.begin, conn.flight.onOpen = begin(o.opts, o.settings(conn)), onOpen
 		err = o.first(ctx, conn)
 		if !conn.flight.sent { // an argument could not be encoded: an empty statement carries BEGIN, and the session is of use
 			_, _ = conn.pgx.Exec(ctx, ";")
@@ -113,14 +113,15 @@ func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connecti
 	return nil, &sessionError{o.db.config.Connector.Refused(refusal), refusal}
 }
 
-// timeouts cannot be start-up parameters: PgBouncer refuses those and Supavisor drops
-// them.
-func (o *opening) timeouts() []Setting {
+// settings cannot be start-up parameters: PgBouncer refuses timeouts there, Supavisor drops
+// them and gives all clients its own name.
+func (o *opening) settings(conn *connection) []Setting {
 	in := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	return []Setting{
 		{"statement_timeout", in(o.db.config.StatementTimeout)},
 		{"lock_timeout", in(o.db.config.LockTimeout)},
 		{"idle_in_transaction_session_timeout", in(o.db.config.IdleInTransactionTimeout)},
+		{"application_name", conn.name},
 	}
 }
 

@@ -2,7 +2,6 @@ package nopool_test
 
 import (
 	"context"
-	"encoding/json"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -12,8 +11,7 @@ import (
 	"example.com/demo/internal/nopool"
 )
 
-// What follows has the shape of sqlc's output for pgx/v5, with the overrides
-// that the README names: json.RawMessage for json and jsonb.
+// What follows has the shape of sqlc's output for pgx/v5.
 
 type dbtx interface {
 	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
@@ -27,7 +25,7 @@ type mood string
 
 type thing struct {
 	ID       pgtype.UUID
-	Settings json.RawMessage
+	Settings []byte
 	Tags     []string
 	Scores   []int32
 	Mood     mood
@@ -80,7 +78,7 @@ create table things (id uuid primary key, settings jsonb not null, tags text[] n
 		return err
 	})
 	want := thing{
-		ID: pgtype.UUID{Bytes: [16]byte{1, 2, 3}, Valid: true}, Settings: json.RawMessage(`{"a": [1, null]}`),
+		ID: pgtype.UUID{Bytes: [16]byte{1, 2, 3}, Valid: true}, Settings: []byte(`{"a": [1, null]}`),
 		Tags: []string{`quo"ted`, "b,c"}, Scores: []int32{1, 2}, Mood: "good",
 	}
 	check := func(got thing) {

@@ -152,6 +152,9 @@ func TestLiveOnStandin(t *testing.T) {
 				return
 			}
 			for _, x := range r.Results {
+				if x.ID == "NP09" && x.Status == StatusPassed && !strings.Contains(x.Detail, "through Supavisor") {
+					t.Errorf("the pooler is not known: %s", x.Detail)
+				}
 				if x.Status == StatusFailed && x.ID != c.rule {
 					t.Errorf("%s failed as well: %s", x.ID, x.Detail)
 				}
@@ -185,7 +188,7 @@ func oneServer(c *standin.Conn, sql string) standin.Reply {
 // of the facts. Whoever asks for a backend gets that of his connection.
 func seeing(name, value string) func(*standin.Conn, string) standin.Reply {
 	all := map[string]string{
-		"version": "PostgreSQL 15", "port": "0", "name": "Supavisor - live", "timeouts": "20000 10000 20000",
+		"version": "PostgreSQL 15", "port": "0", "pooler": "Supavisor", "timeouts": "20000 10000 20000",
 		"kind": "on, repeatable read", "allowed": "97",
 	}
 	all[name] = value

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -21,6 +22,7 @@ var readParts = []part{
 	{"NP19", "what waits for COMMIT", othersWait},
 	{"NP19", "a level that is the database's, Postgres", levelOfDatabase},
 	{"NP19", "a read that has failed before COMMIT", failedReads},
+	{"NP19", "a connection that ended before COMMIT, Postgres", endedBefore},
 	{"NP31", "round trips until a read is answered", roundTripsOfRead},
 }
 
@@ -180,4 +182,22 @@ func roundTripsOfRead(t *T) {
 	}
 	release()
 	b.wantNoneLeft()
+}
+
+// endedBefore has the server end a connection between two statements: what it said then is no answer to COMMIT.
+func endedBefore(t *T) {
+	s := real(t)
+	s.create("create table item (id int)")
+	err := s.session(func(ctx context.Context, session *nopool.Session) error {
+		var pid int
+		_, err := session.Exec(ctx, "insert into item values (1)")
+		t.need(errors.Join(err, session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid)))
+		err = s.run(fmt.Sprintf("select pg_terminate_backend(%d)", pid))
+		left := fmt.Sprintf("select count(*) from pg_stat_activity where pid = %d", pid)
+		t.failIf(!pgtest.Within(soon, func() bool { return s.value(left) == "0" }), "it is not ended")
+		time.Sleep(100 * time.Millisecond) // for what it said to arrive
+		return err
+	})
+	t.wantErr(nopool.ErrUnavailable, err, "COMMIT")
+	t.failIf(errors.Is(err, nopool.ErrOutcomeUnknown) || s.value("select count(*) from item") != "0", "rolled back, and called unknown: %v", err)
 }

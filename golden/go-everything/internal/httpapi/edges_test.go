@@ -56,6 +56,34 @@ func TestStreamLeft(t *testing.T) {
 	}
 }
 
+// TestOwnCommitStands has a handler commit by itself, after which nothing that ends the request can make it a failure.
+func TestOwnCommitStands(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{}).URL())
+	server.RequestTimeout = 200 * time.Millisecond
+	for name, then := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"done":     func(http.ResponseWriter, *http.Request) {},
+		"streamed": func(w http.ResponseWriter, _ *http.Request) { _ = http.NewResponseController(w).Flush() },
+		"late":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	} {
+		recorder := httptest.NewRecorder()
+		server.Wrap(server.InSession(func(w http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+			w.WriteHeader(http.StatusCreated)
+			if _, err := s.Exec(r.Context(), "insert into t values (1)"); err != nil {
+				return err
+			}
+			if err := s.Commit(r.Context()); err != nil {
+				return err
+			}
+			then(w, r)
+			return nil
+		})).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/", nil))
+		if recorder.Code != http.StatusCreated {
+			t.Errorf("%s: answered with %d, want 201", name, recorder.Code)
+		}
+	}
+}
+
 // TestReadyBehindQueue wants a service to be ready while PgBouncer, which lets
 // clients in and answers their first statement later, makes it wait.
 func TestReadyBehindQueue(t *testing.T) {

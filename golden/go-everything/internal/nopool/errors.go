@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -70,6 +71,15 @@ func Describe(err error) string {
 		return quoting.FindString(err.Error())
 	}
 	return err.Error()
+}
+
+// ConnectionLost reports whether err is the server's or the pooler's word that it closes
+// the connection, whatever its SQLSTATE: Supavisor tells all clients of a pool what one of
+// its connections was told. It is false of a session that took too long, and of connections
+// that only broke, which are ErrUnavailable.
+func ConnectionLost(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && isFatal(pgErr) && !slices.Contains([]string{"25P03", "25P04", "57014"}, pgErr.Code)
 }
 
 // isFatal reports whether the server closes the connection with err. Such errors

@@ -16,8 +16,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
 )
 
@@ -84,10 +86,39 @@ func TestRunEnds(t *testing.T) {
 				return err
 			})
 		}, nopool.ErrNoTransaction, 0},
+		{"committed by itself", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				return errors.Join(insert(1)(ctx, s), s.Commit(ctx))
+			})
+		}, nil, 1},
+		{"finished by itself, and left", func() error {
+			leaving, leave := context.WithCancel(t.Context())
+			return db.Run(leaving, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				defer leave()
+				return errors.Join(insert(2)(ctx, s), s.Finish(ctx))
+			})
+		}, nil, 2},
+		{"read and finished by itself", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, s *nopool.Session) error {
+				return errors.Join(selectOne(ctx, s), s.Finish(ctx))
+			})
+		}, nil, 2},
+		{"its own commit failed and ignored", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, _ = s.Exec(ctx, "select 1/0")
+				_ = s.Commit(ctx)
+				return nil
+			})
+		}, nopool.ErrRolledBack, 2},
+		{"rolled back by itself", func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				return errors.Join(insert(3)(ctx, s), s.Rollback(ctx))
+			})
+		}, nopool.ErrSessionDone, 2},
 		{"never used", func() error {
 			return db.Run(t.Context(), nopool.TxOptions{}, func(context.Context, *nopool.Session) error { return nil })
-		}, nil, 0},
-		{"success", func() error { return db.Run(t.Context(), nopool.TxOptions{}, insert(1)) }, nil, 1},
+		}, nil, 2},
+		{"success", func() error { return db.Run(t.Context(), nopool.TxOptions{}, insert(3)) }, nil, 3},
 	}
 	for _, test := range tests {
 		if err := test.run(); !errors.Is(err, test.want) {
@@ -481,6 +512,73 @@ func TestIdleTooLong(t *testing.T) {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "25P03" || errors.Is(err, nopool.ErrOutcomeUnknown) {
 		t.Errorf("committed after too long a pause: %v, want 25P03", err)
 	}
+}
+
+// TestHeardBeforeCommit ends the connection, or only says something, before COMMIT is sent: what was said then is no
+// answer to it.
+func TestHeardBeforeCommit(t *testing.T) {
+	t.Parallel()
+	var socket atomic.Pointer[net.TCPConn]
+	direct, url := open(t, func(c *config) {
+		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err == nil {
+				socket.Store(conn.(*net.TCPConn))
+			}
+			return conn, err
+		}
+	})
+	said := &saying{}
+	hidden := on(t, url, func(c *config) {
+		c.DialFunc = new(counter).dial
+		c.wrap = func(conn net.Conn) net.Conn { said.Conn = conn; return said }
+	})
+	pooled := on(t, pgtest.PgBouncer(t, url, pgtest.PgBouncerOptions{}), nil)
+	admin := pgtest.Admin(t, url)
+	terminate := func(ctx context.Context, s *nopool.Session) {
+		var pid int
+		must(t, s.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid))
+		_, err := admin.Exec(ctx, "select pg_terminate_backend($1, 5000)", pid)
+		must(t, err)
+		time.Sleep(100 * time.Millisecond) // for a pooler to pass it on
+	}
+	for i, c := range []struct {
+		db   *nopool.DB
+		then func(ctx context.Context, s *nopool.Session)
+		want error
+	}{
+		{direct, terminate, nopool.ErrUnavailable}, {hidden, terminate, nopool.ErrUnavailable}, {pooled, terminate, nopool.ErrUnavailable},
+		{direct, func(context.Context, *nopool.Session) { must(t, socket.Load().CloseRead()) }, nopool.ErrUnavailable},
+		{hidden, func(context.Context, *nopool.Session) {
+			said.next, _ = (&pgproto3.ParameterStatus{Name: "a", Value: "b"}).Encode(nil) // as Supavisor does each minute
+		}, nil},
+	} {
+		err := c.db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			must(t, insert(i)(ctx, s))
+			c.then(ctx, s)
+			return nil
+		})
+		if !errors.Is(err, c.want) || errors.Is(err, nopool.ErrOutcomeUnknown) || c.db.Snapshot().CommitUnknown != 0 {
+			t.Errorf("%d: %v, want %v", i, err, c.want)
+		}
+	}
+	if n := count(t, direct); n != 1 {
+		t.Errorf("%d rows, want that of the last", n)
+	}
+}
+
+// saying is a connection on which the server seems to say something more.
+type saying struct {
+	net.Conn
+	next []byte
+}
+
+func (s *saying) Read(p []byte) (int, error) {
+	if n := copy(p, s.next); n > 0 {
+		s.next = nil
+		return n, nil
+	}
+	return s.Conn.Read(p)
 }
 
 func TestRunWithRetry(t *testing.T) {

@@ -1,8 +1,11 @@
 package nopool_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 
@@ -21,6 +24,34 @@ func TestSettingsCostNoRoundTrip(t *testing.T) {
 	if conns := pooler.Conns(); conns[0].Bursts != conns[1].Bursts {
 		t.Errorf("%d bursts without settings, %d with", conns[0].Bursts, conns[1].Bursts)
 	}
+}
+
+// TestNameTravels wants the service's name in BEGIN's flight, since Supavisor drops it at start-up, and no empty one.
+func TestNameTravels(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"some service", ""} {
+		sent := &listening{}
+		db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) {
+			c.AppName = name
+			c.wrap = func(conn net.Conn) net.Conn { sent.Conn = conn; return sent }
+		})
+		must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+		_, flight, _ := strings.Cut(sent.all.String(), "begin")
+		if !strings.Contains(flight, cmp.Or(name, "nopool")) {
+			t.Errorf("%q: sent was %q", name, flight)
+		}
+	}
+}
+
+// listening is a connection that remembers what was written.
+type listening struct {
+	net.Conn
+	all bytes.Buffer
+}
+
+func (l *listening) Write(p []byte) (int, error) {
+	l.all.Write(p)
+	return l.Conn.Write(p)
 }
 
 // TestNestedSession has one connection for a caller who asks for two.

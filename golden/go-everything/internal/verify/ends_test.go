@@ -49,6 +49,7 @@ var (
 	ends      = []end{
 		{name: "nothing written", rules: "NP05", then: chosen(0), status: 200, kept: true, last: "commit"},
 		{name: "large", rules: "NP05 NP19", then: large, commit: standin.Reply{Delay: 300 * time.Millisecond}, status: 201, kept: true, last: "commit"},
+		{name: "its own COMMIT", rules: "NP05", then: commits, status: 201, kept: true, last: "commit"},
 		{name: "redirect", rules: "NP05", then: chosen(303), status: 303, kept: true, last: "commit"},
 		{name: "read", rules: "NP23", read: true, then: chosen(0), status: 200, last: "commit"},
 		{name: "status 400", rules: "NP06", then: chosen(400), status: 400, last: "rollback"},
@@ -90,6 +91,11 @@ func large(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
 	w.WriteHeader(http.StatusCreated)
 	_, err := w.Write(make([]byte, 100_000))
 	return err
+}
+
+// commits does what is done for it.
+func commits(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	return errors.Join(session.Commit(r.Context()), large(w, r, session))
 }
 
 func fails(http.ResponseWriter, *http.Request, *nopool.Session) error { return errSecret }

@@ -20,7 +20,7 @@ var engineParts = []part{
 	{"NP03", "a session used from two goroutines", twoGoroutines},
 	{"NP07", "background work", backgroundWork},
 	{"NP16", "what is sent, stand-in", whatIsSent},
-	{"NP16", "what is in force, Postgres", kindInForce},
+	{"NP16", "what is in force, Postgres", kindInForce}, {"NP16", "what is read, Postgres", textInForce},
 	{"NP18", "a session that is never used", lazySession},
 	{"NP29", "only the caller's word repeats a function", retries},
 	{"NP31", "round trips", roundTrips},
@@ -172,6 +172,33 @@ func kindInForce(t *T) {
 		return err
 	})
 	t.failIf(err != nil, "after a commit: %v", err)
+	s.wantNoneLeft()
+}
+
+// textInForce reads from a database whose own settings would give other text.
+func textInForce(t *T) {
+	s := real(t)
+	s.create(`do $$ begin
+		execute format('alter database %I set extra_float_digits = 0', current_database());
+		execute format('alter database %I set intervalstyle = sql_standard', current_database());
+		execute format('alter database %I set datestyle = german', current_database());
+		execute format('alter database %I set bytea_output = escape', current_database());
+		execute format('alter database %I set client_encoding = latin1', current_database());
+	end $$`)
+	err := s.session(func(ctx context.Context, session *nopool.Session) error {
+		var sum float64
+		var length time.Duration
+		var day time.Time
+		var bytes []byte
+		var letter string
+		err := session.QueryRow(ctx, "select 0.1::float8 + 0.2::float8, interval '-1 day 1:00', date '2026-02-03', '\\xff'::bytea, chr(233)").
+			Scan(&sum, &length, &day, &bytes, &letter)
+		if got := fmt.Sprint(sum, length, day.Format(time.DateOnly), bytes, letter); got != "0.30000000000000004 -23h0m0s2026-02-03[255]é" {
+			t.Errorf("read %s", got)
+		}
+		return err
+	})
+	t.failIf(err != nil, "reading: %v", err)
 	s.wantNoneLeft()
 }
 

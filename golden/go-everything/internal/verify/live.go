@@ -129,7 +129,7 @@ func (l *live) Config() (*pgx.ConnConfig, error) {
 const facts = `select json_object_agg(name, value)::text from (values
 	('version', split_part(version(), ' on ', 1)),
 	('port', inet_client_port()::text),
-	('name', current_setting('application_name')),
+	('pooler', (select reset_val from pg_settings where name = 'application_name')),
 	('tls', (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl)),
 	('timeouts', (select string_agg(setting, ' ' order by name) from pg_settings where name in
 		('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'))),
@@ -154,7 +154,8 @@ func (l *live) read(ctx context.Context, sql string) (value string, err error) {
 }
 
 // answers wants the database to answer at all. It tells the version, and whether a pooler is in between: then the port
-// that the server sees is not ours. Supavisor is known by the application_name that it sets.
+// that the server sees is not ours. Supavisor is known by the application_name that its connections
+// start with.
 func answers(ctx context.Context, l *live) (string, error) {
 	seen, err := l.read(ctx, facts)
 	if err == nil {
@@ -164,7 +165,7 @@ func answers(ctx context.Context, l *live) (string, error) {
 	how := ", through PgBouncer or another pooler or proxy"
 	if l.direct {
 		how = ", directly"
-	} else if strings.HasPrefix(l.facts["name"], "Supavisor") {
+	} else if strings.HasPrefix(l.facts["pooler"], "Supavisor") {
 		how = ", through Supavisor"
 	}
 	return l.facts["version"] + how, err

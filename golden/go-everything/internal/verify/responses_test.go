@@ -99,7 +99,10 @@ func connectionStrings(t *T) {
 func statuses(t *T) {
 	s := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
 		if code, ok := strings.CutPrefix(sql, "raise "); ok {
-			r.Error = standin.Error(code, hush)
+			code, fatal := strings.CutSuffix(code, "!") // which may be about another client of the pooler
+			if r.Error = standin.Error(code, hush); fatal {
+				r.Error = standin.Fatal(code, hush)
+			}
 		}
 		return r
 	}}).URL())
@@ -111,8 +114,8 @@ func statuses(t *T) {
 		http.StatusBadRequest:          "22P02 22001 22003 22007 22021",
 		http.StatusConflict:            "23505 23P01 23503",
 		http.StatusUnprocessableEntity: "23502 23514",
-		http.StatusServiceUnavailable:  "40001 40P01 55P03 53300 57P01",
-		http.StatusGatewayTimeout:      "57014",
+		http.StatusServiceUnavailable:  "40001 40P01 55P03 53300 57P01 22023! 42501! 3D000! XX000! 08P01!",
+		http.StatusGatewayTimeout:      "57014 57014! 25P03! 25P04!",
 		http.StatusInternalServerError: "25006 42P01 42501 42601 22012 XX000",
 	} {
 		for code := range strings.FieldsSeq(codes) {

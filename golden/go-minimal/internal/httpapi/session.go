@@ -16,10 +16,10 @@ import (
 
 // SessionHandler handles a request with a database session. The session opens
 // its connection at its first query; it is committed when the handler returns
-// nil and has answered with a status below 400, and rolled back otherwise. The
-// response leaves after that; that of a read need not wait for COMMIT's answer, as
-// Session.Finish and TxOptions.WaitForCommit say. An error that the handler returns
-// becomes the response, in place of anything written so far.
+// nil and has answered with a status below 400, and rolled back otherwise; what it
+// has committed itself stands. The response leaves after that; that of a read need not
+// wait for COMMIT's answer, as Session.Finish and TxOptions.WaitForCommit say. An error
+// that the handler returns becomes the response, in place of anything written so far.
 type SessionHandler func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error
 
 // maxBuffered is how many bytes of a response are held back until the commit. A
@@ -119,7 +119,10 @@ func (h *heldResponse) finish() error {
 	ctx := h.request.Context()
 	switch {
 	case ctx.Err() != nil:
-		h.err = context.Cause(ctx)
+		_ = h.session.Rollback(ctx)
+		if h.session.Finish(ctx) != nil { // else the handler had committed it
+			h.err = context.Cause(ctx)
+		}
 	case h.status >= http.StatusBadRequest:
 		_ = h.session.Rollback(ctx)
 	default:

@@ -29,6 +29,8 @@ type connection struct {
 	dialled time.Time
 	pgx     *pgx.Conn // nil until it is connected
 	flight  *flight
+	socket  net.Conn // the first that was dialled, below TLS
+	name    string   // application_name
 
 	unclosed sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
 	ending   sync.Once
@@ -40,6 +42,7 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 	if err != nil {
 		return err
 	}
+	c.name = config.RuntimeParams["application_name"]
 	c.events.count(func(total *Snapshot) { total.Dials++ })
 	var loggedIn atomic.Bool
 	dial, build := config.DialFunc, config.BuildFrontend
@@ -52,6 +55,9 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 			return nil, err
 		}
 		c.unclosed.Add(1)
+		if c.socket == nil {
+			c.socket = conn
+		}
 		return &endpoint{Conn: conn, of: c}, nil
 	}
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
@@ -64,6 +70,21 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 		_, err = c.pgx.PgConn().ReceiveMessage(ctx)
 	}
 	return err
+}
+
+// unasked reads what the server has said since its last answer, such as why it has closed
+// the connection, which it returns.
+func (c *connection) unasked() (err error) {
+	conn := c.pgx.PgConn()
+	for err == nil {
+		_ = conn.Conn().SetReadDeadline(time.Now().Add(pending(c.socket)))
+		_, err = conn.ReceiveMessage(context.Background())
+	}
+	if conn.IsClosed() { // and has a deadline of its own
+		return err
+	}
+	_ = conn.Conn().SetReadDeadline(time.Time{})
+	return nil
 }
 
 // hangUp sends Terminate, unless the connection is closed already, and returns when

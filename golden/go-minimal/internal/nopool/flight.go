@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -130,9 +131,13 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
+// pinned sets what the text of results depends on, which role and database can have changed.
+const pinned = "set_config('client_encoding', 'UTF8', true), set_config('DateStyle', 'ISO', true), " +
+	"set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '3', true), set_config('bytea_output', 'hex', true)"
+
 // begin returns the messages that begin a session's transaction and make settings, in
-// this order. All end with the transaction, so the next client of the pooler's
-// connection does not inherit them.
+// this order, those of o and what is pinned behind them. All end with the transaction, so
+// the next client of the pooler's connection does not inherit them.
 func begin(o TxOptions, settings []Setting) (messages []byte) {
 	begin := "begin"
 	if o.Isolation != "" {
@@ -143,14 +148,18 @@ func begin(o TxOptions, settings []Setting) (messages []byte) {
 	}
 	var calls []string
 	var values [][]byte
-	for i, setting := range append(settings, o.Settings...) {
-		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2))
+	for i, setting := range slices.Concat(settings, o.Settings) {
+		call := "set_config($%d, $%d, true)"
+		if i >= len(settings) { // o's may be in more than ASCII, which is read before client_encoding is pinned
+			call = "set_config($%d, convert_from($%d, 'UTF8'), true)"
+		}
+		calls = append(calls, fmt.Sprintf(call, 2*i+1, 2*i+2))
 		values = append(values, []byte(setting.Name), []byte(setting.Value))
 	}
-	calls = append(calls, "current_setting('transaction_isolation')") // role or database may have changed its default
+	calls = append(calls, pinned, "current_setting('transaction_isolation')") // role or database may have changed its default
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
-		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},
+		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{ParameterFormatCodes: []int16{pgproto3.BinaryFormat}, Parameters: values}, &pgproto3.Execute{},
 		&pgproto3.Flush{},
 	} {
 		messages, _ = message.Encode(messages) // which fails above a gigabyte alone

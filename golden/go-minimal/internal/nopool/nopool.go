@@ -10,8 +10,8 @@
 //	afterwards    → Terminate → the server's close is seen → the slot is free
 //
 // Read this file first, then session.go, rows.go and config.go (what a caller uses),
-// opening.go and slots.go (how a session gets its connection), flight.go (how BEGIN
-// travels) and connection.go (how the connection ends). errors.go and events.go can
+// values.go (how arguments travel), opening.go and slots.go (how a session gets its
+// connection), flight.go (how BEGIN travels) and connection.go (how the connection ends). errors.go and events.go can
 // be read on their own.
 package nopool
 
@@ -50,7 +50,7 @@ func Open(cfg Config) (*DB, error) {
 // Rollback. ctx does not bound the session: it goes with its log lines, and when
 // it carries an open session (WithSession), the first use fails with ErrNested.
 func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
-	s := &Session{db: &db.engine, opts: opts, ctx: ctx}
+	s := &Session{db: &db.engine, opts: opts, ctx: ctx, said: ErrSessionDone}
 	s.life, s.cancel = context.WithCancelCause(db.life)
 	s.turn.failed = s.failed
 	return s
@@ -59,14 +59,21 @@ func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 // Run calls fn with a session of its own: committed when fn returns nil, rolled
 // back when it returns an error, panics, or ctx has ended by then; closed in
 // every case. It is the way to use the database outside a request. It returns
-// fn's error, ctx's or Commit's.
+// fn's error, ctx's or Commit's, fn's own Commit included.
 func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	s := db.Session(ctx, opts)
 	defer s.Rollback(ctx) // does nothing once Commit has ended the session
-	if err := cmp.Or(fn(WithSession(ctx, s), s), ctx.Err()); err != nil {
+	if err := fn(WithSession(ctx, s), s); err != nil {
 		return err
 	}
-	return s.Commit(ctx)
+	late := ctx.Err()
+	if late != nil {
+		_ = s.Rollback(ctx) // which does not undo a Commit of its own
+	}
+	if err := s.finish(ctx, true); err != nil {
+		return cmp.Or(late, err)
+	}
+	return nil
 }
 
 // RunWithRetry is Run that runs the whole of fn again, at most three times in

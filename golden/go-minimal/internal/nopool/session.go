@@ -1,6 +1,7 @@
 package nopool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ type Session struct {
 	turn  turn        // guards what follows
 	conn  *connection // nil before the first use
 	ended error       // what later uses are told: ErrSessionDone, or why it could not be opened
+	said  error       // what Commit or Finish said; ErrSessionDone before, and after Rollback
 	err   error       // the last failure, for the log
 }
 
@@ -42,19 +44,24 @@ type Session struct {
 // the command tag of the last.
 func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
 	err = s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
-		tag, err = conn.pgx.Exec(ctx, sql, args...)
+		tag, err = conn.pgx.Exec(ctx, sql, typed(args)...)
 		return err
 	})
 	return tag, err
 }
 
-// CopyFrom streams rows into a table with COPY and returns their number.
+// CopyFrom streams rows into a table with COPY and returns their number. When source
+// fails, its own error comes out, and its own panic.
 func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
+	from := &copySource{CopyFromSource: source}
 	err = s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
-		n, err = conn.pgx.CopyFrom(ctx, table, columns, source)
-		return err
+		n, err = conn.pgx.CopyFrom(ctx, table, columns, from)
+		return from.answer(err)
 	})
-	return n, err
+	if from.panicked != nil {
+		panic(from.panicked)
+	}
+	return n, cmp.Or(from.err, err)
 }
 
 // Query runs a statement and returns its rows, which must be closed or read to
@@ -63,7 +70,7 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	r := &openRows{turn: &s.turn}
 	err := s.use(ctx, r, func(ctx context.Context, conn *connection) (err error) {
-		r.Rows, err = conn.pgx.Query(ctx, sql, args...)
+		r.Rows, err = conn.pgx.Query(ctx, sql, typed(args)...)
 		return err
 	})
 	if err != nil {
@@ -84,6 +91,9 @@ func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	r := &openRows{turn: &s.turn}
 	err := s.use(ctx, r, func(ctx context.Context, conn *connection) error {
+		if err := typeBatch(ctx, conn.pgx, b); err != nil {
+			return err
+		}
 		if err := conn.flight.board(ctx, conn.pgx.PgConn().Conn()); err != nil {
 			return err
 		}
@@ -157,6 +167,7 @@ func (s *Session) commitNow(ctx context.Context) (err error) {
 		how, err = s.commit(ctx)
 	}
 	_ = s.failed(err)
+	s.said = err
 	s.end(how)
 	return err
 }
@@ -165,15 +176,22 @@ func (s *Session) commitNow(ctx context.Context) (err error) {
 // lost it returns before COMMIT is acknowledged, which saves a round trip. What is known
 // by then is an error as in Commit: open rows, a lost connection, a transaction that has
 // failed or was ended. A COMMIT that fails later is logged and counted. See
-// TxOptions.WaitForCommit for what waits all the same.
-func (s *Session) Finish(ctx context.Context) error {
-	if err := s.enter(); err != nil {
+// TxOptions.WaitForCommit for what waits all the same. After Commit or Finish it says
+// again what that said.
+func (s *Session) Finish(ctx context.Context) error { return s.finish(ctx, false) }
+
+func (s *Session) finish(ctx context.Context, wait bool) error {
+	switch err := s.enter(); {
+	case errors.Is(err, ErrSessionDone):
+		return s.said
+	case err != nil:
 		return err
 	}
 	defer s.turn.Unlock()
-	if s.conn == nil || !s.nothingToLose() {
+	if s.conn == nil || wait || !s.nothingToLose() {
 		return s.commitNow(ctx)
 	}
+	s.said = nil
 	s.leave()
 	go func() {
 		var how ending
@@ -203,14 +221,22 @@ func (s *Session) commit(ctx context.Context) (ending, error) {
 	if !unsent && s.conn.pgx.PgConn().TxStatus() == 'I' { // a COMMIT now would be acknowledged and mean nothing
 		return aborted, ErrNoTransaction
 	}
-	tag, err := s.say(ctx, "commit")
-	refusal, refused := errors.AsType[*pgconn.PgError](err)
+	var tag pgconn.CommandTag
+	var err error
+	if !unsent && !s.opts.ReadOnly {
+		err = s.conn.unasked()
+		unsent = err != nil
+	}
+	if err == nil {
+		tag, err = s.say(ctx, "commit")
+	}
+	_, refused := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case err == nil && tag.String() == "COMMIT":
 		return committed, nil
 	case err == nil:
 		return rolledBack, ErrRolledBack
-	case refused && (!isFatal(refusal) || refusal.Code == "25P03"): // 25P03: the server had waited too long for a statement
+	case refused && !ConnectionLost(err):
 		return rolledBack, err
 	case unsent || s.opts.ReadOnly:
 		return aborted, &sessionError{ErrUnavailable, err}
@@ -279,9 +305,10 @@ func (s *Session) failed(err error) error {
 	if err == nil || s.ended != nil || errors.Is(err, ErrSessionBusy) || errors.Is(err, ErrSessionDone) {
 		return err
 	}
-	hasMeaning := errors.As(err, new(*pgconn.PgError)) || errors.As(err, new(*sessionError)) ||
+	hasMeaning := errors.As(err, new(*pgconn.PgError)) ||
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-	if s.conn != nil && s.conn.pgx.IsClosed() && !hasMeaning {
+	lost := ConnectionLost(err) || s.conn != nil && s.conn.pgx.IsClosed() && !hasMeaning
+	if lost && !errors.As(err, new(*sessionError)) {
 		err = &sessionError{ErrUnavailable, err}
 	}
 	s.err = err
