@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -230,6 +231,38 @@ func TestPoolersOwnPassword(t *testing.T) {
 	}
 	if n := proofs.Load(); n != 5 {
 		t.Errorf("the password was given %d times, want 5", n)
+	}
+}
+
+// TestPoolersOwnLogin has a real PgBouncer accept our password and then be refused by Postgres, more often than ours may be:
+// when that is mended, ours is given again.
+func TestPoolersOwnLogin(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Database(t)
+	if os.Getenv("TEST_DATABASE_URL") != "" {
+		t.Skip("the server of TEST_DATABASE_URL may ask for no password")
+	}
+	admin := pgtest.Admin(t, database)
+	execute := func(sql string) {
+		t.Helper()
+		_, err := admin.Exec(t.Context(), sql)
+		must(t, err)
+	}
+	execute("create role poolers_own login password 'right'")
+	var secret string // which PgBouncer takes over
+	must(t, admin.QueryRow(t.Context(), "select rolpassword from pg_authid where rolname = 'poolers_own'").Scan(&secret))
+	address := regexp.MustCompile("//[^@]*@").ReplaceAllString(database, "//poolers_own:right@")
+	db := on(t, pgtest.PgBouncer(t, address, pgtest.PgBouncerOptions{}), nil)
+	execute("alter role poolers_own password 'right'") // with another salt, of which PgBouncer knows nothing
+	for range 2 * maxRefused {
+		err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.Contains(pgErr.Message, "authentication failed") {
+			t.Errorf("%v, want what Postgres said to PgBouncer", err)
+		}
+	}
+	execute("alter role poolers_own password '" + secret + "'")
+	if !pgtest.Within(20*time.Second, func() bool { return db.Run(t.Context(), nopool.TxOptions{}, selectOne) == nil }) {
+		t.Error("still refused after it was mended")
 	}
 }
 
