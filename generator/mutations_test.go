@@ -776,7 +776,7 @@ type Store struct {
 		{breaker, "	maxRefused    = 3  ", "	maxRefused    = 300"},
 	}},
 	{name: "a pooler that cannot ask for secrets is given more logins", fails: "NP20", edits: []edit{
-		{refusals, "return ok && kindOf(err) == nopool.ErrUnavailable &&", "return false && kindOf(err) == nopool.ErrUnavailable &&"},
+		{refusals, "return ok && kindOf(err) == nopool.ErrUnavailable &&", "return !ok && kindOf(err) == nopool.ErrUnavailable &&"},
 	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
 		{problems, "	{nopool.ErrPoolerFull, busy},\n", ""},

@@ -303,6 +303,51 @@ func TestHangingLogins(t *testing.T) {
 	}
 }
 
+// TestHangingFirst has the login hang that goes first, and wants another to be let ahead.
+func TestHangingFirst(t *testing.T) {
+	t.Parallel()
+	hangs := make(chan struct{})
+	pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, step standin.Step) standin.Fault {
+		if n == 1 && step == standin.Challenged {
+			close(hangs)
+			return standin.Hang
+		}
+		return standin.GoOn
+	}})
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Minute })
+	ctx, giveUp := context.WithTimeout(t.Context(), 30*time.Second)
+	defer giveUp()
+	go func() { _ = db.Run(ctx, nopool.TxOptions{}, selectOne) }()
+	<-hangs
+	must(t, db.Run(ctx, nopool.TxOptions{}, selectOne))
+}
+
+// TestBrokenSCRAM wants a login that ends on what the server says to give its place to the next.
+func TestBrokenSCRAM(t *testing.T) {
+	t.Parallel()
+	var hellos atomic.Int32
+	address := answering(t, func(conn net.Conn) {
+		server := pgproto3.NewBackend(conn, conn)
+		_, _ = server.ReceiveStartupMessage()
+		server.Send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
+		_, _ = server.SetAuthType(pgproto3.AuthTypeSASL), server.Flush()
+		_, _ = server.Receive()
+		hellos.Add(1)
+		server.Send(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=another,s=c2FsdA==,i=4096")})
+		_ = server.Flush()
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	db := on(t, "postgres://app:secret@"+address+"/app?sslmode=disable", func(c *config) { c.ConnectTimeout = 2 * time.Second })
+	for range 4 {
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); err == nil {
+			t.Error("it was believed")
+		}
+	}
+	if n := hellos.Load(); n < 4 {
+		t.Errorf("%d logins began, want one of each session", n)
+	}
+}
+
 // TestRefusedHandshake wants a server that cannot speak TLS with us told from one
 // that is out of reach.
 func TestRefusedHandshake(t *testing.T) {

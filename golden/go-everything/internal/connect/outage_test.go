@@ -85,7 +85,7 @@ func TestSecretsCannotBeAsked(t *testing.T) {
 		{"two, for long", 2, 4, false, 3 * time.Minute, 0, 80 * time.Second},
 		{"four", 4, 4, false, 20 * time.Second, 0, 30 * time.Second},
 		{"four, at load, asks long", 4, 40, false, 20 * time.Second, 4 * time.Second, 30 * time.Second},
-		{"four, warm", 4, 4, true, 20 * time.Second, 0, 30 * time.Second},
+		{"four, warm", 4, 1, true, 20 * time.Second, 0, 30 * time.Second},
 		{"four, for a minute", 4, 4, false, time.Minute, 0, 30 * time.Second},
 		{"four, for a moment", 4, 4, false, time.Second, 0, 30 * time.Second},
 	} {
