@@ -312,6 +312,9 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	{name: "a refused password ends the process at once", fails: "NP09", edits: []edit{
 		{command, "	if connect.IsAuthentication(err) {", "	if false && connect.IsAuthentication(err) {"},
 	}},
+	{name: "a refused password is not given once more", fails: "NP09", edits: []edit{
+		{refusals, `!ok || pgErr.Code != "28P01" {`, `!ok || pgErr.Code != "none" {`},
+	}},
 	{name: "it listens first and looks for its database then", fails: "NP09", edits: []edit{
 		{serve, `		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
 		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
@@ -777,6 +780,9 @@ type Store struct {
 	}, also: "NP09 NP12"},
 	{name: "a refused password is given any number of times", fails: "NP20", edits: []edit{
 		{breaker, "	maxRefused    = 3  ", "	maxRefused    = 300"},
+	}},
+	{name: "a pooler that cannot ask for secrets is given more logins", fails: "NP20", edits: []edit{
+		{refusals, "return ok && kindOf(err) == nopool.ErrUnavailable &&", "return !ok && kindOf(err) == nopool.ErrUnavailable &&"},
 	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
 		{problems, "	{nopool.ErrPoolerFull, busy},\n", ""},

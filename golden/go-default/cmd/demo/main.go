@@ -72,7 +72,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return exitUsage
 	}
 	text := strings.ReplaceAll(err.Error(), "\n\t", " ") // drivers break their errors into several lines
-	for line := range strings.Lines(text) {              // one for each problem with the settings
+	if advice := connect.Advice(err); advice != "" {
+		text += ": " + advice
+	}
+	for line := range strings.Lines(text) { // one for each problem with the settings
 		fmt.Fprintln(stderr, "demo: error:", strings.TrimSpace(line))
 	}
 	if connect.IsAuthentication(err) {
@@ -83,7 +86,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return exitFailed
 }
 
-const authenticationDelay = 2 * time.Second
+const authenticationDelay = 3 * time.Second
 
 // app is what the commands share.
 type app struct {

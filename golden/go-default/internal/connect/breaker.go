@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,9 +26,15 @@ const (
 	answerTime    = time.Second       // after which a proof gives its place to another
 	doubtFor      = 15 * time.Second  // after the end of a connection that did not wait for the answer
 	refusedFor    = 150 * time.Second // Supavisor's window
+
+	maxAsking    = 6                // logins whose secret the pooler may have to ask the database for, at once
+	aloneFor     = 3 * time.Second  // after which a login that goes first lets another go ahead
+	unaskedPause = 22 * time.Second // after one answer that it cannot, so that four processes give Supavisor eight in 44 s
+	circuitPause = 31 * time.Second // after several: at five, Supavisor does not try for 30 s
+	longestPause = 75 * time.Second
 )
 
-// breaker decides whether another attempt may be made, for two reasons not to.
+// breaker decides whether another attempt may be made, for three reasons not to.
 //
 // The attempts at a database that has refused several times running are spaced out:
 // in between, callers are refused without a dial, with what the last attempt was told.
@@ -35,17 +42,29 @@ const (
 // And Supavisor blocks an address for two minutes after ten refused passwords in 150 s,
 // while a password can change under many logins. So few may prove it at once, and one
 // that is not answered counts as refused until it is: no more than maxDoubtful will be.
+//
+// To the same ten it counts each login whose secret it could not ask the database for. So
+// one goes first where the last attempt has failed, or none was made; and after such an
+// answer nobody dials for a pause, twice as long after each.
 type breaker struct {
 	mu       sync.Mutex
 	failures int
 	last     error
-	next     time.Time // when an attempt is due
+	next     time.Time     // when an attempt is due
+	pause    time.Duration // until then, 0 as long as the pooler could ask
+	unasked  time.Time     // when it could not
+	first    chan struct{} // has one element while a login goes first
+	asking   chan struct{} // has one for each login whose secret may be asked for
 
 	// Proofs of the password by how they stand: sent just now, sent answerTime ago, given
 	// up, and answered.
 	proving, late, lost, refused, accepted, forgotten int
 	trusted                                           bool          // the last answer was yes
 	waiting                                           []chan *proof // those who want to send one, in order
+}
+
+func newBreaker() *breaker {
+	return &breaker{first: make(chan struct{}, 1), asking: make(chan struct{}, maxAsking)}
 }
 
 // heldBack is what a caller gets who may not make an attempt.
@@ -65,14 +84,45 @@ func (b *breaker) check() error {
 	if b.failures >= breakerFailures && time.Now().Before(b.next) {
 		return heldBack{b.last}
 	}
-	b.next = time.Now().Add(breakerPause/2 + rand.N(breakerPause/2))
+	b.pause = min(2*b.pause, longestPause)
+	b.next = time.Now().Add(max(b.pause, breakerPause/2+rand.N(breakerPause/2)))
 	return nil
 }
 
-func (b *breaker) succeeded() {
+// succeeded is told of an attempt that was let through at since.
+func (b *breaker) succeeded(since time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failures = 0
+	if since.After(b.unasked) {
+		b.failures, b.pause = 0, 0
+	}
+}
+
+// well reports whether the last attempt succeeded.
+func (b *breaker) well() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failures == 0 && b.trusted
+}
+
+// take takes a place, and returns what gives it back, as the end of ctx does. A login that
+// was let through before another learnt that secrets cannot be asked for is held back here.
+func (b *breaker) take(ctx context.Context, places chan struct{}, since time.Time) (leave func(), err error) {
+	select {
+	case places <- struct{}{}:
+		free := sync.OnceFunc(func() { <-places })
+		stop := context.AfterFunc(ctx, free) // pgx does not tell when it gives up on what it has read
+		leave = func() { stop(); free() }
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !since.After(b.unasked) {
+		leave()
+		return nil, heldBack{b.last}
+	}
+	return leave, nil
 }
 
 // Refused implements nopool.Connector. A full pooler can be reached, and so can a
@@ -81,13 +131,35 @@ func (b *breaker) Refused(err error) error {
 	kind := kindOf(err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	letIn := answered && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) == "ERROR"
-	if kind != nopool.ErrPoolerFull && !letIn && !errors.As(err, new(heldBack)) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
+	if errors.As(err, new(heldBack)) {
+		return kind
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if kind != nopool.ErrPoolerFull && !letIn {
 		b.failures++
 		b.last = err
 	}
 	return kind
+}
+
+// told is told what a server has said to an attempt that was let through at since.
+func (b *breaker) told(refusal *pgconn.PgError, since time.Time) {
+	unasked := isUnasked(refusal)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !unasked && b.pause > 0 && since.After(b.unasked): // it got further than that
+		b.pause, b.next = 0, time.Time{}
+	case unasked:
+		if b.pause > 0 || strings.Contains(refusal.Message, unaskedLong) {
+			b.pause = max(b.pause, circuitPause)
+		} else {
+			b.pause = unaskedPause
+		}
+		b.failures, b.last, b.unasked = breakerFailures, refusal, time.Now()
+		b.next = b.unasked.Add(b.pause)
+	}
 }
 
 // prove waits until the password may be proved once more, in order of arrival. It

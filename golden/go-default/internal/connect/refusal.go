@@ -1,11 +1,14 @@
 package connect
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -24,12 +27,17 @@ var refusals = []struct {
 	// Supavisor: lib/supavisor/errors, client_handler. Its codes have longer forms, such as EMAXCONNSESSION.
 	{"XX000", "EMAXCONN|MaxClientsInSessionMode|Max client connections reached", nopool.ErrPoolerFull},
 	{"XX000", "ECHECKOUT|ESUBSCRIBERETRIES|EPOOL", nopool.ErrPoolerFull},
-	{"XX000", "too many authentication failures|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", nopool.ErrConfiguration},
+	{"XX000", "too many authentication failures|ENOTFOUND|Tenant or user not found", nopool.ErrConfiguration},
+	{"XX000", "ESSLREQUIRED|SSL connection is required", nopool.ErrConfiguration},
 	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO|ENOIDENTIFIER|EMULTIPLEUSERS", nopool.ErrConfiguration},
+	{"XX000", noSecret, nopool.ErrConfiguration},
+	{"08P01", "ESTARTUP", nopool.ErrConfiguration},
 	// PgBouncer: client.c, objects.c, janitor.c.
-	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout", nopool.ErrPoolerFull},
+	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout|query_timeout", nopool.ErrPoolerFull},
 	{"08P01", "has been failing", nopool.ErrUnavailable},
-	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", nopool.ErrConfiguration},
+	{"08P01", "authentication failed|no such|unsupported|SSL required", nopool.ErrConfiguration},
+	{"08P01", "login rejected|not allowed|no username|too long|empty password", nopool.ErrConfiguration},
+	{"08P01", "invalid SASL|no authentication method|not supported by this build", nopool.ErrConfiguration},
 	// Postgres: appendix A of the manual.
 	{"53300", "", nopool.ErrPoolerFull},
 	{"28", "", nopool.ErrConfiguration},    // invalid authorization
@@ -39,6 +47,34 @@ var refusals = []struct {
 	{"55P02", "", nopool.ErrConfiguration}, // a setting that is fixed at the server's start
 	{"25001", "", nopool.ErrConfiguration}, // a setting that comes too late in a transaction
 	{"0A", "", nopool.ErrConfiguration},    // protocol feature
+}
+
+// noSecret are the texts of Supavisor's EAUTHQUERY that will not pass: what the database
+// has for the role is nothing, or of no use.
+const noSecret = "user not found in the database|no auth_query|wrong format|secret format|parse SCRAM secret|MD5 secrets"
+
+// advice is what the owner can do, by what is in the message.
+var advice = []struct{ texts, do string }{
+	{"ENOIDENTIFIER|EINVALIDUSERINFO|ENOTFOUND|Tenant or user not found", "at Supabase's pooler the user is postgres.PROJECTREF"},
+	{"EMULTIPLEUSERS|no auth_query|EBANNED", "ask who runs the pooler: its entry for this project is wrong or closed"},
+	{"EADDRNOTALLOWED", "allow this machine's address in the project's network restrictions"},
+	{"ESTARTUP", "user, database or APP_NAME is empty or too long"},
+	{"user not found in the database|no such user", "create the role, or mend the user in the URL"},
+	{"wrong format|secret format|parse SCRAM secret|MD5 secrets", "set the role's password again, with password_encryption = 'scram-sha-256'"},
+	{"too many authentication failures", "mend the password, then wait for two minutes"},
+	{"authentication failed", "mend user and password; in a URL both are percent-encoded"},
+}
+
+// Advice says what to do about a refusal, "" where its own text must do.
+func Advice(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && kindOf(err) == nopool.ErrConfiguration {
+		for _, a := range advice {
+			if containsAny(pgErr.Message, a.texts) {
+				return a.do
+			}
+		}
+	}
+	return ""
 }
 
 // kindOf says what an error between dial and the answer to BEGIN means.
@@ -78,7 +114,35 @@ func isAlert(err error) bool {
 func IsAuthentication(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && !strings.Contains(pgErr.Message, "has been failing") && // PgBouncer's own, at the server
-		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|too many authentication failures"))
+		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|too many authentication failures|"+noSecret))
+}
+
+// OnceMore calls open, and again after 1 to 2 s if the password was refused: Supavisor
+// refuses a new one once, out of its cache, and learns it by that.
+func OnceMore(ctx context.Context, open func(context.Context) error) error {
+	err := open(ctx)
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != "28P01" {
+		return err
+	}
+	select {
+	case <-time.After(time.Second + rand.N(time.Second)):
+		return open(ctx)
+	case <-ctx.Done():
+		return err
+	}
+}
+
+// Supavisor's answers when it cannot ask the database for our secret, nor remembers it.
+const (
+	unasked     = "EAUTH|EJIT|Internal error (handshake)|" + unaskedLong
+	unaskedLong = "ECIRCUITBREAKER" // it does not even try for 30 s
+)
+
+// isUnasked reports whether err is one of those. Supavisor counts them as it does refused
+// passwords.
+func isUnasked(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && kindOf(err) == nopool.ErrUnavailable && containsAny(pgErr.Message, unasked)
 }
 
 // lasting is an error that will not pass by itself.

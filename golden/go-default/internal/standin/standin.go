@@ -48,6 +48,9 @@ type Options struct {
 	// OnStartup is asked at the start-up message of connection n, before the limit and authentication. What it returns
 	// is sent and ends the connection; nil goes on. It may sleep.
 	OnStartup func(n int) *pgproto3.ErrorResponse
+	// Refuse is asked after OnStep. What it returns is sent, to who is let in after AuthenticationOk, and ends the connection:
+	// what Supavisor and PgBouncer say at a step. It may sleep.
+	Refuse func(n int, step Step) *pgproto3.ErrorResponse
 	// OnStatement is asked once for each statement, in its connection's goroutine. It gets a copy of what is known.
 	OnStatement func(c *Conn, sql string) Reply
 }
@@ -202,11 +205,16 @@ func (s *Server) accept(listener net.Listener) {
 			return // closed
 		}
 		s.wg.Go(func() {
-			defer socket.Close()
 			defer context.AfterFunc(s.life, func() { socket.Close() })()
-			s.serve(&client{server: s, socket: socket, raw: socket, known: &Conn{Status: 'I'}})
+			s.Serve(socket)
 		})
 	}
+}
+
+// Serve takes a connection that the test has made, such as an end of a net.Pipe in a bubble of testing/synctest.
+func (s *Server) Serve(socket net.Conn) {
+	defer socket.Close()
+	s.serve(&client{server: s, socket: socket, raw: socket, known: &Conn{Status: 'I'}})
 }
 
 // serve takes a connection from its first byte to its end. Its place is free before the socket closes, so that a
@@ -261,6 +269,9 @@ func (s *Server) admit(c *Conn, startup *pgproto3.StartupMessage) (refusal *pgpr
 
 // sleep passes time, but not past the end of the test.
 func (s *Server) sleep(d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	select {
 	case <-time.After(d):
 	case <-s.life.Done():

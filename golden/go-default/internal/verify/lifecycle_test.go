@@ -58,7 +58,8 @@ func unreachableAtStart(t *T) {
 	})
 }
 
-// wrongAtStart wants an exit at once, after a single attempt, when trying again cannot help.
+// wrongAtStart wants an exit at once, after a single attempt, when trying again cannot help. A password is given once more:
+// Supavisor refuses a new one once.
 func wrongAtStart(t *T) {
 	plain := standin.Start(t, standin.Options{Auth: standin.SCRAM})
 	scram := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
@@ -69,16 +70,19 @@ func wrongAtStart(t *T) {
 	}
 	together(len(urls), func(i int) {
 		took := wantStartFailure(t, start(t, urls[i], nil, "DB_STARTUP_TIMEOUT=5m"))
-		t.failIf(i == 0 && took < time.Second, "a wrong password: it ended after %v; a crash loop would have its address blocked", took)
+		t.failIf(i == 0 && took < 3*time.Second, "a wrong password: it ended after %v; a crash loop would have its address blocked", took)
 	})
-	if one, other := plain.Stats().Dials, scram.Stats().Dials; one != 1 || other != 1 {
+	if one, other := plain.Stats().Dials, scram.Stats().Dials; one != 1 || other != 2 {
 		t.Errorf("%d connections to a server without TLS, %d with a wrong password", one, other)
 	}
 }
 
-// lateAtStart starts the program before its database lets anybody in: it listens when a whole session was answered.
+// lateAtStart starts the program before its database lets anybody in, with a password that the pooler has yet to learn: it listens when a whole session was answered.
 func lateAtStart(t *T) {
 	pooler := standin.Start(t, standin.Options{TLS: true, OnStartup: func(n int) *pgproto3.ErrorResponse {
+		if n == 1 {
+			return standin.Fatal("28P01", "password authentication failed for user \"app\"")
+		}
 		if n < 5 {
 			return standin.Fatal("57P03", "the database system is starting up")
 		}

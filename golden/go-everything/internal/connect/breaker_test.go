@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // begin starts as many proofs of n as may be.
@@ -151,4 +153,21 @@ func TestLostProofs(t *testing.T) {
 			t.Errorf("%d of 20 were given after the password was accepted", n)
 		}
 	})
+}
+
+// TestLateSuccess wants a login that was under way to change nothing when another learns that secrets cannot be asked for,
+// and one that came later to end the pause.
+func TestLateSuccess(t *testing.T) {
+	t.Parallel()
+	b, before := newBreaker(), time.Now()
+	b.told(&pgconn.PgError{Code: "XX000", Message: "(EAUTHQUERY) auth_query secret check timed out"}, before)
+	b.succeeded(before)
+	b.told(&pgconn.PgError{Code: "57P01"}, before)
+	if b.check() == nil {
+		t.Error("the next login would be refused too")
+	}
+	b.told(&pgconn.PgError{Code: "57P03"}, time.Now())
+	if err := b.check(); err != nil {
+		t.Errorf("it got further than that, and yet: %v", err)
+	}
 }

@@ -5,13 +5,14 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// guard stands between pgx and its connection. It asks the breaker before a proof of
-// the password leaves, and tells it the answer.
+// guard stands between pgx and its connection. It asks the breaker before the login and
+// before a proof of the password leaves, and tells it the answer.
 //
 // It wraps reader and writer, never the connection: pgx binds SCRAM to the server's
 // certificate only if its connection is a *tls.Conn. With another type in its place,
@@ -19,12 +20,14 @@ import (
 // between with a certificate of his own is let in.
 type guard struct {
 	*breaker
-	ctx    context.Context // of the login
-	reads  io.Reader
-	writes io.Writer
-	proof  *proof // nil before it is sent
-	scram  bool   // the server has asked for SCRAM
-	over   bool   // the server has let us in, or not
+	ctx     context.Context // of the login
+	checked time.Time       // when the breaker let it through
+	leave   func()          // gives back the place of breaker.take, nil without one
+	reads   io.Reader
+	writes  io.Writer
+	proof   *proof // nil before it is sent
+	scram   bool   // the server has asked for SCRAM
+	over    bool   // the server has let us in, or not
 }
 
 // stand returns a pgconn.BuildFrontendFunc that has g between.
@@ -35,15 +38,45 @@ func (g *guard) stand(build pgconn.BuildFrontendFunc) pgconn.BuildFrontendFunc {
 	}
 }
 
-func (g *guard) Write(b []byte) (_ int, err error) {
+// goFirst waits until the login may begin, if nobody knows whether one can succeed.
+func (g *guard) goFirst() (err error) {
+	if g.well() {
+		return nil
+	}
+	if g.leave, err = g.take(g.ctx, g.first, g.checked); err != nil {
+		return err
+	}
+	if g.well() { // by now
+		g.leave()
+		g.leave = nil
+	} else {
+		time.AfterFunc(aloneFor, g.leave)
+	}
+	return nil
+}
+
+func (g *guard) Write(b []byte) (n int, err error) {
 	if b[0] == 'p' && g.proof == nil { // PasswordMessage, SASLInitialResponse or SASLResponse
-		if bytes.HasPrefix(b[min(5, len(b)):], []byte("SCRAM-SHA-256")) {
-			g.scram = true // the second, which proves nothing yet
-		} else if g.proof, err = g.prove(g.ctx); err != nil {
-			return 0, err
+		if !bytes.HasPrefix(b[min(5, len(b)):], []byte("SCRAM-SHA-256")) {
+			g.left() // the pooler has the secret, or needs none
+			g.proof, err = g.prove(g.ctx)
+		} else if g.scram = true; g.leave == nil { // proves nothing yet
+			g.leave, err = g.take(g.ctx, g.asking, g.checked)
 		}
 	}
-	return g.writes.Write(b)
+	if err == nil {
+		n, err = g.writes.Write(b)
+	}
+	if err != nil && !g.over {
+		g.end(&g.lost)
+	}
+	return n, err
+}
+
+func (g *guard) left() {
+	if g.leave != nil {
+		g.leave()
+	}
 }
 
 // Read notices that the server lets us in: what a pooler says after that, such as that
@@ -81,6 +114,7 @@ func (g *guard) refusedBy(err *pgconn.PgError) {
 	if IsAuthentication(err) {
 		as = &g.refused
 	}
+	g.told(err, g.checked)
 	if g.proof == nil {
 		g.proof = &proof{g.breaker, &g.forgotten}
 	}
@@ -88,6 +122,7 @@ func (g *guard) refusedBy(err *pgconn.PgError) {
 }
 
 func (g *guard) end(as *int) {
+	g.left()
 	if g.proof != nil && !g.over {
 		g.proof.move(nil, as)
 	}

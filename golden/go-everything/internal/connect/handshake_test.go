@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -233,6 +234,38 @@ func TestPoolersOwnPassword(t *testing.T) {
 	}
 }
 
+// TestPoolersOwnLogin has a real PgBouncer accept our password and then be refused by Postgres, more often than ours may be:
+// when that is mended, ours is given again.
+func TestPoolersOwnLogin(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Database(t)
+	if os.Getenv("TEST_DATABASE_URL") != "" {
+		t.Skip("the server of TEST_DATABASE_URL may ask for no password")
+	}
+	admin := pgtest.Admin(t, database)
+	execute := func(sql string) {
+		t.Helper()
+		_, err := admin.Exec(t.Context(), sql)
+		must(t, err)
+	}
+	execute("create role poolers_own login password 'right'")
+	var secret string // which PgBouncer takes over
+	must(t, admin.QueryRow(t.Context(), "select rolpassword from pg_authid where rolname = 'poolers_own'").Scan(&secret))
+	address := regexp.MustCompile("//[^@]*@").ReplaceAllString(database, "//poolers_own:right@")
+	db := on(t, pgtest.PgBouncer(t, address, pgtest.PgBouncerOptions{}), nil)
+	execute("alter role poolers_own password 'right'") // with another salt, of which PgBouncer knows nothing
+	for range 2 * maxRefused {
+		err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.Contains(pgErr.Message, "authentication failed") {
+			t.Errorf("%v, want what Postgres said to PgBouncer", err)
+		}
+	}
+	execute("alter role poolers_own password '" + secret + "'")
+	if !pgtest.Within(20*time.Second, func() bool { return db.Run(t.Context(), nopool.TxOptions{}, selectOne) == nil }) {
+		t.Error("still refused after it was mended")
+	}
+}
+
 // TestHangingLogins has a pooler that does not answer to some proofs of the password,
 // and wants another login to succeed meanwhile, or afterwards where nine hang.
 func TestHangingLogins(t *testing.T) {
@@ -267,6 +300,51 @@ func TestHangingLogins(t *testing.T) {
 			}
 			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
 		})
+	}
+}
+
+// TestHangingFirst has the login hang that goes first, and wants another to be let ahead.
+func TestHangingFirst(t *testing.T) {
+	t.Parallel()
+	hangs := make(chan struct{})
+	pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, step standin.Step) standin.Fault {
+		if n == 1 && step == standin.Challenged {
+			close(hangs)
+			return standin.Hang
+		}
+		return standin.GoOn
+	}})
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Minute })
+	ctx, giveUp := context.WithTimeout(t.Context(), 30*time.Second)
+	defer giveUp()
+	go func() { _ = db.Run(ctx, nopool.TxOptions{}, selectOne) }()
+	<-hangs
+	must(t, db.Run(ctx, nopool.TxOptions{}, selectOne))
+}
+
+// TestBrokenSCRAM wants a login that ends on what the server says to give its place to the next.
+func TestBrokenSCRAM(t *testing.T) {
+	t.Parallel()
+	var hellos atomic.Int32
+	address := answering(t, func(conn net.Conn) {
+		server := pgproto3.NewBackend(conn, conn)
+		_, _ = server.ReceiveStartupMessage()
+		server.Send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
+		_, _ = server.SetAuthType(pgproto3.AuthTypeSASL), server.Flush()
+		_, _ = server.Receive()
+		hellos.Add(1)
+		server.Send(&pgproto3.AuthenticationSASLContinue{Data: []byte("r=another,s=c2FsdA==,i=4096")})
+		_ = server.Flush()
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	db := on(t, "postgres://app:secret@"+address+"/app?sslmode=disable", func(c *config) { c.ConnectTimeout = 2 * time.Second })
+	for range 4 {
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); err == nil {
+			t.Error("it was believed")
+		}
+	}
+	if n := hellos.Load(); n < 4 {
+		t.Errorf("%d logins began, want one of each session", n)
 	}
 }
 

@@ -3,7 +3,6 @@ package connect
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -17,55 +16,13 @@ import (
 	"example.com/demo/internal/standin"
 )
 
-func TestKindOf(t *testing.T) {
+// TestForeignSeverity: a setting that a server refuses in German is no failure of the server either.
+func TestForeignSeverity(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		code, message string
-		want          error
-	}{
-		{"XX000", "(EMAXCONNSESSION) max clients reached in session mode - max clients are limited to pool_size: 15", nopool.ErrPoolerFull},
-		{"XX000", "MaxClientsInSessionMode: max clients reached - in Session mode max clients are limited to pool_size", nopool.ErrPoolerFull},
-		{"XX000", "Max client connections reached", nopool.ErrPoolerFull},
-		{"XX000", "(EMAXCONN) max client connections reached, limit: 200", nopool.ErrPoolerFull},
-		{"XX000", "(ECHECKOUTTIMEOUT) unable to check out connection from the pool after 60000ms in Session mode", nopool.ErrPoolerFull},
-		{"XX000", "(EDBHANDLEREXITED) connection to database closed", nopool.ErrUnavailable},
-		{"XX000", "(ECIRCUITBREAKER) too many authentication failures, new connections are temporarily blocked", nopool.ErrConfiguration},
-		{"XX000", "(ECIRCUITBREAKER) failed to retrieve database credentials, please try again later", nopool.ErrUnavailable},
-		{"XX000", "(ENOIDENTIFIER) no tenant identifier provided (external_id or sni_hostname required)", nopool.ErrConfiguration},
-		{"08P01", "client connections exceeded (max_db_client_connections)", nopool.ErrPoolerFull},
-		{"XX000", "(ENOTFOUND) tenant/user x.y not found", nopool.ErrConfiguration},
-		{"XX000", "Tenant or user not found", nopool.ErrConfiguration},
-		{"XX000", "what nobody has met yet", nopool.ErrUnavailable},
-		{"08P01", "no more connections allowed (max_client_conn)", nopool.ErrPoolerFull},
-		{"08P01", "query_wait_timeout", nopool.ErrPoolerFull},
-		{"08P01", "SASL authentication failed", nopool.ErrConfiguration},
-		{"08P01", "no such database: x", nopool.ErrConfiguration},
-		{"08P01", "unsupported startup parameter: statement_timeout", nopool.ErrConfiguration},
-		{"08P01", "server login has been failing, cached error: x (server_login_retry)", nopool.ErrUnavailable},
-		{"53300", "sorry, too many clients already", nopool.ErrPoolerFull},
-		{"53300", `too many connections for role "app"`, nopool.ErrPoolerFull},
-		{"28P01", `password authentication failed for user "app"`, nopool.ErrConfiguration},
-		{"28000", "no pg_hba.conf entry", nopool.ErrConfiguration},
-		{"3D000", `database "x" does not exist`, nopool.ErrConfiguration},
-		{"57P03", "the database system is starting up", nopool.ErrUnavailable},
-		{"57P01", "terminating connection due to administrator command", nopool.ErrUnavailable},
-	}
-	for _, test := range tests {
-		err := fmt.Errorf("failed to connect: %w", &pgconn.PgError{Severity: "FATAL", Code: test.code, Message: test.message})
-		if got := kindOf(err); got != test.want {
-			t.Errorf("%s %s: %v, want %v", test.code, test.message, got, test.want)
-		}
-	}
-	// A setting that a server refuses in German is no failure of the server either.
-	b := new(breaker)
+	b := newBreaker()
 	refused := &pgconn.PgError{Severity: "FEHLER", SeverityUnlocalized: "ERROR", Code: "22023"}
 	if kind := b.Refused(refused); kind != nopool.ErrConfiguration || b.failures != 0 {
 		t.Errorf("%v, counted %d times", kind, b.failures)
-	}
-	// The pooler's password at the server is not ours, and is not held against us.
-	failing := &pgconn.PgError{Code: "08P01", Message: "server login has been failing, cached error: password authentication failed (server_login_retry)"}
-	if IsAuthentication(failing) {
-		t.Errorf("%v is taken for a refused password", failing)
 	}
 }
 

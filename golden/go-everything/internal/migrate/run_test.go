@@ -9,7 +9,10 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 func files(sql map[string]string) fs.FS {
@@ -77,6 +80,20 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 	awaitNone(t, url)
 	if out := mustMigrate(t, url, fsys, "status"); !strings.Contains(out, "pending") {
 		t.Errorf("status: %s", out)
+	}
+}
+
+// TestNewPassword refuses a password once, as Supavisor does with a new one.
+func TestNewPassword(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{OnStartup: func(n int) *pgproto3.ErrorResponse {
+		if n == 1 {
+			return standin.Fatal("28P01", "password authentication failed for user \"app\"")
+		}
+		return standin.Fatal("3D000", "which shows that it came again")
+	}})
+	if _, err := migrate(t, pooler.URL(), one, "up"); err == nil || !strings.Contains(err.Error(), "3D000") || pooler.Stats().Dials != 2 {
+		t.Errorf("%v after %d dials, want another", err, pooler.Stats().Dials)
 	}
 }
 

@@ -36,6 +36,7 @@ pool_mode = session
 default_pool_size = %[4]d
 max_client_conn = %[5]d
 query_wait_timeout = 0
+server_login_retry = 1
 auth_type = scram-sha-256
 auth_file = %[6]s/users
 client_tls_sslmode = require

@@ -99,6 +99,15 @@ func (c *client) passes(step Step) bool {
 		}
 	}
 	c.broken = fault != GoOn
+	if !c.broken && c.server.opts.Refuse != nil {
+		if refusal := c.server.opts.Refuse(c.known.N, step); refusal != nil {
+			if step == Authenticated {
+				c.send(&pgproto3.AuthenticationOk{})
+			}
+			c.refuse(refusal)
+			c.broken = true
+		}
+	}
 	return !c.broken
 }
 

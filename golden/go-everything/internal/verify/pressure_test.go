@@ -182,6 +182,7 @@ func neverRetried(t *T) {
 		standin.Fatal("28000", "no pg_hba.conf entry"),
 		standin.Fatal("3D000", "database \"app\" does not exist"),
 		standin.Fatal("XX000", "(ENOTFOUND) tenant/user app.ref not found"),
+		standin.Fatal("XX000", "(ENOIDENTIFIER) no tenant identifier provided (external_id or sni_hostname required)"),
 		standin.Fatal("XX000", "(ECIRCUITBREAKER) too many authentication failures, new connections are temporarily blocked"),
 		standin.Fatal("08P01", "SASL authentication failed"),
 		standin.Fatal("08P01", "no such database: app"),
@@ -200,6 +201,15 @@ func neverRetried(t *T) {
 		}
 		t.failIf(pooler.Stats().Dials > 3, "%s: tried %d times", refused.Message, pooler.Stats().Dials)
 	}
+	// Supavisor counts this to the same ten, though the password is right, and it passes.
+	pooler := standin.Start(t, standin.Options{OnStartup: func(int) *pgproto3.ErrorResponse {
+		return standin.Fatal("XX000", "(EAUTHQUERY) authentication query failed: connection to database not available")
+	}})
+	s := on(t, pooler.URL())
+	together(10, func(int) {
+		t.wantErr(nopool.ErrUnavailable, s.run("select 1"), "the pooler cannot ask for the secret")
+	})
+	t.failIf(pooler.Stats().Rejected != 1, "a pooler that cannot ask for the secret: %d logins", pooler.Stats().Rejected)
 }
 
 // oneDial refuses attempts and counts them: no fallback to plaintext, or to another host.

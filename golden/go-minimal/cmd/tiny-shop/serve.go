@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.org/team/tiny-shop/internal/config"
+	"example.org/team/tiny-shop/internal/connect"
 	"example.org/team/tiny-shop/internal/httpapi"
 	"example.org/team/tiny-shop/internal/lifecycle"
 	"example.org/team/tiny-shop/internal/nopool"
@@ -116,8 +117,10 @@ func (s *service) checkDatabase(ctx context.Context) error {
 	last := errors.New("no answer")
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		var version string
-		err := quiet.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
-			return session.QueryRow(ctx, "select version()").Scan(&version)
+		err := connect.OnceMore(ctx, func(ctx context.Context) error {
+			return quiet.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+				return session.QueryRow(ctx, "select version()").Scan(&version)
+			})
 		})
 		switch {
 		case err == nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -17,7 +18,7 @@ import (
 type Connector struct {
 	config *pgx.ConnConfig
 	login  *login
-	breaker
+	*breaker
 	scram atomic.Bool // the last server that let us in had asked for it
 }
 
@@ -35,7 +36,7 @@ func newConnector(config *pgx.ConnConfig, dial pgconn.DialFunc, resolve pgconn.L
 		// PgBouncer resumes TLS sessions, which saves the certificate's cost.
 		config.TLSConfig.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
-	return &Connector{config: config, login: newLogin(config)}
+	return &Connector{config: config, login: newLogin(config), breaker: newBreaker()}
 }
 
 // Config returns how to make a connection, one at a time, for the caller to change. It
@@ -45,10 +46,17 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	config, g := c.config.Copy(), new(guard)
+	config, g, checked := c.config.Copy(), new(guard), time.Now()
 	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		*g = guard{breaker: &c.breaker, ctx: ctx} // migrations connect by one Config several times
-		return c.login.start(config, conn, g)
+		*g = guard{breaker: c.breaker, ctx: ctx, checked: checked} // migrations connect by one Config several times
+		err := g.goFirst()
+		if err == nil {
+			conn, err = c.login.start(config, conn, g)
+		}
+		if err != nil {
+			g.end(&g.lost)
+		}
+		return conn, err
 	}
 	config.BuildFrontend = g.stand(config.BuildFrontend)
 	closes := config.OnPgError
@@ -59,7 +67,7 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	config.AfterConnect = func(context.Context, *pgconn.PgConn) error {
 		g.end(&g.accepted)
 		c.scram.Store(g.scram)
-		c.succeeded()
+		c.succeeded(checked)
 		return nil
 	}
 	return config, nil

@@ -73,7 +73,7 @@ func Run(ctx context.Context, o Options, command string) error {
 	}
 	opening, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
 	defer cancel()
-	if err := db.PingContext(opening); err != nil {
+	if err := connect.OnceMore(opening, db.PingContext); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	err = perform(ctx, provider, o.Out, command)
