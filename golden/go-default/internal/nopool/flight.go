@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -34,7 +35,8 @@ type flight struct {
 	over    bool       // the answer has been read
 	err     error      // why it is no acknowledgement
 
-	isolation string // the transaction's level, as the server says
+	isolation string        // the transaction's level, as the server says
+	timeout   time.Duration // of a statement; 0 is none
 }
 
 func (f *flight) Write(p []byte) (int, error) {
@@ -101,10 +103,14 @@ func (f *flight) await() {
 			f.err = pgconn.ErrorResponseToPgError(&refusal)
 			refusal.Severity = "FATAL" // or pgx would wait for one, and dial to cancel
 			forPgx, _ = refusal.Encode(forPgx)
-		case 'D': // the settings, and behind them the level
+		case 'D': // the settings, and behind them the statement timeout that is in force and the level
 			var row pgproto3.DataRow
 			if row.Decode(message[5:]) == nil && len(row.Values) > 0 {
-				f.isolation = string(row.Values[len(row.Values)-1])
+				level := len(row.Values) - 1
+				f.isolation = string(row.Values[level])
+				if seconds, err := strconv.ParseFloat(string(row.Values[max(0, level-1)]), 64); err == nil && level > 0 {
+					f.timeout = time.Duration(seconds * float64(time.Second))
+				}
 			}
 		case 'S', 'N', 'A': // what may come at any time
 			forPgx = append(forPgx, message...)
@@ -147,7 +153,8 @@ func begin(o TxOptions, settings []Setting) (messages []byte) {
 		calls = append(calls, fmt.Sprintf("set_config($%d, $%d, true)", 2*i+1, 2*i+2))
 		values = append(values, []byte(setting.Name), []byte(setting.Value))
 	}
-	calls = append(calls, "current_setting('transaction_isolation')") // role or database may have changed its default
+	calls = append(calls, "extract(epoch from current_setting('statement_timeout')::interval)",
+		"current_setting('transaction_isolation')") // role or database may have changed its default
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
 		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{Parameters: values}, &pgproto3.Execute{},

@@ -16,7 +16,8 @@ import (
 const finishTimeout = 5 * time.Second
 
 // Session is one connection and one transaction, from its first use to Commit
-// or Rollback. It is for one goroutine; a second one gets ErrSessionBusy. Its
+// or Rollback. What can wait for somebody else, such as a request's body, belongs before
+// its first use: from there on it holds a slot. It is for one goroutine; a second one gets ErrSessionBusy. Its
 // methods are those of pgx.Tx, without those that would hand out the connection, so
 // what sqlc generates runs on it. The first use can fail with ErrBusy, ErrPoolerFull,
 // ErrUnavailable, ErrConfiguration, ErrNested or ErrClosed, and so do all that follow;
@@ -227,7 +228,10 @@ func (s *Session) commit(ctx context.Context) (ending, error) {
 func (s *Session) Rollback(ctx context.Context) (err error) {
 	if !s.turn.TryLock() {
 		s.cancel(ErrSessionDone)
-		s.turn.Lock()
+		if !s.turn.lockWithin(finishTimeout) { // code of the caller's, such as the source of a COPY, does not return
+			go func() { s.turn.Lock(); s.turn.Unlock(); _ = s.Rollback(ctx) }()
+			return fmt.Errorf("roll back: %w", ErrSessionBusy)
+		}
 	}
 	defer s.turn.Unlock()
 	if s.ended != nil {
@@ -251,7 +255,12 @@ func (s *Session) Rollback(ctx context.Context) (err error) {
 func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	return s.conn.pgx.Exec(ctx, last)
+	s.conn.patience.Store(0) // ctx bounds it
+	tag, err := s.conn.pgx.Exec(ctx, last)
+	if ctx.Err() != nil {
+		s.conn.silent.Store(true)
+	}
+	return tag, err
 }
 
 // enter admits one caller at a time, to a session that has not ended.
