@@ -794,7 +794,7 @@ type Store struct {
 		{connection, "if c.flight != nil && !loggedIn.Load() {", "if c.flight == nil && loggedIn.Load() {"},
 	}},
 	{name: "a silent server is waited for", fails: "NP21", edits: []edit{
-		{connection, "int64(timeout + statementMargin)", "0"},
+		{flightFile, "int64(f.timeout + statementMargin)", "0"},
 	}},
 	{name: "the next address is not tried", fails: "NP21", edits: []edit{
 		{dialFile, "	for i, ip := range known.addresses {\n", "	for i, ip := range known.addresses[:1] {\n"},
@@ -964,10 +964,10 @@ var _ = (*Server).export
 `},
 	}},
 	{name: "a full buffer does not commit", fails: "NP28", edits: []edit{
-		{session, `	if err := h.stream(); err != nil {
-		return 0, err
-	}
-`, `	h.send()
+		{session, `		if err := h.stream(); err != nil {
+			return 0, err
+		}
+`, `		h.send()
 `},
 	}},
 	{name: "a hijack does not commit", fails: "NP28", edits: []edit{

@@ -225,14 +225,19 @@ func (s *Session) commit(ctx context.Context) (ending, error) {
 // goroutine has in flight on the session is cancelled. Its error says only that
 // ROLLBACK was not acknowledged: the server rolls back all the same when the
 // connection closes.
-func (s *Session) Rollback(ctx context.Context) (err error) {
+func (s *Session) Rollback(ctx context.Context) error {
 	if !s.turn.TryLock() {
 		s.cancel(ErrSessionDone)
 		if !s.turn.lockWithin(finishTimeout) { // code of the caller's, such as the source of a COPY, does not return
-			go func() { s.turn.Lock(); s.turn.Unlock(); _ = s.Rollback(ctx) }()
+			go func() { s.turn.Lock(); _ = s.rollback(ctx) }()
 			return fmt.Errorf("roll back: %w", ErrSessionBusy)
 		}
 	}
+	return s.rollback(ctx)
+}
+
+// rollback ends the turn that its caller has.
+func (s *Session) rollback(ctx context.Context) (err error) {
 	defer s.turn.Unlock()
 	if s.ended != nil {
 		return nil
@@ -255,7 +260,7 @@ func (s *Session) Rollback(ctx context.Context) (err error) {
 func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	s.conn.patience.Store(0) // ctx bounds it
+	s.conn.flight.patience.Store(0) // ctx bounds it
 	tag, err := s.conn.pgx.Exec(ctx, last)
 	if ctx.Err() != nil {
 		s.conn.silent.Store(true)

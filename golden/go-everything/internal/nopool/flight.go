@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,6 +38,7 @@ type flight struct {
 
 	isolation string        // the transaction's level, as the server says
 	timeout   time.Duration // of a statement; 0 is none
+	patience  atomic.Int64  // with a statement's answer, in nanoseconds; 0 where a context bounds it
 }
 
 func (f *flight) Write(p []byte) (int, error) {
@@ -117,6 +119,9 @@ func (f *flight) await() {
 		}
 	}
 	f.reads = io.MultiReader(bytes.NewReader(forPgx), f.reads)
+	if f.err == nil && f.timeout > 0 {
+		f.patience.Store(int64(f.timeout + statementMargin)) // so far the bound was that of the opening
+	}
 	if f.err == nil {
 		f.onOpen()
 	}

@@ -19,7 +19,7 @@ const (
 	closeTimeout = 5 * time.Second
 	// silentTimeout is closeTimeout where the server has owed us an answer for too long.
 	silentTimeout = time.Second
-	// statementMargin is what an answer may take beyond the server's statement timeout.
+	// statementMargin is what an answer may take beyond the server's timeout.
 	statementMargin = 3 * time.Second
 )
 
@@ -35,9 +35,7 @@ type connection struct {
 	pgx     *pgx.Conn // nil until it is connected
 	flight  *flight
 
-	patience atomic.Int64 // nanoseconds that a statement's answer may take, 0 where a context bounds it
-	silent   atomic.Bool  // it took longer
-
+	silent   atomic.Bool     // the server owes us an answer
 	life     context.Context // of all that was dialled
 	giveUp   context.CancelFunc
 	unclosed sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
@@ -82,13 +80,6 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 		_, err = c.pgx.PgConn().ReceiveMessage(ctx)
 	}
 	return err
-}
-
-// opened lets the bound of statements begin: up to here it was that of the opening.
-func (c *connection) opened() {
-	if timeout := c.flight.timeout; timeout > 0 {
-		c.patience.Store(int64(timeout + statementMargin))
-	}
 }
 
 // hangUp sends Terminate, unless the connection is closed already, and returns when
@@ -166,8 +157,8 @@ func (e *endpoint) Write(p []byte) (int, error) {
 
 // expect lets the time for an answer begin.
 func (e *endpoint) expect() {
-	if patience := e.of.patience.Load(); patience > 0 && e.reading.Load() {
-		e.watch.Reset(time.Duration(patience))
+	if f := e.of.flight; f != nil && f.patience.Load() > 0 && e.reading.Load() {
+		e.watch.Reset(time.Duration(f.patience.Load()))
 	}
 }
 

@@ -96,8 +96,8 @@ func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connecti
 	connecting, cancel := context.WithDeadlineCause(ctx, gotSlot.Add(o.db.config.ConnectTimeout), errOpenTimeout)
 	defer cancel()
 	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
-		conn.flight.begin, conn.flight.timeout = begin(o.opts, o.timeouts()), o.db.config.StatementTimeout
-		conn.flight.onOpen = func() { conn.opened(); onOpen() }
+		conn.flight.begin, conn.flight.onOpen = begin(o.opts, o.timeouts()), onOpen
+		conn.flight.timeout = o.db.config.StatementTimeout
 		err = o.first(ctx, conn)
 		if !conn.flight.sent { // an argument could not be encoded: an empty statement carries BEGIN, and the session is of use
 			_, _ = conn.pgx.Exec(ctx, ";")
