@@ -391,7 +391,10 @@ func Ping(ctx context.Context, config *pg.Config) error {
 		{settings, `duration(&c.DB.IdleInTransactionTimeout, shortest)`, `duration(&c.DB.LockTimeout, shortest)`},
 	}},
 	{name: "requests have no bound", fails: "NP13", edits: []edit{
-		{middleware, "id), s.RequestTimeout)", "id), s.RequestTimeout+10*time.Second)"},
+		{middleware, "w, r, s.RequestTimeout)", "w, r, s.RequestTimeout+10*time.Second)"},
+	}},
+	{name: "a handler reads its body after its query", fails: "NP13", edits: []edit{
+		{handlers, "	w.Header().Set(\"Location\"", "	_ = r.ParseForm()\n	w.Header().Set(\"Location\""},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13", edits: []edit{
 		{openFile, "time.AfterFunc(o.db.config.ConnectTimeout, ", "time.AfterFunc(o.db.config.ConnectTimeout+5*time.Second, "},
@@ -802,6 +805,9 @@ type Store struct {
 		{connector, "func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }", "resolve"},
 		{connection, "if c.flight != nil && !loggedIn.Load() {", "if c.flight == nil && loggedIn.Load() {"},
 	}},
+	{name: "a silent server is waited for", fails: "NP21", edits: []edit{
+		{flightFile, "int64(f.timeout + statementMargin)", "0"},
+	}},
 	{name: "the next address is not tried", fails: "NP21", edits: []edit{
 		{dialFile, "	for i, ip := range known.addresses {\n", "	for i, ip := range known.addresses[:1] {\n"},
 	}},
@@ -817,10 +823,10 @@ type Store struct {
 		{openFile, "	case <-gone:\n", "	default:\n"},
 	}, also: "NP17 NP20 NP21"},
 	{name: "nobody waits for the server's close", fails: "NP22", edits: []edit{
-		{connection, "io.Copy(io.Discard, e.Conn); errors", "io.CopyN(io.Discard, e.Conn, 0); errors"},
+		{connection, "	_, _ = io.Copy(io.Discard, e.Conn)\n", ""},
 	}, also: "NP01 NP04 NP10 NP17 NP23"},
 	{name: "a slot is freed after a moment, whatever the server does", fails: "NP22", edits: []edit{
-		{connection, "const closeTimeout = 5 * time.Second\n", "const closeTimeout = 50 * time.Millisecond\n"},
+		{connection, "	closeTimeout = 5 * time.Second\n", "	closeTimeout = 50 * time.Millisecond\n"},
 	}, also: "NP01 NP04 NP10 NP17 NP06 NP13"},
 	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{
 		{sessions, "		go s.close(how, time.Now())\n", "		s.close(how, time.Now())\n"},
@@ -973,10 +979,10 @@ var _ = (*Server).export
 `},
 	}},
 	{name: "a full buffer does not commit", fails: "NP28", edits: []edit{
-		{session, `	if err := h.stream(); err != nil {
-		return 0, err
-	}
-`, `	h.send()
+		{session, `		if err := h.stream(); err != nil {
+			return 0, err
+		}
+`, `		h.send()
 `},
 	}},
 	{name: "a hijack does not commit", fails: "NP28", edits: []edit{

@@ -98,6 +98,7 @@ func TestTooManySessions(t *testing.T) {
 	for _, settings := range []map[string]string{
 		{"DB_POOL_SIZE": "15", "DB_REPLICAS": "3", "DB_MAX_SESSIONS": "6"},
 		{"DB_POOL_SIZE": "15", "DB_REPLICAS": "16"},
+		{"DB_POOL_SIZE": "15", "DB_REPLICAS": "65536", "DB_MAX_SESSIONS": "65536"}, // 0 in 32 bits
 	} {
 		if _, err := load(settings); err == nil || !strings.HasPrefix(err.Error(), "DB_POOL_SIZE: 15 must not be less than") {
 			t.Errorf("%v: %v", settings, err)

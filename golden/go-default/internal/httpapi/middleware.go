@@ -21,16 +21,37 @@ func (s *Server) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := correlationID(r.Header)
 		w.Header().Set(correlationHeader, id)
-		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), correlationKey{}, id), s.RequestTimeout)
+		r, cancel := bound(context.WithValue(r.Context(), arrivalKey{}, arrival{id, r.Context()}), w, r, s.RequestTimeout)
 		defer cancel()
-		r = r.WithContext(ctx)
 		r.Body = http.MaxBytesReader(w, r.Body, s.MaxBody)
 		recorder := &recordingWriter{ResponseWriter: w}
+		defer recorder.end()
 		defer s.logRequest(recorder, r, time.Now())
 		defer s.recover(recorder, r)
 		next.ServeHTTP(recorder, r)
 		recorder.status = cmp.Or(recorder.status, http.StatusOK) // what net/http sends for a handler that wrote nothing
 	})
+}
+
+// Within returns a handler that gives h its own time, instead of RequestTimeout, from
+// when it begins: for streams, websockets, and bodies that take long.
+func Within(d time.Duration, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		came, _ := r.Context().Value(arrivalKey{}).(arrival)
+		r, cancel := bound(context.WithoutCancel(r.Context()), w, r, d)
+		defer cancel()
+		defer context.AfterFunc(came.client, cancel)()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// bound returns r with a context that ends after d, and lets its body take no longer.
+func bound(ctx context.Context, w http.ResponseWriter, r *http.Request, d time.Duration) (*http.Request, context.CancelFunc) {
+	control, end := http.NewResponseController(w), time.Now().Add(d)
+	_ = control.SetReadDeadline(end.Add(time.Second)) // after ctx: net/http would cancel it, as if the client had left
+	_ = control.SetWriteDeadline(end.Add(clientTimeout))
+	ctx, cancel := context.WithDeadline(ctx, end)
+	return r.WithContext(ctx), cancel
 }
 
 // logRequest writes one line for each request, without its query string, which
@@ -65,11 +86,17 @@ func (s *Server) recover(w *recordingWriter, r *http.Request) {
 	s.write(w, r, internalError)
 }
 
-// recordingWriter remembers what was answered.
+const (
+	clientTimeout = 10 * time.Second // for a client that takes nothing of its response
+	pieceSize     = 16 << 10         // of a response, which a client has to take within it
+)
+
+// recordingWriter remembers what was answered, and cuts off who does not take it. A slow
+// client is served, since each piece has time of its own.
 type recordingWriter struct {
 	http.ResponseWriter
 	status int
-	bytes  int
+	bytes  int64
 }
 
 func (w *recordingWriter) WriteHeader(status int) {
@@ -79,13 +106,38 @@ func (w *recordingWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *recordingWriter) Write(p []byte) (int, error) {
+func (w *recordingWriter) Write(p []byte) (n int, err error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	n, err := w.ResponseWriter.Write(p)
-	w.bytes += n
+	defer w.within(time.Time{}) // what the handler takes until it writes again is not the client's time
+	for more := true; more && err == nil; more = n < len(p) {
+		w.within(time.Now().Add(clientTimeout))
+		var taken int
+		taken, err = w.ResponseWriter.Write(p[n:min(n+pieceSize, len(p))])
+		n += taken
+	}
+	w.bytes += int64(n)
 	return n, err
+}
+
+// FlushError implements what http.ResponseController looks for.
+func (w *recordingWriter) FlushError() error {
+	defer w.within(time.Time{})
+	w.within(time.Now().Add(clientTimeout))
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// end bounds what net/http has still to send. A connection that was hijacked has other
+// owners now.
+func (w *recordingWriter) end() {
+	if w.bytes > 0 {
+		w.within(time.Now().Add(clientTimeout))
+	}
+}
+
+func (w *recordingWriter) within(deadline time.Time) {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 }
 
 func (w *recordingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -98,13 +150,19 @@ var (
 	validTrace = regexp.MustCompile(`^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$`)
 )
 
-type correlationKey struct{}
+type arrivalKey struct{}
+
+// arrival is how a request came.
+type arrival struct {
+	id     string
+	client context.Context // ends when the client leaves
+}
 
 // CorrelationID returns the id of the request that ctx belongs to, "" outside
 // of one.
 func CorrelationID(ctx context.Context) string {
-	id, _ := ctx.Value(correlationKey{}).(string)
-	return id
+	a, _ := ctx.Value(arrivalKey{}).(arrival)
+	return a.id
 }
 
 // correlationID returns the client's id where it is well-formed, else the trace's,

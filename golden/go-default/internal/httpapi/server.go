@@ -33,6 +33,7 @@ type Server struct {
 	Options
 	ready    readiness
 	draining atomic.Bool
+	unsent   atomic.Int64 // bytes of responses that wait for their clients
 }
 
 // New returns a Server that is ready to handle requests.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 
 	"example.com/demo/internal/nopool"
 )
@@ -20,11 +21,19 @@ import (
 // has committed itself stands. The response leaves after that; that of a read need not
 // wait for COMMIT's answer, as Session.Finish and TxOptions.WaitForCommit say. An error
 // that the handler returns becomes the response, in place of anything written so far.
+// A handler should have read the request's body before its first query: later it holds
+// a connection for as long as the client likes.
 type SessionHandler func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error
 
-// maxBuffered is how many bytes of a response are held back until the commit. A
-// longer one commits first and is streamed from then on.
-const maxBuffered = 1 << 20
+const (
+	// maxBuffered is how many bytes of a response are held back until the commit. A
+	// longer one commits first and is streamed from then on.
+	maxBuffered = 4 << 20
+	// maxUnsent is how many bytes of all responses, but for small ones, may be held for
+	// clients that have not taken them yet. Another one is answered with 503.
+	maxUnsent     = 32 << 20
+	smallResponse = 64 << 10
+)
 
 // InSession returns a handler that runs h with a session: read only for GET and
 // HEAD, unless options say otherwise.
@@ -43,7 +52,8 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 		defer session.Rollback(ctx)
 
 		r = r.WithContext(nopool.WithSession(ctx, session)) // a second one would be refused
-		held := &heldResponse{ResponseWriter: w, header: w.Header().Clone(), request: r, session: session}
+		held := &heldResponse{ResponseWriter: w, header: w.Header().Clone(), request: r, session: session, unsent: &s.unsent}
+		defer held.hold(0)
 		err := h(held, r, session)
 		if err == nil {
 			err = held.finish()
@@ -78,6 +88,9 @@ type heldResponse struct {
 	ended   bool  // the session has been committed or rolled back
 	err     error // why not, if the commit failed
 	sent    bool
+
+	unsent *atomic.Int64 // of all responses
+	ours   int64         // of unsent
 }
 
 func (h *heldResponse) Header() http.Header {
@@ -100,13 +113,31 @@ func (h *heldResponse) Write(p []byte) (int, error) {
 	if h.status == 0 {
 		h.status = http.StatusOK
 	}
-	if !h.sent && h.body.Len()+len(p) <= maxBuffered {
-		return h.body.Write(p)
+	if !h.sent {
+		size := h.body.Len() + len(p)
+		if h.body.Len() <= smallResponse && size > smallResponse && h.unsent.Load() >= maxUnsent {
+			h.ended, h.err = true, busy
+			return 0, busy
+		}
+		h.hold(size)
+		if size <= maxBuffered {
+			return h.body.Write(p)
+		}
+		if err := h.stream(); err != nil {
+			return 0, err
+		}
 	}
-	if err := h.stream(); err != nil {
-		return 0, err
-	}
+	h.hold(len(p))
+	defer h.hold(0)
 	return h.ResponseWriter.Write(p)
+}
+
+// hold counts the bytes of this response that wait for its client.
+func (h *heldResponse) hold(size int) {
+	if h.unsent != nil {
+		h.unsent.Add(int64(size) - h.ours)
+		h.ours = int64(size)
+	}
 }
 
 // finish ends the session, once: committed (a read in the background), or rolled back when the handler
@@ -144,6 +175,7 @@ func (h *heldResponse) send() {
 		h.ResponseWriter.WriteHeader(h.status)
 	}
 	_, _ = h.ResponseWriter.Write(h.body.Bytes()) // the client may be gone; the commit stands
+	h.body = bytes.Buffer{}
 }
 
 // stream is the commit point of a response that cannot be held any longer.

@@ -20,7 +20,7 @@ type Config struct {
 	SessionWait    time.Duration // the longest wait for a slot
 	ConnectTimeout time.Duration // from the first dial to the answer to BEGIN, retries included
 
-	StatementTimeout         time.Duration // per statement, enforced by the server
+	StatementTimeout         time.Duration // per statement, enforced by the server, and 3 s later by us
 	LockTimeout              time.Duration // per lock wait, enforced by the server
 	IdleInTransactionTimeout time.Duration // between statements, enforced by the server
 
@@ -40,7 +40,7 @@ type Connector interface {
 
 func (c Config) check() error {
 	if c.Connector == nil || c.MaxSessions < 1 || c.SessionWait <= 0 || c.ConnectTimeout <= 0 ||
-		c.StatementTimeout < time.Millisecond || min(c.MaxWaiting, int(c.LockTimeout), int(c.IdleInTransactionTimeout)) < 0 {
+		c.StatementTimeout < time.Millisecond || c.MaxWaiting < 0 || min(c.LockTimeout, c.IdleInTransactionTimeout) < 0 {
 		return fmt.Errorf("%w: Connector must be set, MaxSessions be at least 1, SessionWait and ConnectTimeout positive, "+
 			"StatementTimeout at least 1ms, and nothing negative", ErrConfiguration)
 	}
@@ -67,6 +67,7 @@ type TxOptions struct {
 // travels with BEGIN, at no round trip of its own. The role is one of them
 // (Name "role"), and so are those that row-level security policies read, such as
 // Supabase's "request.jwt.claims". A setting that the server refuses makes the
-// session's opening fail with ErrConfiguration. Those that the text of results depends on,
-// such as DateStyle and client_encoding, are the session's own.
+// session's opening fail with ErrConfiguration. A statement_timeout among them is ours
+// too, which one that is set later is not. Those that the text of results depends on, such
+// as DateStyle and client_encoding, are the session's own.
 type Setting struct{ Name, Value string }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -14,6 +15,16 @@ type turn struct {
 	sync.Mutex                       // held during each call, by TryLock: nothing queues for it
 	rows       *openRows             // nil if none are open
 	failed     func(err error) error // is told of all failures, and says what they mean
+}
+
+// lockWithin is Lock that gives up after limit.
+func (t *turn) lockWithin(limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); !t.TryLock(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // openRows are the open rows of a session. While they are open the session takes no

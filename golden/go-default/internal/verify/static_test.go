@@ -21,6 +21,7 @@ import (
 // staticParts read the source. They see types, so neither an import under another name nor an alias hides anything.
 var staticParts = []part{
 	{"NP14", "source", wantNoFinding}, {"NP15", "source", wantNoFinding}, {"NP03", "source", wantNoFinding}, {"NP24", "source", wantNoFinding},
+	{"NP13", "source", wantNoFinding},
 }
 
 // owned is the module's source with what is wrong with it, looked at once for all rules; nil when it cannot be loaded.
@@ -69,6 +70,7 @@ type source struct {
 	module   string
 	overlay  map[string][]byte // files that are not on disk, for tests of these checks
 	packages []*packages.Package
+	readers  map[string]bool // functions that read a request's body
 	findings []finding
 	allowed  []Exception
 }
@@ -136,6 +138,7 @@ type checker struct {
 // check collects all findings of the static rules, and apart from them those that a comment allows. A package that does
 // not compile is reported under every static rule: its types are not known.
 func (s *source) check() {
+	s.findReaders()
 	for _, p := range s.packages {
 		c := &checker{source: s, pkg: p, rel: strings.TrimPrefix(p.PkgPath, s.module+"/")}
 		for _, e := range p.Errors {
@@ -149,6 +152,7 @@ func (s *source) check() {
 			c.checkDeclarations(file)
 			c.checkEscapes(file)
 			c.checkLeaks(file)
+			c.checkBodies(file)
 		}
 		c.checkIgnoredFiles()
 		for _, file := range p.Syntax {

@@ -125,9 +125,8 @@ func TestLeftByClient(t *testing.T) {
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	server, _ := serverOn(t, nowhere)
-	web := httptest.NewUnstartedServer(echo(server))
-	web.Config.ReadTimeout = 100 * time.Millisecond
-	web.Start()
+	server.RequestTimeout = 100 * time.Millisecond
+	web := httptest.NewServer(echo(server))
 	defer web.Close()
 	body, rest := io.Pipe()
 	defer rest.Close()

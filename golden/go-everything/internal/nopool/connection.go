@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,9 +13,15 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// closeTimeout bounds the wait for the server to close a connection. A slot
-// freed by it, because the network is lost, is counted and logged.
-const closeTimeout = 5 * time.Second
+const (
+	// closeTimeout bounds the wait for the server to close a connection. A slot
+	// freed by it, because the network is lost, is counted and logged.
+	closeTimeout = 5 * time.Second
+	// silentTimeout is closeTimeout where the server has owed us an answer for too long.
+	silentTimeout = time.Second
+	// statementMargin is what an answer may take beyond the server's timeout.
+	statementMargin = 3 * time.Second
+)
 
 // errNoCancel is what pgx gets that dials again after a login has failed, to cancel it.
 var errNoCancel = errors.New("nothing to cancel: not logged in")
@@ -32,6 +37,9 @@ type connection struct {
 	socket  net.Conn // the first that was dialled, below TLS
 	name    string   // application_name
 
+	silent   atomic.Bool     // the server owes us an answer
+	life     context.Context // of all that was dialled
+	giveUp   context.CancelFunc
 	unclosed sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
 	ending   sync.Once
 }
@@ -44,12 +52,16 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 	}
 	c.name = config.RuntimeParams["application_name"]
 	c.events.count(func(total *Snapshot) { total.Dials++ })
+	c.life, c.giveUp = context.WithCancel(context.Background())
 	var loggedIn atomic.Bool
 	dial, build := config.DialFunc, config.BuildFrontend
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if c.flight != nil && !loggedIn.Load() { // else the slot could be free by then
 			return nil, errNoCancel
 		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(c.life, cancel)()
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
@@ -58,7 +70,11 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 		if c.socket == nil {
 			c.socket = conn
 		}
-		return &endpoint{Conn: conn, of: c}, nil
+		context.AfterFunc(c.life, func() { conn.Close() })
+		e := &endpoint{Conn: conn, of: c}
+		e.watch = time.AfterFunc(time.Hour, e.overdue)
+		e.watch.Stop()
+		return e, nil
 	}
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		c.flight = &flight{reads: r, writes: w}
@@ -88,13 +104,18 @@ func (c *connection) unasked() (err error) {
 }
 
 // hangUp sends Terminate, unless the connection is closed already, and returns when
-// the server has closed all that was dialled and no cancel request is under way. A
-// pooler counts a connection until then, so nobody may dial in its place; and no
-// response may wait for it.
+// the server has closed all that was dialled and no cancel request is under way, or
+// when their time is over. A pooler counts a connection until then, so nobody may dial
+// in its place; and no response may wait for it.
 func (c *connection) hangUp() {
 	c.ending.Do(func() {
+		limit := closeTimeout
+		if c.silent.Load() {
+			limit = silentTimeout
+		}
+		defer time.AfterFunc(limit, c.abandon).Stop()
 		if c.pgx != nil {
-			c.unclosed.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way, which pgx gives 15 s
+			c.unclosed.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			_ = c.pgx.Close(ctx) // the endpoint knows when the server has closed
 			cancel()
@@ -103,12 +124,22 @@ func (c *connection) hangUp() {
 	})
 }
 
+// abandon closes what the server has not, and ends what pgx cleans up, for which it
+// would take up to 15 s.
+func (c *connection) abandon() {
+	c.events.count(func(total *Snapshot) { total.CloseTimeouts++ })
+	c.events.log.WarnContext(c.ctx, "database connection close not confirmed by the server")
+	c.giveUp()
+}
+
 // endpoint is a network connection whose Close returns at once, and which is gone
 // when the other side has closed too.
 type endpoint struct {
 	net.Conn
 	of      *connection
 	closing atomic.Bool
+	reading atomic.Bool
+	watch   *time.Timer // runs while it reads
 }
 
 func (e *endpoint) Close() error {
@@ -124,10 +155,38 @@ func (e *endpoint) awaitClose() {
 	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // wakes a server that waits for us
 	}
-	_ = e.Conn.SetDeadline(time.Now().Add(closeTimeout))
-	if _, err := io.Copy(io.Discard, e.Conn); errors.Is(err, os.ErrDeadlineExceeded) {
-		e.of.events.count(func(total *Snapshot) { total.CloseTimeouts++ })
-		e.of.events.log.WarnContext(e.of.ctx, "database connection close not confirmed by the server", "waited", closeTimeout)
+	_ = e.Conn.SetDeadline(time.Time{}) // abandon ends it
+	_, _ = io.Copy(io.Discard, e.Conn)
+}
+
+// Read bounds each wait for a statement's answer, whatever its context: the server's
+// own timeout ends nothing when the network is lost.
+func (e *endpoint) Read(p []byte) (int, error) {
+	e.reading.Store(true)
+	e.expect()
+	defer e.watch.Stop()
+	defer e.reading.Store(false)
+	return e.Conn.Read(p)
+}
+
+// Write takes its time when a statement is large: pgx reads meanwhile, which would
+// count as waiting.
+func (e *endpoint) Write(p []byte) (int, error) {
+	defer e.expect()
+	return e.Conn.Write(p)
+}
+
+// expect lets the time for an answer begin.
+func (e *endpoint) expect() {
+	if f := e.of.flight; f != nil && f.patience.Load() > 0 && e.reading.Load() {
+		e.watch.Reset(time.Duration(f.patience.Load()))
+	}
+}
+
+func (e *endpoint) overdue() {
+	if e.reading.Load() {
+		e.of.silent.Store(true)
+		_ = e.Conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 

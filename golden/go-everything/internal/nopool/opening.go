@@ -97,6 +97,7 @@ func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connecti
 	defer cancel()
 	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
 		conn.flight.begin, conn.flight.onOpen = begin(o.opts, o.settings(conn)), onOpen
+		conn.flight.timeout = o.db.config.StatementTimeout
 		err = o.first(ctx, conn)
 		if !conn.flight.sent { // an argument could not be encoded: an empty statement carries BEGIN, and the session is of use
 			_, _ = conn.pgx.Exec(ctx, ";")

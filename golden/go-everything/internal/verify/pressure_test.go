@@ -32,6 +32,7 @@ var pressureParts = []part{
 	{"NP20", "what must not be tried again", neverRetried},
 	{"NP21", "one dial for each attempt", oneDial},
 	{"NP21", "one address of many", oneAddress},
+	{"NP21", "a server that is silent", silentServer},
 	{"NP22", "the slot waits for the server's close", slotHeld},
 	{"NP22", "so does that of a session whose BEGIN is refused", slotHeldForRefusal},
 	{"NP22", "a cancel under way keeps the slot", slotHeldForCancel},
@@ -49,6 +50,18 @@ func exactFit(t *T) {
 		if now := pooler.Stats(); now.Rejected > 0 || now.Dials != 100 {
 			t.Errorf("close after %v: %d of %d refused", lag, now.Rejected, now.Dials)
 		}
+	}
+}
+
+// silentServer answers no statement, and does not hear of a cancel: a caller without a bound of its own must be back soon
+// after the server's timeout should have ended it.
+func silentServer(t *T) {
+	const timeout = 300 * time.Millisecond
+	s := on(t, standin.Start(t, standin.Options{OnStatement: sleepy}).URL(), func(o *options) { o.StatementTimeout = timeout })
+	began := time.Now()
+	t.wantErr(nopool.ErrUnavailable, s.run("select 1", "select pg_sleep(20)"), "a statement without an answer")
+	if took := time.Since(began); took < timeout || took > timeout+5*time.Second {
+		t.Errorf("given up after %v, the server's timeout is %v", took, timeout)
 	}
 }
 

@@ -269,6 +269,14 @@ func (c *checker) returnsConnection(outer []ast.Node) bool {
 
 // callee names the function of another package that a call calls.
 func (c *checker) callee(n *ast.CallExpr) (path, name string) {
+	if f := c.function(n); f != nil && f.Pkg() != nil {
+		return f.Pkg().Path(), f.Name()
+	}
+	return "", ""
+}
+
+// function is what a call calls, nil where it is a value.
+func (c *checker) function(n *ast.CallExpr) *types.Func {
 	fun := ast.Unparen(n.Fun)
 	if index, ok := fun.(*ast.IndexExpr); ok {
 		fun = index.X
@@ -277,10 +285,10 @@ func (c *checker) callee(n *ast.CallExpr) (path, name string) {
 	if selector, isSelector := fun.(*ast.SelectorExpr); isSelector {
 		id, ok = selector.Sel, true
 	}
-	if f, isFunc := c.pkg.TypesInfo.Uses[id].(*types.Func); ok && isFunc && f.Pkg() != nil {
-		return f.Pkg().Path(), f.Name()
+	if f, isFunc := c.pkg.TypesInfo.Uses[id].(*types.Func); ok && isFunc {
+		return f
 	}
-	return "", ""
+	return nil
 }
 
 func isHandler(t types.Type) bool {

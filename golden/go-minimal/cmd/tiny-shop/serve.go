@@ -75,11 +75,21 @@ func newService(cfg config.Config, logs io.Writer) (*service, error) {
 		Handler:           s.api.Handler(),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       cfg.RequestTimeout,
-		WriteTimeout:      cfg.RequestTimeout + 5*time.Second, // the error that the timeout causes must still get out
+		ReadTimeout:       cfg.RequestTimeout + 10*time.Second, // the API bounds its requests itself, and each route can
+		WriteTimeout:      cfg.RequestTimeout + 10*time.Second,
 		IdleTimeout:       2 * time.Minute,
+		ConnContext:       smallBuffer,
 	}
 	return s, nil
+}
+
+// smallBuffer keeps the kernel from taking much for a client that does not read, and from
+// telling us late of one that reads slowly.
+func smallBuffer(ctx context.Context, conn net.Conn) context.Context {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(64 << 10)
+	}
+	return ctx
 }
 
 func newLogger(w io.Writer, cfg config.Config) *slog.Logger {

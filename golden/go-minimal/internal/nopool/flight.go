@@ -10,8 +10,10 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,7 +37,9 @@ type flight struct {
 	over    bool       // the answer has been read
 	err     error      // why it is no acknowledgement
 
-	isolation string // the transaction's level, as the server says
+	isolation string        // the transaction's level, as the server says
+	timeout   time.Duration // of a statement; 0 is none
+	patience  atomic.Int64  // with a statement's answer, in nanoseconds; 0 where a context bounds it
 }
 
 func (f *flight) Write(p []byte) (int, error) {
@@ -102,16 +106,23 @@ func (f *flight) await() {
 			f.err = pgconn.ErrorResponseToPgError(&refusal)
 			refusal.Severity = "FATAL" // or pgx would wait for one, and dial to cancel
 			forPgx, _ = refusal.Encode(forPgx)
-		case 'D': // the settings, and behind them the level
+		case 'D': // the settings, and behind them the statement timeout that is in force and the level
 			var row pgproto3.DataRow
 			if row.Decode(message[5:]) == nil && len(row.Values) > 0 {
-				f.isolation = string(row.Values[len(row.Values)-1])
+				level := len(row.Values) - 1
+				f.isolation = string(row.Values[level])
+				if seconds, err := strconv.ParseFloat(string(row.Values[max(0, level-1)]), 64); err == nil && level > 0 {
+					f.timeout = time.Duration(seconds * float64(time.Second))
+				}
 			}
 		case 'S', 'N', 'A': // what may come at any time
 			forPgx = append(forPgx, message...)
 		}
 	}
 	f.reads = io.MultiReader(bytes.NewReader(forPgx), f.reads)
+	if f.err == nil && f.timeout > 0 {
+		f.patience.Store(int64(f.timeout + statementMargin)) // so far the bound was that of the opening
+	}
 	if f.err == nil {
 		f.onOpen()
 	}
@@ -156,7 +167,8 @@ func begin(o TxOptions, settings []Setting) (messages []byte) {
 		calls = append(calls, fmt.Sprintf(call, 2*i+1, 2*i+2))
 		values = append(values, []byte(setting.Name), []byte(setting.Value))
 	}
-	calls = append(calls, pinned, "current_setting('transaction_isolation')") // role or database may have changed its default
+	calls = append(calls, pinned, "extract(epoch from current_setting('statement_timeout')::interval)",
+		"current_setting('transaction_isolation')") // role or database may have changed its default
 	for _, message := range []pgproto3.FrontendMessage{
 		&pgproto3.Parse{Query: begin}, &pgproto3.Bind{}, &pgproto3.Execute{},
 		&pgproto3.Parse{Query: "select " + strings.Join(calls, ", ")}, &pgproto3.Bind{ParameterFormatCodes: []int16{pgproto3.BinaryFormat}, Parameters: values}, &pgproto3.Execute{},

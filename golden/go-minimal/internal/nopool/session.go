@@ -17,7 +17,8 @@ import (
 const finishTimeout = 5 * time.Second
 
 // Session is one connection and one transaction, from its first use to Commit
-// or Rollback. It is for one goroutine; a second one gets ErrSessionBusy. Its
+// or Rollback. What can wait for somebody else, such as a request's body, belongs before
+// its first use: from there on it holds a slot. It is for one goroutine; a second one gets ErrSessionBusy. Its
 // methods are those of pgx.Tx, without those that would hand out the connection, so
 // what sqlc generates runs on it. The first use can fail with ErrBusy, ErrPoolerFull,
 // ErrUnavailable, ErrConfiguration, ErrNested or ErrClosed, and so do all that follow;
@@ -250,11 +251,19 @@ func (s *Session) commit(ctx context.Context) (ending, error) {
 // goroutine has in flight on the session is cancelled. Its error says only that
 // ROLLBACK was not acknowledged: the server rolls back all the same when the
 // connection closes.
-func (s *Session) Rollback(ctx context.Context) (err error) {
+func (s *Session) Rollback(ctx context.Context) error {
 	if !s.turn.TryLock() {
 		s.cancel(ErrSessionDone)
-		s.turn.Lock()
+		if !s.turn.lockWithin(finishTimeout) { // code of the caller's, such as the source of a COPY, does not return
+			go func() { s.turn.Lock(); _ = s.rollback(ctx) }()
+			return fmt.Errorf("roll back: %w", ErrSessionBusy)
+		}
 	}
+	return s.rollback(ctx)
+}
+
+// rollback ends the turn that its caller has.
+func (s *Session) rollback(ctx context.Context) (err error) {
 	defer s.turn.Unlock()
 	if s.ended != nil {
 		return nil
@@ -277,7 +286,12 @@ func (s *Session) Rollback(ctx context.Context) (err error) {
 func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	return s.conn.pgx.Exec(ctx, last)
+	s.conn.flight.patience.Store(0) // ctx bounds it
+	tag, err := s.conn.pgx.Exec(ctx, last)
+	if ctx.Err() != nil {
+		s.conn.silent.Store(true)
+	}
+	return tag, err
 }
 
 // enter admits one caller at a time, to a session that has not ended.

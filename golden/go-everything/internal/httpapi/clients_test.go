@@ -1,0 +1,257 @@
+package httpapi
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
+)
+
+// site serves a large page, made anew for each request, at /page, and a note at /note. Its
+// connections have small buffers, as those of the service have.
+func site(t *testing.T, timeout time.Duration) (*Server, *httptest.Server) {
+	t.Helper()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{}).URL())
+	server.RequestTimeout = timeout
+	answer := func(size int) http.Handler {
+		return server.InSession(func(w http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+			_, err := s.Exec(r.Context(), "select 1")
+			return answerWith(w, strings.Repeat("x", size), err)
+		})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/page", answer(2<<20))
+	mux.Handle("/huge", answer(6<<20))
+	mux.Handle("/note", answer(100))
+	web := httptest.NewUnstartedServer(server.Wrap(mux))
+	web.Config.ReadTimeout = timeout // what a bound of the whole request would be
+	web.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		_ = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
+		return ctx
+	}
+	web.Start()
+	t.Cleanup(web.Close)
+	return server, web
+}
+
+// ask sends a request on a connection of its own, which takes in little by itself.
+func ask(t *testing.T, web *httptest.Server, path string, buffer int) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", web.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.(*net.TCPConn).SetReadBuffer(buffer)
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+	return conn
+}
+
+// TestDeafClients asks for large pages and reads nothing. What is held for such clients
+// must be bounded, others be served meanwhile, and they themselves be cut off.
+func TestDeafClients(t *testing.T) {
+	t.Parallel()
+	server, web := site(t, time.Minute)
+	var before, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var deaf []net.Conn
+	for i := range 60 {
+		deaf = append(deaf, ask(t, web, []string{"/page", "/huge"}[i/50], 4<<10))
+		time.Sleep(10 * time.Millisecond)
+	}
+	for server.DB.Snapshot().InUse > 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if status := do(web.Config.Handler, "GET", "/note", "").StatusCode; status != http.StatusOK {
+		t.Errorf("a small answer meanwhile: %d", status)
+	}
+	wantProblem(t, do(web.Config.Handler, "GET", "/page", ""), http.StatusServiceUnavailable, "busy")
+	runtime.GC()
+	runtime.ReadMemStats(&now)
+	if unsent, heap := server.unsent.Load(), (now.HeapAlloc-before.HeapAlloc)>>20; unsent < maxUnsent || unsent > maxUnsent+8<<20 || heap > 80 {
+		t.Errorf("%d MiB are held for them, %d MiB of memory", unsent>>20, heap)
+	}
+	started := time.Now()
+	for server.unsent.Load() > 0 && time.Since(started) < 2*clientTimeout {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if took := time.Since(started); took < clientTimeout/2 || took > clientTimeout+5*time.Second {
+		t.Errorf("cut off after %v, want about %v", took, clientTimeout)
+	}
+	all, err := io.ReadAll(deaf[0])
+	if len(all) >= 2<<20 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the first one got %d bytes and %v after all", len(all), err)
+	}
+	if status := do(web.Config.Handler, "GET", "/page", "").StatusCode; status != http.StatusOK {
+		t.Errorf("a large page afterwards: %d", status)
+	}
+}
+
+// TestSlowClients read on for longer than a request may take, and than a client may take nothing.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	_, web := site(t, time.Second)
+	var all sync.WaitGroup
+	for _, path := range []string{"/page", "/huge"} {
+		conn := ask(t, web, path, 64<<10)
+		all.Go(func() {
+			started := time.Now()
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			size, wanted := 0, map[string]int{"/page": 2 << 20, "/huge": 6 << 20}[path]
+			piece := make([]byte, wanted/130)
+			for err == nil {
+				var n int
+				n, err = io.ReadFull(response.Body, piece)
+				size += n
+				time.Sleep(100 * time.Millisecond)
+			}
+			if size != wanted+3 || time.Since(started) < clientTimeout { // the quotes, and the end of the line
+				t.Errorf("%s: %d bytes and %v after %v", path, size, err, time.Since(started))
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestKeptAlive sends requests on one connection, whose handlers take their time before and
+// behind what they write, as does the client between them.
+func TestKeptAlive(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, nowhere)
+	server.RequestTimeout = time.Minute
+	web := httptest.NewServer(server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		pause := func(when string) {
+			if r.URL.Path == when {
+				time.Sleep(clientTimeout + time.Second)
+			}
+		}
+		_, _ = io.WriteString(w, "a")
+		pause("/before")
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.WriteString(w, "b")
+		pause("/behind")
+	})))
+	defer web.Close()
+	var all sync.WaitGroup
+	for when, requests := range map[string]int{"/before": 1, "/behind": 1, "/between": 2} {
+		all.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}} // with one connection
+			defer client.CloseIdleConnections()
+			for i := range requests {
+				if i > 0 {
+					time.Sleep(clientTimeout + time.Second)
+				}
+				response, err := client.Get(web.URL + when)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if body, err := io.ReadAll(response.Body); string(body) != "ab" || err != nil {
+					t.Errorf("%s: %q and %v", when, body, err)
+				}
+				response.Body.Close()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestTimeoutLeaves lets the time of a request end while its session idles, on a network
+// that is gone by then: the answer has to leave all the same, and say what happened.
+func TestTimeoutLeaves(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+		return standin.Reply{Hang: sql == "rollback"}
+	}}).URL())
+	server.RequestTimeout = time.Second
+	web := httptest.NewUnstartedServer(server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		if _, err := s.Exec(r.Context(), "select 1"); err != nil {
+			return err
+		}
+		<-r.Context().Done()
+		return r.Context().Err()
+	})))
+	web.Config.ReadTimeout, web.Config.WriteTimeout = time.Second, time.Second+5*time.Second
+	web.Start()
+	defer web.Close()
+	response, err := web.Client().Get(web.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, response, http.StatusGatewayTimeout, "timeout")
+}
+
+// TestWithin gives a route more time than others have, for its answer and for its body, and
+// wants its context to end with its own time, and with its client.
+func TestWithin(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, nowhere)
+	server.RequestTimeout = 200 * time.Millisecond
+	ended := make(chan error, 1)
+	mux := http.NewServeMux()
+	mux.Handle("/slow", Within(time.Minute, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprint(w, string(body), err, r.Context().Err(), CorrelationID(r.Context()))
+	})))
+	wait := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		ended <- r.Context().Err()
+	})
+	mux.Handle("/left", Within(time.Minute, wait))
+	mux.Handle("/short", Within(300*time.Millisecond, wait))
+	mux.Handle("/", wait)
+	web := httptest.NewUnstartedServer(server.Wrap(mux))
+	web.Config.ReadTimeout, web.Config.WriteTimeout = server.RequestTimeout, server.RequestTimeout
+	web.Start()
+	defer web.Close()
+	get := func(ctx context.Context, path string, body io.Reader) (string, time.Duration) {
+		started := time.Now()
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, web.URL+path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set(correlationHeader, "the-one")
+		response, err := web.Client().Do(request)
+		if err != nil {
+			return err.Error(), time.Since(started)
+		}
+		defer response.Body.Close()
+		all, err := io.ReadAll(response.Body)
+		return fmt.Sprint(string(all), err), time.Since(started)
+	}
+	body, late := io.Pipe()
+	time.AfterFunc(2*time.Second, func() { _, _ = io.WriteString(late, "late"); late.Close() })
+	if got, took := get(t.Context(), "/slow", body); got != "late<nil> <nil>the-one<nil>" || took < 2*time.Second {
+		t.Errorf("%q after %v", got, took)
+	}
+	ctx, leave := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer leave()
+	_, _ = get(ctx, "/left", nil)
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the client has left: %v", err)
+	}
+	for path, bound := range map[string]time.Duration{"/short": 300 * time.Millisecond, "/": server.RequestTimeout} {
+		_, took := get(t.Context(), path, nil)
+		if err := <-ended; !errors.Is(err, context.DeadlineExceeded) || took < bound || took > bound+2*time.Second {
+			t.Errorf("%s: %v after %v, want the end of its time after %v", path, err, took, bound)
+		}
+	}
+}
