@@ -196,7 +196,8 @@ func (p mutant) try(t *testing.T, m mutation, whole bool) {
 
 func (p mutant) compile(t *testing.T, binary string) (string, error) {
 	t.Helper()
-	return goIn(t, p.dir, "test", "-c", "-ldflags=-w", "-vet=off", "-o", binary, "./internal/verify")
+	const quick = "-gcflags=example.com/demo/...=-N -l" // the compiler's time is most of a mutation's
+	return goIn(t, p.dir, "test", "-c", quick, "-ldflags=-w", "-vet=off", "-o", binary, "./internal/verify")
 }
 
 // TestCachedReport adds a pooled package after a green run that Go has cached,

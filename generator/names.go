@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"go/token"
@@ -52,6 +53,12 @@ func checkName(name string) (string, error) {
 // whose packages import each other.
 func checkModule(path string) (string, error) {
 	better := "example.com/" + kebab(path[strings.LastIndex(path, "/")+1:])
+	if match := repositoryURL.FindStringSubmatch(path); match != nil {
+		return cmp.Or(pathOfRepository(match), better), errors.New("the address of a repository, and no path")
+	}
+	if strings.HasPrefix(path, ".") || strings.HasPrefix(path, "~") {
+		return better, errors.New("the go command cannot link or import a path that begins so")
+	}
 	if err := module.CheckImportPath(path); err != nil {
 		reason := err
 		// The wrapper repeats the path, which the caller quotes already.
@@ -67,6 +74,19 @@ func checkModule(path string) (string, error) {
 		return better, errors.New("the standard library has packages below " + first)
 	}
 	return "", nil
+}
+
+// repositoryURL matches how git is told of a repository: a URL, or user@host:path.
+var repositoryURL = regexp.MustCompile(`^(?:[a-z+]+://(?:[^/@]*@)?([^/:]+)(?::\d+)?/|[^/@:]+@([^/:]+):)(.*)$`)
+
+// pathOfRepository returns the module path that a repository's address stands for, ""
+// where there is none.
+func pathOfRepository(match []string) string {
+	path := match[1] + match[2] + "/" + strings.Trim(strings.TrimSuffix(strings.Trim(match[3], "/"), ".git"), "/")
+	if _, err := checkModule(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // standardLibrary are the first elements of its packages' paths, and of the go

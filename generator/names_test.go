@@ -37,7 +37,10 @@ func TestModules(t *testing.T) {
 		"example.com/x y": "example.com/x-y", `example.com\x`: "example.com/example-com-x", "-x": "example.com/x",
 		"example.com/con": "example.com/con-service", "example.com/x.": "example.com/x", "example.com/é": "example.com/demo",
 		"example.com/vendor/x": "example.com/x", "vendor": "example.com/vendor-service",
-		"example.com/x\n": "example.com/x", "https://example.com/x": "example.com/x", "example.com/x@v1": "example.com/x-v1",
+		"example.com/x\n": "example.com/x", "https://example.com/x": "example.com/x", "https://github.com/some/One.git": "github.com/some/One",
+		"git@github.com:some/one.git": "github.com/some/one", "ssh://git@example.com:22/a/b.git/": "example.com/a/b",
+		"git+https://me:secret@example.com/a": "example.com/a", "https://example.com": "example.com/example-com", "file:///x/y": "example.com/y",
+		".example.com/x": "example.com/x", "~x": "example.com/x", "./x": "example.com/x", "example.com/.x": "", "_x": "", "example.com/x@v1": "example.com/x-v1",
 	}
 	for path, want := range tests {
 		better, err := checkModule(path)

@@ -65,7 +65,7 @@ func (v *validation) unknown() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.answers)) {
 		if !slices.Contains(names, name) {
-			v.refuse(AnswerError{Option: name, Reason: "no such option", Better: nearest(name, names), Among: names, unquoted: true})
+			v.refuse(AnswerError{Option: name, Reason: "no such option", Better: Nearest(name, names), Among: names, unquoted: true})
 		}
 	}
 }
@@ -74,7 +74,7 @@ func (v *validation) choices(option Option, values []string) {
 	names := option.ChoiceNames()
 	for i, value := range values {
 		if !slices.Contains(names, value) {
-			v.refuse(AnswerError{Option: option.Name, Value: value, Reason: "no such choice", Better: nearest(value, names), Among: names})
+			v.refuse(AnswerError{Option: option.Name, Value: value, Reason: "no such choice", Better: Nearest(value, names), Among: names})
 		} else if slices.Contains(values[:i], value) {
 			v.refuse(AnswerError{Option: option.Name, Value: value, Reason: "given twice"})
 		}
@@ -160,9 +160,9 @@ func (s *Stack) checkModuleIsFree(module string) error {
 	return nil
 }
 
-// nearest returns the word that text is most likely to have been meant for, ""
+// Nearest returns the word that text is most likely to have been meant for, ""
 // when none is near: at most two letters that differ, or the same beginning.
-func nearest(text string, words []string) string {
+func Nearest(text string, words []string) string {
 	best, least := "", 3
 	for _, word := range words {
 		d := distance(text, word)

@@ -47,7 +47,7 @@ func TestNearest(t *testing.T) {
 		"modul": "module", "modules": "module", "providr": "provider", "mig": "migrations", "wit": "with", "naem": "name",
 		"database": "", "x": "", "": "", "zzzzzz": "",
 	} {
-		if got := nearest(text, words); got != want {
+		if got := Nearest(text, words); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}

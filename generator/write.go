@@ -32,20 +32,26 @@ func (e *InTheWayError) Error() string {
 	return fmt.Sprintf("target %q: not empty: %s", e.Dir, strings.Join(e.Names, ", "))
 }
 
+// aside are what may be in a target: a repository, and what systems leave in folders.
+var aside = []string{".git", ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"}
+
 // CheckTarget returns nil if Write would accept dir: it does not exist, or is a
-// folder that holds nothing or only .git. Otherwise the error is an
-// *InTheWayError, or says why dir cannot be looked at.
+// folder, or a link to one, that holds nothing but what a project leaves aside, such
+// as .git. Otherwise the error is an *InTheWayError, or says why dir cannot be looked at.
 func CheckTarget(dir string) error {
 	dir = filepath.Clean(dir) // as it is written to: "missing/../x" is x
-	info, err := os.Lstat(dir)
+	info, err := os.Stat(dir)
 	if isAbsent(err) {
+		if _, err := os.Lstat(dir); err == nil { // a link that leads nowhere
+			return &InTheWayError{Dir: dir}
+		}
 		_, _, err := findAnchor(dir)
 		return err
 	}
 	if err != nil {
 		return fmt.Errorf("look at target: %w", err)
 	}
-	if !info.IsDir() { // a symbolic link, too: nothing is written through one
+	if !info.IsDir() {
 		return &InTheWayError{Dir: dir}
 	}
 	entries, err := os.ReadDir(dir)
@@ -54,7 +60,7 @@ func CheckTarget(dir string) error {
 	}
 	var names []string
 	for _, entry := range entries {
-		if entry.Name() != ".git" {
+		if !slices.Contains(aside, entry.Name()) {
 			names = append(names, entry.Name())
 		}
 	}

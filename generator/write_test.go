@@ -215,12 +215,12 @@ func TestWriteRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "exists and is no folder"},
-		"a link to an empty folder": {func(t *testing.T, dir string) {
-			mkdir(t, dir, "y")
+		"a link to a full folder": {func(t *testing.T, dir string) {
+			mkdir(t, dir, "y/a")
 			if err := os.Symlink("y", filepath.Join(dir, "x")); err != nil {
 				t.Skip(err)
 			}
-		}, "exists and is no folder"},
+		}, "not empty: a"},
 		"a dangling link": {func(t *testing.T, dir string) {
 			if err := os.Symlink("y", filepath.Join(dir, "x")); err != nil {
 				t.Skip(err)

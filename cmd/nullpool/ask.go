@@ -95,5 +95,12 @@ func unanswered(r *request, open []generator.Option, wrong error) error {
 			delete(answers, answer.Option) // for the default
 		}
 	}
-	return &missingError{flags: flags, command: r.commandLine(answers.WithDefaults(r.stack))}
+	why := "no terminal to ask at"
+	switch {
+	case r.app.prompter != nil:
+		why = "with --json nobody is asked"
+	case r.app.full != nil:
+		why = ciSystem() + " is set, so nobody is asked"
+	}
+	return &missingError{why: why, flags: flags, command: r.commandLine(answers.WithDefaults(r.stack))}
 }

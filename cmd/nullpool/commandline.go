@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/nullpool/nullpool/generator"
@@ -22,7 +23,11 @@ func (r *request) commandLine(answers generator.Answers) string {
 	for _, option := range r.stack.Options {
 		answer, ok := answers[option.Name]
 		if ok && option.IsQuestion() && option.Name != generator.NameOption {
-			words = append(words, "--"+option.Name, quote(strings.Join(answer.Values, ",")))
+			value := strings.Join(answer.Values, ",")
+			if option.Many {
+				value = cmp.Or(value, noChoice)
+			}
+			words = append(words, "--"+option.Name, quote(value))
 		}
 	}
 	for _, flag := range []struct {

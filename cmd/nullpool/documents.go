@@ -68,7 +68,7 @@ func (a *app) projectDocument(kind string, p *project, notes []string) error {
 	if err != nil {
 		return err
 	}
-	document := projectDocument{Kind: kind, Dir: p.dir, Answers: answers, Next: p.plan.Next(), Notes: notes}
+	document := projectDocument{Kind: kind, Dir: p.dir, Answers: answers, Next: p.next(), Notes: notes}
 	for _, file := range p.tree {
 		document.Files = append(document.Files, fileDocument{
 			Path: file.Path, Mode: fmt.Sprintf("%04o", file.Mode), Size: len(file.Data), Layer: file.Layer,

@@ -24,6 +24,9 @@ const (
 // errInterrupted is a Ctrl-C, or another signal to end, before the project is there.
 var errInterrupted = errors.New("interrupted; nothing was written")
 
+// errCancelled is the choice to write nothing, which is no failure.
+var errCancelled = errors.New("cancelled")
+
 // An interruptedError says what an interruption left behind.
 type interruptedError struct {
 	message string
@@ -48,12 +51,13 @@ func (e *usageError) Unwrap() error { return e.error }
 
 // A missingError is all questions that nobody answered and nobody can be asked.
 type missingError struct {
+	why     string // nobody can be asked
 	flags   []string
 	command string // one that answers them all
 }
 
 func (e *missingError) Error() string {
-	return "no terminal to ask at, and no answer to: " + strings.Join(e.flags, ", ")
+	return e.why + ", and no answer to: " + strings.Join(e.flags, ", ")
 }
 
 func exitStatus(err error) int {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,6 +28,9 @@ const (
 	promptsFull  = "full"
 	promptsPlain = "plain"
 )
+
+// noChoice is what a flag that takes many choices takes for none of them.
+const noChoice = "none"
 
 // registerFlags declares the flags of new. What needs no reading goes into r.
 func registerFlags(cmd *cobra.Command, stacks []*generator.Stack, r *request) *newFlags {
@@ -53,7 +59,7 @@ func registerFlags(cmd *cobra.Command, stacks []*generator.Stack, r *request) *n
 func (f *newFlags) read(cmd *cobra.Command, args []string, r *request) error {
 	err := f.check(cmd, r)
 	if err == nil {
-		r.given, r.stack, err = readAnswers(cmd.Context(), r.app, f.stacks, f.answersPath, f.stackName)
+		r.given, r.stack, err = readAnswers(cmd.Context(), r.app, f.stacks, f.answersFile(args, r), f.stackName)
 	}
 	if err != nil {
 		return err
@@ -62,6 +68,19 @@ func (f *newFlags) read(cmd *cobra.Command, args []string, r *request) error {
 		r.given[generator.NameOption] = generator.Answer{Values: args, Origin: generator.FromFlag}
 	}
 	return applyFlags(cmd, f.options, r.stack, r.given)
+}
+
+// answersFile returns the path of the answers to read, "" for none. What is compared
+// with a project has that project's answers, unless others are named.
+func (f *newFlags) answersFile(args []string, r *request) string {
+	if f.answersPath != "" || !r.diff {
+		return f.answersPath
+	}
+	own := filepath.Join(cmp.Or(r.dir, strings.Join(args, "")), generator.AnswersPath)
+	if _, err := os.Stat(own); err != nil {
+		return ""
+	}
+	return own
 }
 
 // check refuses what cannot be meant, such as a flag without a value from a script
@@ -77,6 +96,9 @@ func (f *newFlags) check(cmd *cobra.Command, r *request) error {
 	}
 	switch f.prompts {
 	case promptsFull:
+		if cmd.Flags().Changed("prompts") {
+			r.app.prompter = r.app.full
+		}
 	case promptsPlain:
 		r.app.prompter = r.app.plain
 	default:
@@ -172,6 +194,13 @@ func applyFlags(cmd *cobra.Command, flags []optionFlag, stack *generator.Stack, 
 			return &usageError{fmt.Errorf("stack %q has no --%s", stack.Name, flag.name)}
 		}
 		values := flag.value()
+		switch {
+		case option.Many && len(values) == 0:
+			err := &usageError{fmt.Errorf("--%s \"\": empty", flag.name)}
+			return &hintedError{err, []string{fmt.Sprintf("--%s %s takes no choice", flag.name, noChoice)}}
+		case option.Many && slices.Equal(values, []string{noChoice}):
+			values = []string{}
+		}
 		if flag.without {
 			var err error
 			if values, err = subtract(stack, option, values, given); err != nil {

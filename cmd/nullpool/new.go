@@ -40,6 +40,10 @@ else it is the default. The project records its answers in ` + generator.Answers
 // lost.
 func runNew(ctx context.Context, r *request) error {
 	err := makeProject(ctx, r)
+	if errors.Is(err, errCancelled) {
+		_, err = fmt.Fprintf(r.app.err, "\nNothing was written. The same without questions:\n\n  %s\n", r.commandLine(r.given))
+		return err
+	}
 	if _, written := errors.AsType[*interruptedError](err); err == nil || written || exitStatus(err) != exitInterrupted {
 		return err
 	}

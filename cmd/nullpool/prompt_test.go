@@ -33,7 +33,7 @@ func TestPromptAsksWhatIsOpen(t *testing.T) {
 	s.expect("main         roast  ") // the review
 	s.keys("What now:", "\r")
 	s.expect("files written")
-	s.expect("nullpool new feast --cookbook example.com/feast --table-cloth 'linen for feast' --main roast --side ''")
+	s.expect("nullpool new feast --cookbook example.com/feast --table-cloth 'linen for feast' --main roast --side none")
 	s.exit(0)
 
 	data, err := os.ReadFile(filepath.Join(s.dir, "feast", ".nullpool.json"))
@@ -85,13 +85,19 @@ func TestPromptReview(t *testing.T) {
 
 func TestPromptReviewCancelled(t *testing.T) {
 	t.Parallel()
-	for _, keys := range []string{"\x1b[A\r", "\x03"} { // up, from the first to the last: cancel
-		s := startSession(t, "new", "feast", "--main", "roast", "--side", "", "--table-cloth", "none")
+	for _, end := range []struct {
+		keys, says string
+		status     int
+	}{
+		{"\x1b[A\r", "Nothing was written.", exitDone}, // up, from the first to the last: cancel
+		{"\x03", "nullpool: error: interrupted; nothing was written", exitInterrupted},
+	} {
+		s := startSession(t, "new", "feast", "--main", "roast", "--side", "none", "--table-cloth", "none")
 		s.line("Cookbook:", "\r")
-		s.keys("What now:", keys)
-		s.expect("nullpool: error: interrupted; nothing was written")
-		s.expect("nullpool new feast --cookbook example.com/feast --table-cloth none --main roast --side ''")
-		s.exit(exitInterrupted)
+		s.keys("What now:", end.keys)
+		s.expect(end.says)
+		s.expect("nullpool new feast --cookbook example.com/feast --table-cloth none --main roast --side none")
+		s.exit(end.status)
 		s.mustBeEmpty()
 	}
 }
@@ -165,7 +171,7 @@ func TestPromptPlainEnds(t *testing.T) {
 // A terminal that changes its size, and one whose owner wants no colours.
 func TestPromptTerminals(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
-	s := startSession(t, "new", "--main", "roast", "--side", "", "--table-cloth", "none")
+	s := startSession(t, "new", "--main", "roast", "--side", "none", "--table-cloth", "none")
 	s.line("Dinner name:", "feast\r")
 	s.resize(10, 40)
 	s.line("Cookbook:", "\r")
@@ -228,7 +234,7 @@ func TestPromptInterrupted(t *testing.T) {
 func TestPromptLeavesStdoutAlone(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"full", "plain"} {
-		s := newSession(t, "new", "feast", "--main", "roast", "--side", "", "--table-cloth", "none", "--prompts", mode)
+		s := newSession(t, "new", "feast", "--main", "roast", "--side", "none", "--table-cloth", "none", "--prompts", mode)
 		var out bytes.Buffer
 		s.command.Stdout = &out
 		s.start()
@@ -241,6 +247,9 @@ func TestPromptLeavesStdoutAlone(t *testing.T) {
 		}
 		s.expect("files written")
 		s.exit(0)
+		if strings.Contains(s.text(), "cd feast") { // who captures the folder goes there
+			t.Errorf("%s: advises to cd:\n%s", mode, s.text())
+		}
 		if out.String() != "feast\n" {
 			t.Errorf("%s: stdout is %q", mode, &out)
 		}
@@ -267,6 +276,28 @@ func TestPromptTargetInTheWay(t *testing.T) {
 	s.expect(`Not accepted: target "feast": not empty: kept`)
 	s.keys("Answer: ", "\x03")
 	s.exit(exitInterrupted)
+}
+
+// A CI system may lend a terminal, at which nobody sits.
+func TestPromptNotInCI(t *testing.T) {
+	t.Parallel()
+	s := newSession(t, "new", "feast")
+	s.command.Env = append(s.command.Env, "CI=true")
+	s.start()
+	s.expect("nullpool: error: CI is set, so nobody is asked, and no answer to: --cookbook")
+	s.exit(exitUsage)
+	s.mustBeEmpty()
+
+	s = newSession(t, "new", "--prompts", "full")
+	s.command.Env = append(s.command.Env, "CI=true")
+	s.start()
+	s.line("Dinner name:", "\x03")
+	s.exit(exitInterrupted)
+
+	s = newSession(t, "new", "--json")
+	s.start()
+	s.expect("with --json nobody is asked")
+	s.exit(exitUsage)
 }
 
 // A line of progress says what takes long, makes room for output, and goes.

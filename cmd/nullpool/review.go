@@ -19,7 +19,7 @@ const (
 )
 
 // review shows all answers and lets them be changed until the project is to be
-// written. It returns the project then, or errInterrupted.
+// written. It returns the project then, or errCancelled.
 func review(ctx context.Context, r *request, p *project) (*project, error) {
 	for {
 		if err := showAnswers(r, p); err != nil {
@@ -33,7 +33,7 @@ func review(ctx context.Context, r *request, p *project) (*project, error) {
 		case reviewWrite:
 			return p, nil
 		case reviewCancel:
-			return nil, errInterrupted
+			return nil, errCancelled
 		case reviewFiles:
 			for _, file := range p.tree {
 				fmt.Fprintf(r.app.err, "%7d  %s\n", len(file.Data), file.Path)

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/nullpool/nullpool/cmd/nullpool/internal/prompt"
@@ -25,13 +26,31 @@ func start(in, out, errs *os.File) *app {
 	a := &app{in: in, out: out, err: errs, templates: templates.Files, stack: templates.Default}
 	a.version, a.program = identity()
 	if term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(errs.Fd())) { // stdout is for the result alone
-		a.prompter = &prompt.Full{In: in, Out: errs}
+		a.captured = !term.IsTerminal(int(out.Fd()))
+		a.full = &prompt.Full{In: in, Out: errs}
 		a.plain = &prompt.Plain{In: in, Out: errs}
 		if os.Getenv("TERM") == "dumb" { // it does not answer where its cursor is, and survey would wait forever
-			a.prompter = a.plain
+			a.full = a.plain
+		}
+		if ciSystem() == "" {
+			a.prompter = a.full
 		}
 	}
 	return a
+}
+
+// ciVariables are those by which CI systems say that they run a program, with nobody
+// watching. Some lend it a terminal all the same.
+var ciVariables = []string{"CI", "TF_BUILD", "JENKINS_URL", "TEAMCITY_VERSION", "CODEBUILD_BUILD_ID"}
+
+// ciSystem returns the one of ciVariables that is set, or "".
+func ciSystem() string {
+	for _, name := range ciVariables {
+		if value := os.Getenv(name); value != "" && value != "0" && !strings.EqualFold(value, "false") {
+			return name
+		}
+	}
+	return ""
 }
 
 // runProcess executes the process's command line and returns the exit status.
@@ -81,13 +100,21 @@ func newRootCmd(a *app, stacks []*generator.Stack) *cobra.Command {
 			a.parsed = true
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	version := newVersionCmd(a)
+	asked := cmd.Flags().Bool("version", false, version.Short)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *asked {
+			return version.RunE(version, args)
+		}
+		return cmd.Help()
+	}
+	cmd.SetFlagErrorFunc(suggestFlag)
 	cmd.SetOut(a.out)
 	cmd.SetErr(a.err)
 	cmd.SetHelpFunc(a.helpWith(cmd.HelpFunc()))
 	cmd.PersistentFlags().BoolVar(&a.json, "json", false, "make stdout one JSON document, errors included")
-	cmd.AddCommand(newNewCmd(a, stacks, runNew), newListCmd(a, stacks), newVersionCmd(a))
+	cmd.AddCommand(newNewCmd(a, stacks, runNew), newListCmd(a, stacks), version)
 	cmd.InitDefaultCompletionCmd()
 	for _, command := range cmd.Commands() {
 		if command.RunE == nil { // completion by itself: cobra takes any shell for a reason to help
@@ -138,6 +165,21 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 		return &hintedError{err, []string{"did you mean " + cmd.CommandPath() + " " + near[0] + "?"}}
 	}
 	return err
+}
+
+// suggestFlag adds to an error about an unknown flag the one that may have been meant.
+func suggestFlag(cmd *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	hint := cmd.CommandPath() + " --help"
+	if near := generator.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		hint = "did you mean --" + near + "? All of them: " + hint
+	}
+	return &hintedError{err, []string{hint}}
 }
 
 func newVersionCmd(a *app) *cobra.Command {

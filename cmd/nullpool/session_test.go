@@ -49,6 +49,9 @@ func newSessionOf(t *testing.T, name string, args ...string) *session {
 	s := &session{t: t, dir: t.TempDir(), command: exec.CommandContext(t.Context(), program, args...)}
 	s.command.Dir = s.dir
 	s.command.Env = append(os.Environ(), "TERM=xterm") // where the tests run, it may be dumb
+	for _, name := range ciVariables {
+		s.command.Env = append(s.command.Env, name+"=")
+	}
 	return s
 }
 

@@ -83,10 +83,10 @@ func (a *app) showResult(p *project, notes []string, again string) error {
 		fmt.Fprintf(a.err, "nullpool: note: %s\n", note)
 	}
 	fmt.Fprintf(a.err, "\n%d files written. Next:\n\n", len(p.tree))
-	if p.dir != "." {
+	if p.dir != "." && !a.captured {
 		fmt.Fprintf(a.err, "  cd %s\n", quote(p.dir))
 	}
-	for _, command := range p.plan.Next() {
+	for _, command := range p.next() {
 		fmt.Fprintf(a.err, "  %s\n", command)
 	}
 	if again != "" {

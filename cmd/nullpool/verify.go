@@ -23,6 +23,9 @@ func (a *app) verify(ctx context.Context, p *project) error {
 		shown := progress.Start(a.err, line)
 		command := exec.CommandContext(ctx, args[0], args[1:]...)
 		command.Dir, command.Stdout, command.Stderr = p.dir, shown, shown
+		if p.outsideWorkspace() {
+			command.Env, line = append(os.Environ(), "GOWORK=off"), "GOWORK=off "+line
+		}
 		// Killed, it would leave behind what it has started.
 		command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 		command.WaitDelay = patience

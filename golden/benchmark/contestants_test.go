@@ -6,10 +6,12 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -128,6 +130,7 @@ func openSQL(t testing.TB, url string, limit int) session {
 type score struct {
 	good, bad int64
 	took, cpu time.Duration // cpu is this process's: that of the clients
+	p99       time.Duration // of one, failed ones included
 	mallocs   uint64
 }
 
@@ -138,22 +141,28 @@ func (s score) failed() float64 { return 100 * float64(s.bad) / float64(max(1, s
 // race lets so many clients run sessions for a time, one after the other each.
 func race(ctx context.Context, run session, clients int, length time.Duration) (s score) {
 	var good, bad atomic.Int64
+	each := make([][]time.Duration, clients)
 	before, started := usage(syscall.RUSAGE_SELF), time.Now()
 	deadline := started.Add(length)
 	var all sync.WaitGroup
-	for range clients {
+	for client := range clients {
 		all.Go(func() {
-			for time.Now().Before(deadline) {
+			for now := started; now.Before(deadline); {
 				if run(ctx) == nil {
 					good.Add(1)
 				} else {
 					bad.Add(1)
 				}
+				before := now
+				now = time.Now()
+				each[client] = append(each[client], now.Sub(before))
 			}
 		})
 	}
 	all.Wait()
-	return score{good: good.Load(), bad: bad.Load(), took: time.Since(started), cpu: usage(syscall.RUSAGE_SELF) - before}
+	sorted := slices.Sorted(slices.Values(slices.Concat(each...)))
+	return score{good: good.Load(), bad: bad.Load(), took: time.Since(started), cpu: usage(syscall.RUSAGE_SELF) - before,
+		p99: sorted[len(sorted)*99/100]}
 }
 
 func usage(who int) time.Duration {
@@ -195,4 +204,18 @@ func pgbench(t testing.TB, url string, clients int, length time.Duration) float6
 // spread is the median of ratios, with the least and the most.
 func spread(ratios []float64) string {
 	return fmt.Sprintf("%.2f (%.2f to %.2f)", median(ratios), least(ratios), most(ratios))
+}
+
+// interval is the geometric mean of ratios, with the bounds in which nineteen of twenty
+// such means would lie.
+func interval(ratios []float64) string {
+	var sum, squares float64
+	for _, ratio := range ratios {
+		sum += math.Log(ratio)
+		squares += math.Log(ratio) * math.Log(ratio)
+	}
+	n := float64(len(ratios))
+	mean := sum / n
+	bound := 2 * math.Sqrt(max(0, squares/n-mean*mean)/max(1, n-1))
+	return fmt.Sprintf("%.3f (%.3f to %.3f)", math.Exp(mean), math.Exp(mean-bound), math.Exp(mean+bound))
 }

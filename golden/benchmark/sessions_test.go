@@ -4,12 +4,17 @@ package benchmark
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"flag"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -25,6 +30,8 @@ import (
 var (
 	rounds = flag.Int("rounds", 5, "how often each contestant runs, in turn")
 	length = flag.Duration("for", 2*time.Second, "how long each time")
+
+	service = flag.String("service", "../go-default", "the rendered `project` that TestHTTP and TestBound start")
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +64,7 @@ func TestSessions(t *testing.T) {
 		t.Run(setup.name, func(t *testing.T) {
 			address := setup.url(t, pgtest.Database(t))
 			for _, clients := range setup.clients {
-				t.Run(strconv.Itoa(clients), func(t *testing.T) { compare(t, address, clients) })
+				t.Run(strconv.Itoa(clients), func(t *testing.T) { compare(t, contestants, address, clients) })
 			}
 		})
 	}
@@ -94,9 +101,55 @@ func throughRSA(t testing.TB, url string) string {
 	})
 }
 
+// TestIterations compares what a connection of ours saves with what the server's own
+// scram_iterations does (Postgres 16 has the setting; older ones take a secret made so).
+func TestIterations(t *testing.T) {
+	direct := pgtest.Database(t)
+	address, cheap := throughPgBouncer(t, direct), throughPgBouncer(t, withIterations(t, direct, 1))
+	at := func(c contestant, url string) contestant {
+		return contestant{c.name + ", 1 iteration", func(t testing.TB, _ string, limit int) session { return c.open(t, url, limit) }}
+	}
+	ours, plain := contestants[0], contestants[1]
+	for _, clients := range []int{1, 8, 64} {
+		t.Run(strconv.Itoa(clients), func(t *testing.T) {
+			compare(t, []contestant{ours, at(ours, cheap), plain, at(plain, cheap)}, address, clients)
+		})
+	}
+}
+
+// withIterations returns the URL of the same database for a role with the same password,
+// whose SCRAM secret (RFC 5802, section 3) takes so many iterations to prove.
+func withIterations(t *testing.T, address string, iterations int) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	salt := []byte("sixteen bytes it")
+	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(text string) []byte {
+		mac := hmac.New(sha256.New, salted)
+		mac.Write([]byte(text))
+		return mac.Sum(nil)
+	}
+	stored := sha256.Sum256(sign("Client Key"))
+	encode := base64.StdEncoding.EncodeToString
+	secret := fmt.Sprintf("SCRAM-SHA-256$%d:%s$%s:%s", iterations, encode(salt), encode(stored[:]), encode(sign("Server Key")))
+	role := "iterations_" + strconv.Itoa(iterations)
+	if _, err := pgtest.Admin(t, address).Exec(t.Context(), "create role "+role+" login password '"+secret+"'"); err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, password)
+	return u.String()
+}
+
 // compare runs the contestants in turn, so that whatever else the machine does
 // meets them all, and prints ratios to plain pgx and to pgbench.
-func compare(t *testing.T, address string, clients int) {
+func compare(t *testing.T, contestants []contestant, address string, clients int) {
 	ratios, cpu := map[string][]float64{}, map[string][]float64{}
 	allocations := map[string]float64{}
 	for round := range *rounds + 1 {
@@ -133,9 +186,9 @@ func compare(t *testing.T, address string, clients int) {
 	}
 	t.Logf("%d clients: sessions per second and client CPU per session, as ratios to pgx.Connect; allocations per session", clients)
 	for _, c := range contestants {
-		t.Logf("  %-13s %s   CPU %s   %.0f allocations", c.name, spread(ratios[c.name]), spread(cpu[c.name]), allocations[c.name])
+		t.Logf("  %-24s %s   CPU %s   %.0f allocations", c.name, spread(ratios[c.name]), spread(cpu[c.name]), allocations[c.name])
 	}
-	t.Logf("  %-13s %s", "pgbench -C", spread(ratios["pgbench -C"]))
+	t.Logf("  %-24s %s", "pgbench -C", spread(ratios["pgbench -C"]))
 	t.Logf("  nopool to pgbench -C: %s", spread(ratios["nopool to pgbench -C"]))
 }
 
