@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
+
 	"example.com/demo/internal/localpg"
 	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
@@ -142,6 +144,21 @@ func TestInterruptedStart(t *testing.T) {
 	p.within(10*time.Second, "the start to begin", func() bool { return strings.Contains(p.log.String(), "budget") })
 	p.stop()
 	p.wantEnd(exitInterrupted, "demo: interrupted")
+}
+
+// A start with a user without its project ends at once, and says what to do.
+func TestWrongUser(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"serve", "migrate status"} {
+		pooler := standin.Start(t, standin.Options{OnStartup: func(int) *pgproto3.ErrorResponse {
+			return standin.Fatal("XX000", "(ENOIDENTIFIER) no tenant identifier provided (external_id or sni_hostname required)")
+		}})
+		p := start(t, map[string]string{"DATABASE_URL": pooler.URL()}, strings.Fields(command)...)
+		p.wantEnd(exitFailed, "postgres.PROJECTREF")
+		if n := pooler.Stats().Dials; n != 1 {
+			t.Errorf("%s: %d dials", command, n)
+		}
+	}
 }
 
 // A request that does not end in time is cut short, and the exit status says so.
