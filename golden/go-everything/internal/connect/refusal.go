@@ -27,7 +27,7 @@ var refusals = []struct {
 	{"XX000", "too many authentication failures|ENOTFOUND|Tenant or user not found|ESSLREQUIRED", nopool.ErrConfiguration},
 	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO|ENOIDENTIFIER|EMULTIPLEUSERS", nopool.ErrConfiguration},
 	// PgBouncer: client.c, objects.c, janitor.c.
-	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout", nopool.ErrPoolerFull},
+	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout|query_timeout", nopool.ErrPoolerFull},
 	{"08P01", "has been failing", nopool.ErrUnavailable},
 	{"08P01", "authentication failed|no such|unsupported startup parameter|SSL required", nopool.ErrConfiguration},
 	// Postgres: appendix A of the manual.

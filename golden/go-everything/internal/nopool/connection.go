@@ -30,12 +30,14 @@ type connection struct {
 	pgx     *pgx.Conn // nil until it is connected
 	flight  *flight
 
-	unclosed sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
-	ending   sync.Once
+	connecting sync.WaitGroup // goes on when its caller has left
+	unclosed   sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
+	ending     sync.Once
 }
 
-// connect dials and logs in. The connection has a flight, which BEGIN can board.
-func (c *connection) connect(ctx context.Context, to Connector) (err error) {
+// connect dials, by a context of its own, and logs in. The connection has a flight, which
+// BEGIN can board.
+func (c *connection) connect(dialling, ctx context.Context, to Connector) (err error) {
 	config, err := to.Config()
 	if err != nil {
 		return err
@@ -46,6 +48,9 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if c.flight != nil && !loggedIn.Load() { // else the slot could be free by then
 			return nil, errNoCancel
+		}
+		if c.flight == nil {
+			ctx = dialling // the pooler does not know of us yet
 		}
 		conn, err := dial(ctx, network, address)
 		if err != nil {
@@ -66,12 +71,13 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 	return err
 }
 
-// hangUp sends Terminate, unless the connection is closed already, and returns when
-// the server has closed all that was dialled and no cancel request is under way. A
-// pooler counts a connection until then, so nobody may dial in its place; and no
-// response may wait for it.
+// hangUp waits until the opening has ended, sends Terminate, unless the connection is
+// closed already, and returns when the server has closed all that was dialled and no
+// cancel request is under way. A pooler counts a connection until then, so nobody may dial
+// in its place; and no response may wait for it.
 func (c *connection) hangUp() {
 	c.ending.Do(func() {
+		c.connecting.Wait()
 		if c.pgx != nil {
 			c.unclosed.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way, which pgx gives 15 s
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)

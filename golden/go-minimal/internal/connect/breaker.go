@@ -69,7 +69,9 @@ func (b *breaker) check() error {
 	return nil
 }
 
-func (b *breaker) succeeded() {
+// Opened implements nopool.Connector. A login alone is no success: PgBouncer lets clients
+// in while it cannot reach the server, and says so at their first statement.
+func (b *breaker) Opened() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures = 0
