@@ -25,7 +25,7 @@ const takeConnection = `func (c *connection) take(before *connection) {
 	c.flight.sent, c.flight.over, c.flight.err = false, false, nil
 }
 
-// hangUp sends`
+// hangUp waits`
 
 // Files that many mutations touch.
 const (
@@ -68,16 +68,16 @@ var mutations = []mutation{
 		{sessions, `// end marks`, `var kept = make(chan *connection, 4)
 
 // end marks`},
-		{openFile, `	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
+		{openFile, `	if refusal = o.connect(ctx, conn, gotSlot.Add(o.db.config.ConnectTimeout)); refusal == nil {
 `, `	select {
 	case before := <-kept:
 		conn.take(before)
 	default:
-		refusal = conn.connect(connecting, o.db.config.Connector)
+		refusal = o.connect(ctx, conn, gotSlot.Add(o.db.config.ConnectTimeout))
 	}
 	if refusal == nil {
 `},
-		{connection, `// hangUp sends`, takeConnection},
+		{connection, `// hangUp waits`, takeConnection},
 	}, also: "NP03 NP04 NP05 NP06 NP07 NP08 NP10 NP11 NP12 NP13 NP16 NP17 NP18 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP26 NP27 NP28 NP29 NP31"},
 	{name: "a connection is handed on when somebody waits, as database/sql does", fails: "NP01 NP15", edits: []edit{
 		{sessions, `	s.conn.hangUp()
@@ -91,15 +91,15 @@ var mutations = []mutation{
 
 // end marks`},
 		{sessions, "	\"sync/atomic\"\n", "	\"sync\"\n	\"sync/atomic\"\n"},
-		{openFile, `	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
+		{openFile, `	if refusal = o.connect(ctx, conn, gotSlot.Add(o.db.config.ConnectTimeout)); refusal == nil {
 `, `	if before, ok := handedOn.LoadAndDelete(o.db); ok {
 		conn.take(before.(*connection))
 	} else {
-		refusal = conn.connect(connecting, o.db.config.Connector)
+		refusal = o.connect(ctx, conn, gotSlot.Add(o.db.config.ConnectTimeout))
 	}
 	if refusal == nil {
 `},
-		{connection, `// hangUp sends`, takeConnection},
+		{connection, `// hangUp waits`, takeConnection},
 	}, also: "NP17 NP21 NP22 NP04 NP16 NP23"},
 
 	{name: "migrations may have any number of connections", fails: "NP02", edits: []edit{
@@ -661,7 +661,7 @@ func Free(n int) chan *pgx.Conn { return make(chan *pgx.Conn, n) }
 `},
 	}},
 	{name: "the engine keeps its last connection", fails: "NP15", edits: []edit{
-		{engine, "	abort context.CancelCauseFunc\n", "	abort context.CancelCauseFunc\n	last  *pgconn.PgConn\n"},
+		{engine, "type DB struct{ engine }\n", "type DB struct {\n	engine\n	last *pgconn.PgConn\n}\n"},
 	}},
 	{name: "a session that is embedded", fails: "NP15", edits: []edit{
 		{reports, "", `package reports
@@ -698,11 +698,11 @@ type Store struct {
 	}},
 
 	{name: "one connection too many", fails: "NP17", edits: []edit{
-		{slotsFile, "held: make(chan struct{}, n)", "held: make(chan struct{}, n+1)"},
+		{slotsFile, "	s := &slots{free:", "	n++\n	s := &slots{free:"},
 	}, also: "NP01 NP11 NP13 NP18 NP22 NP27"},
 	{name: "who waits is served in any order", fails: "NP17", edits: []edit{
-		{slotsFile, "	if s.waiting.Add(1) > s.maxWaiting {\n		return ErrBusy\n	}\n", `	if s.waiting.Add(1) > s.maxWaiting {
-		return ErrBusy
+		{slotsFile, "	if s.waiting.Add(1) > s.maxWaiting {\n		return freed, ErrBusy\n	}\n", `	if s.waiting.Add(1) > s.maxWaiting {
+		return freed, ErrBusy
 	}
 	time.Sleep(rand.N(100 * time.Millisecond)) // so that not all come back at once
 `},
@@ -722,8 +722,10 @@ type Store struct {
 	}, also: "NP01 NP10 NP11 NP16 NP17 NP19 NP20 NP21 NP22 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP09"},
 	{name: "a session takes its slot when it is made", fails: "NP18", edits: []edit{
 		{engine, "	s.life, s.cancel = context.WithCancelCause(db.life)\n", `	s.life, s.cancel = context.WithCancelCause(db.life)
-	if int(db.slots.inUse.Load()) < db.config.MaxSessions && db.slots.acquire(ctx) == nil {
-		context.AfterFunc(s.life, db.slots.release)
+	if int(db.slots.inUse.Load()) < db.config.MaxSessions {
+		if _, err := db.slots.acquire(ctx); err == nil {
+			context.AfterFunc(s.life, db.slots.release)
+		}
 	}
 `},
 	}, also: "NP01 NP02 NP04 NP05 NP06 NP07 NP10 NP11 NP13 NP17 NP20 NP21 NP22 NP23 NP27 NP29 NP31 NP09 NP19 NP28 NP03 NP08 NP12 NP16 NP24 NP25 NP26"},
@@ -787,6 +789,15 @@ type Store struct {
 	{name: "a pooler that cannot ask for secrets is given more logins", fails: "NP20", edits: []edit{
 		{refusals, "return ok && kindOf(err) == nopool.ErrUnavailable &&", "return !ok && kindOf(err) == nopool.ErrUnavailable &&"},
 	}},
+	{name: "an error in answer to SSLRequest means no TLS", fails: "NP20", edits: []edit{
+		{connector, "		dial = greet(dial)\n", ""},
+	}},
+	{name: "a refusal that nobody knows is final", fails: "NP20", edits: []edit{
+		{openFile, "	transientTries = 3 ", "	transientTries = 1 "},
+	}},
+	{name: "what may have run is tried again", fails: "NP20", edits: []edit{
+		{openFile, " || conn.flight.mayHaveRun(answer):", ":"},
+	}},
 	{name: "a full pooler is our fault", fails: "NP20", edits: []edit{
 		{problems, "	{nopool.ErrPoolerFull, busy},\n", ""},
 	}},
@@ -828,6 +839,12 @@ type Store struct {
 	{name: "a slot is freed after a moment, whatever the server does", fails: "NP22", edits: []edit{
 		{connection, "	closeTimeout = 5 * time.Second\n", "	closeTimeout = 50 * time.Millisecond\n"},
 	}, also: "NP01 NP04 NP10 NP17 NP06 NP13"},
+	{name: "a pooler that is late is given no time", fails: "NP22", edits: []edit{
+		{slotsFile, "age+settleStep, settleMost", "0, settleMost"},
+	}},
+	{name: "an opening that is given up ends at once", fails: "NP22", edits: []edit{
+		{openFile, "context.WithoutCancel(ctx), deadline", "ctx, deadline"},
+	}},
 	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{
 		{sessions, "		go s.close(how, time.Now())\n", "		s.close(how, time.Now())\n"},
 	}, also: "NP10"},
@@ -1043,6 +1060,6 @@ var _ = (*Server).export
 		{connection, "			_ = c.pgx.Close(ctx) // the endpoint", "			_, _ = c.pgx.Exec(ctx, \"discard all\")\n			_ = c.pgx.Close(ctx) // the endpoint"},
 	}, also: "NP06 NP23 NP22 NP28 NP16"},
 	{name: "the connection is tried before it is used", fails: "NP31", edits: []edit{
-		{openFile, "		conn.flight.begin, conn.flight.onOpen", "		_ = conn.pgx.Ping(connecting)\n		conn.flight.begin, conn.flight.onOpen"},
+		{openFile, "		conn.flight.begin, conn.flight.onOpen", "		_ = conn.pgx.Ping(ctx)\n		conn.flight.begin, conn.flight.onOpen"},
 	}, also: "NP16 NP19 NP23 NP24 NP29"},
 }

@@ -89,8 +89,9 @@ func (b *breaker) check() error {
 	return nil
 }
 
-// succeeded is told of an attempt that was let through at since.
-func (b *breaker) succeeded(since time.Time) {
+// Opened implements nopool.Connector. A login alone is no success: PgBouncer lets clients
+// in while it cannot reach the server, and says so at their first statement.
+func (b *breaker) Opened(since time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if since.After(b.unasked) {

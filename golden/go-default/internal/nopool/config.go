@@ -36,6 +36,8 @@ type Connector interface {
 	// Refused is told why a connection could not be opened, and returns what that
 	// means: ErrPoolerFull, ErrUnavailable or ErrConfiguration.
 	Refused(err error) error
+	// Opened is told that BEGIN was acknowledged on a connection that was asked for since then.
+	Opened(since time.Time)
 }
 
 func (c Config) check() error {

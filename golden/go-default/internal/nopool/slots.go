@@ -8,15 +8,24 @@ import (
 	"time"
 )
 
-const fullPause = 250 * time.Millisecond // at most, before a pooler that is full is asked again
+const (
+	fullPause  = 250 * time.Millisecond // at most, before a pooler that is full is asked again
+	settleMost = 10 * time.Millisecond  // that a pooler is given to free a place after its close
+	settleStep = 4 * time.Millisecond   // more than was too little
+	settleLess = 2 * time.Microsecond   // less with each session: one in 2,000 finds it late
+)
 
 // slots is the bound on connections, with a bounded queue so that overload is
-// refused at once instead of piling up. An element of a channel is a slot: who
-// waits to send one is served in the order in which they came.
+// refused at once instead of piling up. An element of a channel is a slot that is free,
+// with the time since when, zero if the pooler may have none for it: who waits to receive
+// one is served in the order in which they came.
 type slots struct {
-	held       chan struct{}
+	free       chan time.Time
 	maxWaiting int64
 	room       chan struct{} // who receives from it has a slot, and was refused by the pooler
+
+	settling atomic.Int64 // how long a place is left alone after the server's close, in ns
+	crowded  atomic.Int64 // when a place was last asked for without a close before it, in ns since 1970
 
 	inUse, waiting atomic.Int64
 	closing        sync.Once
@@ -24,41 +33,72 @@ type slots struct {
 }
 
 func newSlots(n, maxWaiting int) *slots {
-	return &slots{held: make(chan struct{}, n), maxWaiting: int64(maxWaiting),
+	s := &slots{free: make(chan time.Time, n), maxWaiting: int64(maxWaiting),
 		room: make(chan struct{}), closed: make(chan struct{}), idle: make(chan struct{})}
+	for range n {
+		s.free <- time.Unix(0, 0)
+	}
+	return s
 }
 
-// acquire takes a slot, waiting for it until ctx ends. It returns ErrBusy when
-// the queue is full, ErrClosed after close, or ctx's cause.
-func (s *slots) acquire(ctx context.Context) error {
+// acquire takes a slot, waiting for it until ctx ends, and returns since when it is free.
+// It returns ErrBusy when the queue is full, ErrClosed after close, or ctx's cause.
+func (s *slots) acquire(ctx context.Context) (freed time.Time, err error) {
 	select {
 	case <-s.closed:
-		return ErrClosed
+		return freed, ErrClosed
 	default:
 	}
 	select {
-	case s.held <- struct{}{}: // never before somebody who waits: while they do, there is no room
+	case freed = <-s.free: // never before somebody who waits: while they do, none is free
 	default:
-		if err := s.wait(ctx); err != nil {
-			return err
+		if freed, err = s.wait(ctx); err != nil {
+			return freed, err
 		}
 	}
 	s.inUse.Add(1)
-	return nil
+	return freed, nil
 }
 
-func (s *slots) wait(ctx context.Context) error {
+func (s *slots) wait(ctx context.Context) (freed time.Time, err error) {
 	defer s.waiting.Add(-1)
 	if s.waiting.Add(1) > s.maxWaiting {
-		return ErrBusy
+		return freed, ErrBusy
 	}
 	select {
-	case s.held <- struct{}{}:
-		return nil
+	case freed = <-s.free:
+		return freed, nil
 	case <-s.closed:
-		return ErrClosed
+		return freed, ErrClosed
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return freed, context.Cause(ctx)
+	}
+}
+
+// settle waits until a pooler will have noticed that there is room since freed. Some free
+// a place a little after they have closed its connection, and refuse who comes in between.
+func (s *slots) settle(freed time.Time) {
+	if freed.IsZero() {
+		s.crowded.Store(time.Now().UnixNano())
+	}
+	time.Sleep(time.Until(freed.Add(time.Duration(s.settling.Load()))))
+}
+
+// late is told that the pooler refused a connection that was dialled so long after it had
+// freed a place. It reports whether that is because it frees places late, and not because
+// another of ours has taken it.
+func (s *slots) late(freed time.Time, age time.Duration) bool {
+	if age >= settleMost || freed.UnixNano() < s.crowded.Load()+int64(settleMost) {
+		return false
+	}
+	s.settling.Store(max(s.settling.Load(), int64(min(age+settleStep, settleMost))))
+	return true
+}
+
+// admitted is told that a session was opened.
+func (s *slots) admitted() {
+	if s.settling.Load() > 0 {
+		s.settling.Add(-int64(settleLess))
 	}
 }
 
@@ -70,9 +110,9 @@ func (s *slots) release() {
 	s.inUse.Add(-1)
 	select {
 	case s.room <- struct{}{}:
-		time.AfterFunc(fullPause, func() { <-s.held })
+		time.AfterFunc(fullPause, func() { s.free <- time.Time{} })
 	default:
-		<-s.held
+		s.free <- time.Now()
 	}
 }
 
@@ -82,8 +122,8 @@ func (s *slots) close() <-chan struct{} {
 	s.closing.Do(func() {
 		close(s.closed)
 		go func() {
-			for range cap(s.held) {
-				s.held <- struct{}{}
+			for range cap(s.free) {
+				<-s.free
 			}
 			close(s.idle)
 		}()

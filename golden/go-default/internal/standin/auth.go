@@ -26,6 +26,7 @@ func (c *client) authenticate() bool {
 		c.refuse(Fatal("28P01", fmt.Sprintf("password authentication failed for user %q", c.known.Parameters["user"])))
 		return false
 	}
+	c.checkOut()
 	if !c.passes(Authenticated) {
 		return false
 	}

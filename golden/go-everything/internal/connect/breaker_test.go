@@ -161,7 +161,7 @@ func TestLateSuccess(t *testing.T) {
 	t.Parallel()
 	b, before := newBreaker(), time.Now()
 	b.told(&pgconn.PgError{Code: "XX000", Message: "(EAUTHQUERY) auth_query secret check timed out"}, before)
-	b.succeeded(before)
+	b.Opened(before)
 	b.told(&pgconn.PgError{Code: "57P01"}, before)
 	if b.check() == nil {
 		t.Error("the next login would be refused too")

@@ -1,15 +1,18 @@
 package connect
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // dialer dials the host, and keeps its addresses.
@@ -21,7 +24,10 @@ type dialer struct {
 
 // addressTTL is how long the addresses of the host are kept. Go keeps none, and
 // a session that dials must not ask the resolver each time.
-const addressTTL = 5 * time.Second
+const (
+	addressTTL     = 5 * time.Second
+	resolveTimeout = time.Second // where there are old ones to fall back to
+)
 
 // dialHost is a pgconn.DialFunc that dials the addresses of a host, one at a time,
 // until one accepts. Left to itself, pgx would also go on to the next after a
@@ -53,6 +59,51 @@ func (d *dialer) dialHost(ctx context.Context, network, address string) (net.Con
 	return nil, err
 }
 
+// greet returns a pgconn.DialFunc for connections on which TLS is asked for.
+func greet(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &greeted{Conn: conn}, nil
+	}
+}
+
+// greeted is a connection on which the first answer can be an error in the clear: of a
+// pooler that is full, or of a server that cannot start a process.
+type greeted struct {
+	net.Conn
+	heard bool
+}
+
+func (g *greeted) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	if n == 0 || g.heard {
+		return n, err
+	}
+	if g.heard = true; p[0] != 'E' {
+		return n, err
+	}
+	said := pgproto3.NewFrontend(io.MultiReader(bytes.NewReader(p[:n]), g.Conn), nil)
+	said.SetMaxBodyLen(1 << 14)
+	message, err := said.Receive()
+	if refusal, ok := message.(*pgproto3.ErrorResponse); ok {
+		err = pgconn.ErrorResponseToPgError(refusal)
+	} else if errors.As(err, new(*pgproto3.ExceededMaxBodyLenErr)) { // text, as before protocol 3
+		err = &pgconn.PgError{Severity: "FATAL", Code: "53300", Message: "the server cannot start a process for the connection"}
+	}
+	return 0, err
+}
+
+// CloseWrite is what a nopool.Session closes a connection with.
+func (g *greeted) CloseWrite() error {
+	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
 // hosts are the addresses of the host, the one first that accepted last.
 type hosts struct {
 	addresses []string
@@ -64,9 +115,19 @@ func (d *dialer) lookup(ctx context.Context, host string) (*hosts, error) {
 	if known != nil && time.Now().Before(known.until) {
 		return known, nil
 	}
-	found, err := d.resolve(ctx, host)
-	if err != nil || len(found) == 0 {
+	asking := ctx
+	if known != nil {
+		short, cancel := context.WithTimeout(ctx, resolveTimeout)
+		defer cancel()
+		asking = short
+	}
+	found, err := d.resolve(asking, host)
+	switch {
+	case err == nil && len(found) > 0:
+	case known == nil || ctx.Err() != nil:
 		return nil, cmp.Or(err, errors.New("the host has no address"))
+	default: // they may still be good
+		found = known.addresses
 	}
 	if known != nil {
 		found = from(found, max(0, slices.Index(found, known.addresses[0])))

@@ -59,6 +59,52 @@ func TestAddresses(t *testing.T) {
 	})
 }
 
+// TestResolverFails has a resolver fail once the addresses that it knew are old: they are
+// dialled as long as it does, and no longer.
+func TestResolverFails(t *testing.T) {
+	t.Parallel()
+	type answer func(ctx context.Context) ([]string, error)
+	with := func(err error) answer { return func(context.Context) ([]string, error) { return nil, err } }
+	fails := map[string]answer{
+		"with an error":   with(&net.DNSError{Err: "server misbehaving", IsTemporary: true}),
+		"with no host":    with(&net.DNSError{Err: "no such host", IsNotFound: true}),
+		"with no address": with(nil),
+		"silently":        func(ctx context.Context) ([]string, error) { <-ctx.Done(); return nil, ctx.Err() },
+	}
+	for name, fail := range fails {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broken, address := false, "192.0.2.1"
+				dialled := ""
+				d := &dialer{
+					resolve: func(ctx context.Context, _ string) ([]string, error) {
+						if broken {
+							return fail(ctx)
+						}
+						return []string{address}, nil
+					},
+					dial: func(ctx context.Context, _, to string) (net.Conn, error) {
+						dialled = to
+						return &net.TCPConn{}, ctx.Err()
+					},
+				}
+				for i, want := range []string{"192.0.2.1:5432", "192.0.2.1:5432", "192.0.2.1:5432", "192.0.2.2:5432"} {
+					if broken = i == 1 || i == 2; i == 3 {
+						address = "192.0.2.2"
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+					_, err := d.dialHost(ctx, "tcp", "host:5432")
+					cancel()
+					if err != nil || dialled != want {
+						t.Errorf("%d: dialled %s, %v", i, dialled, err)
+					}
+					time.Sleep(2 * addressTTL)
+				}
+			})
+		})
+	}
+}
+
 // TestUnixSocket wants the path of a socket dialled as it is, a colon in it or not.
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()

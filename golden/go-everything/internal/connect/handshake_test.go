@@ -273,18 +273,20 @@ func TestHangingLogins(t *testing.T) {
 	for _, hanging := range []int{3, 6, 12} {
 		t.Run(strconv.Itoa(hanging), func(t *testing.T) {
 			t.Parallel()
+			hung := make(chan struct{})
+			giveUp := sync.OnceFunc(func() { close(hung) })
+			defer giveUp()
 			pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, step standin.Step) standin.Fault {
 				if step == standin.Proving && n > 1 && n <= 1+hanging {
-					return standin.Hang
+					<-hung
+					return standin.Drop
 				}
 				return standin.GoOn
 			}})
 			db := on(t, pooler.URL(), func(c *config) { c.MaxSessions, c.ConnectTimeout = 20, time.Minute })
 			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
-			ctx, giveUp := context.WithCancel(t.Context())
-			defer giveUp()
 			for range hanging {
-				go func() { _ = db.Run(ctx, nopool.TxOptions{}, selectOne) }()
+				go func() { _ = db.Run(t.Context(), nopool.TxOptions{}, selectOne) }()
 			}
 			sent := min(hanging, maxDoubtful)
 			for pooler.Stats().Passwords < 2+hanging+sent { // two of the first, and of all that hang the one before

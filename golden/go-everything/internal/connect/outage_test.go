@@ -130,12 +130,14 @@ func TestSecretsCannotBeAsked(t *testing.T) {
 // session opens a connection as package nopool does, whose own goroutines do not let a bubble's time pass.
 func session(ctx context.Context, c *Connector) error {
 	for attempt := 1; ; attempt++ {
+		dialled := time.Now()
 		config, err := c.Config()
 		if err == nil {
 			bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
 			defer cancel()
 			var conn *pgx.Conn
 			if conn, err = pgx.ConnectConfig(bounded, config); err == nil {
+				c.Opened(dialled)
 				return conn.Close(bounded)
 			}
 		}

@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -33,14 +34,20 @@ func TestBrokenDatabase(t *testing.T) {
 	for _, broken := range []*pgproto3.ErrorResponse{
 		standin.Fatal("57P03", "the database system is starting up"),
 		standin.Fatal("3D000", "database \"app\" does not exist"),
+		standin.Fatal("08P01", "server login has been failing, cached error: connect failed (server_login_retry)"), // at the first statement
 	} {
 		var back atomic.Bool
-		pooler := standin.Start(t, standin.Options{OnStartup: func(int) *pgproto3.ErrorResponse {
-			if back.Load() {
+		refuse := func(here bool) *pgproto3.ErrorResponse {
+			if back.Load() || !here {
 				return nil
 			}
 			return broken
-		}})
+		}
+		late := broken.Code == "08P01"
+		pooler := standin.Start(t, standin.Options{
+			OnStartup:   func(int) *pgproto3.ErrorResponse { return refuse(!late) },
+			OnStatement: func(*standin.Conn, string) standin.Reply { return standin.Reply{Error: refuse(late)} },
+		})
 		db := on(t, pooler.URL(), nil)
 		for range 100 {
 			err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
@@ -58,6 +65,59 @@ func TestBrokenDatabase(t *testing.T) {
 				break
 			} else if time.Since(started) > 10*time.Second {
 				t.Fatalf("not found again: %v", err)
+			}
+		}
+	}
+}
+
+// TestRefusedInTheClear has an error answer the request for TLS, or come in its place: that
+// is a server that cannot take us, not one without TLS.
+func TestRefusedInTheClear(t *testing.T) {
+	t.Parallel()
+	encode := func(code, text string) string {
+		message, _ := standin.Fatal(code, text).Encode(nil)
+		return string(message)
+	}
+	const fork = "Ecould not fork new process for connection: Resource temporarily unavailable\n\x00"
+	for _, test := range []struct {
+		said string
+		want error
+	}{
+		{fork, nopool.ErrPoolerFull},
+		{encode("53300", "sorry, too many clients already"), nopool.ErrPoolerFull},
+		{encode("57P03", "the database system is starting up"), nopool.ErrUnavailable},
+		{encode("XX000", "what nobody has met yet"), nopool.ErrUnavailable},
+		{"E", nopool.ErrUnavailable}, // and no more
+		{"", nopool.ErrUnavailable},
+		{"N", nopool.ErrConfiguration},
+		{"HTTP/1.1 400 Bad Request\r\n\r\n", nopool.ErrConfiguration},
+	} {
+		for _, negotiation := range []string{"postgres", "direct"} {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			must(t, err)
+			t.Cleanup(func() { listener.Close() })
+			var dials atomic.Int32
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					dials.Add(1)
+					_, _ = io.ReadFull(conn, make([]byte, 8))
+					_, _ = io.WriteString(conn, test.said)
+					_ = conn.(*net.TCPConn).CloseWrite()
+					go func() { _, _ = io.Copy(io.Discard, conn); conn.Close() }()
+				}
+			}()
+			db := on(t, "postgres://app:x@"+listener.Addr().String()+"/app?sslmode=require&sslnegotiation="+negotiation, func(c *config) {
+				c.ConnectTimeout = 700 * time.Millisecond
+			})
+			err = db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+			if want := test.want; negotiation == "direct" && test.said == "N" {
+				continue // an unexpected end
+			} else if !errors.Is(err, want) || (dials.Load() == 1) != (want == nopool.ErrConfiguration) {
+				t.Errorf("%s, %q: %v after %d dials, want %v", negotiation, test.said, err, dials.Load(), want)
 			}
 		}
 	}

@@ -107,9 +107,9 @@ starting password 08P01 certificate authentication failed
 starting password 08P01 "trust" authentication failed
 authenticated passing 08P01 server login failed: wrong password type
 authenticated passing 08P01 server login failed: none of the server's SASL authentication mechanisms are supported
-begin passing 08P01 server login has been failing, cached error: connect failed (server_login_retry)
-begin passing 08P01 server login has been failing, cached error: password authentication failed (server_login_retry)
-begin passing 08P01 server login has been failing, cached error: sorry, too many clients already (server_login_retry)
+begin lost 08P01 server login has been failing, cached error: connect failed (server_login_retry)
+begin lost 08P01 server login has been failing, cached error: password authentication failed (server_login_retry)
+begin lost 08P01 server login has been failing, cached error: sorry, too many clients already (server_login_retry)
 begin full 08P01 server login has been failing, cached error: no more connections allowed (max_client_conn) (server_login_retry)
 `
 
@@ -121,6 +121,7 @@ var meanings = map[string]struct {
 }{
 	"full":     {kind: nopool.ErrPoolerFull},
 	"passing":  {kind: nopool.ErrUnavailable},
+	"lost":     {kind: nopool.ErrUnavailable, once: true}, // a pooler says so too when a statement may have run
 	"unasked":  {kind: nopool.ErrUnavailable, once: true}, // counts at Supavisor
 	"lasting":  {kind: nopool.ErrConfiguration, once: true},
 	"password": {kind: nopool.ErrConfiguration, once: true, password: true},

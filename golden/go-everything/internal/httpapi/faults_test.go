@@ -142,7 +142,7 @@ func allFaults() []*fault {
 		{name: "COMMIT unanswered", sql: "commit", reply: standin.Reply{Hang: true}, status: 500, code: unknown, log: "commit outcome unknown"},
 		{name: "slow COMMIT", sql: "commit", reply: standin.Reply{Delay: 300 * time.Millisecond}, status: 201, log: "committed"},
 		{name: "BEGIN unanswered", sql: "begin", reply: standin.Reply{Hang: true}, status: 503, code: down, log: "no answer to BEGIN"},
-		{name: "BEGIN lost once", sql: "begin", reply: standin.Reply{Drop: true}, once: true, status: 201, log: "attempts=2"},
+		{name: "BEGIN lost once", sql: "begin", reply: standin.Reply{Drop: true}, once: true, status: 503, code: down, log: "database is unavailable"},
 		{name: "statement lost", sql: "insert", reply: standin.Reply{Drop: true}, status: 503, code: down, log: "database is unavailable"},
 		{name: "statement unanswered", sql: "insert", reply: standin.Reply{Hang: true}, status: 504, code: "timeout", log: "deadline"},
 		{name: "statement interrupted", sql: "insert", reply: standin.Reply{Error: restart}, status: 503, code: down, log: "57P01"},

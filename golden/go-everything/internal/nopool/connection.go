@@ -37,15 +37,17 @@ type connection struct {
 	socket  net.Conn // the first that was dialled, below TLS
 	name    string   // application_name
 
-	silent   atomic.Bool     // the server owes us an answer
-	life     context.Context // of all that was dialled
-	giveUp   context.CancelFunc
-	unclosed sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
-	ending   sync.Once
+	silent     atomic.Bool     // the server owes us an answer
+	life       context.Context // of all that was dialled
+	giveUp     context.CancelFunc
+	connecting sync.WaitGroup // goes on when its caller has left
+	unclosed   sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
+	ending     sync.Once
 }
 
-// connect dials and logs in. The connection has a flight, which BEGIN can board.
-func (c *connection) connect(ctx context.Context, to Connector) (err error) {
+// connect dials, by a context of its own, and logs in. The connection has a flight, which
+// BEGIN can board.
+func (c *connection) connect(dialling, ctx context.Context, to Connector) (err error) {
 	config, err := to.Config()
 	if err != nil {
 		return err
@@ -58,6 +60,9 @@ func (c *connection) connect(ctx context.Context, to Connector) (err error) {
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if c.flight != nil && !loggedIn.Load() { // else the slot could be free by then
 			return nil, errNoCancel
+		}
+		if c.flight == nil {
+			ctx = dialling // the pooler does not know of us yet
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -103,12 +108,13 @@ func (c *connection) unasked() (err error) {
 	return nil
 }
 
-// hangUp sends Terminate, unless the connection is closed already, and returns when
-// the server has closed all that was dialled and no cancel request is under way, or
-// when their time is over. A pooler counts a connection until then, so nobody may dial
-// in its place; and no response may wait for it.
+// hangUp waits until the opening has ended, sends Terminate, unless the connection is
+// closed already, and returns when the server has closed all that was dialled and no
+// cancel request is under way, or when their time is over. A pooler counts a connection
+// until then, so nobody may dial in its place; and no response may wait for it.
 func (c *connection) hangUp() {
 	c.ending.Do(func() {
+		c.connecting.Wait()
 		limit := closeTimeout
 		if c.silent.Load() {
 			limit = silentTimeout

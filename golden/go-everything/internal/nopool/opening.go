@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -18,6 +20,8 @@ var errOpenTimeout = errors.New("no answer to BEGIN in time")
 type engine struct {
 	config Config
 	slots  *slots
+	life   context.Context // ends when Close gives up waiting, and every session's life with it
+	abort  context.CancelCauseFunc
 	events
 }
 
@@ -31,17 +35,21 @@ type opening struct {
 	opts   TxOptions               // of its transaction
 	first  operation               // with which BEGIN travels
 	cancel context.CancelCauseFunc // ends the context of first, which its rows or batch keep using
+
+	freed     time.Time // when there was room for it, if that is known
+	transient int       // attempts that failed for a reason that may pass
 }
 
 // open takes a slot, dials, and does first. ConnectTimeout bounds all that follows the
 // wait for the slot, up to the answer to BEGIN: PgBouncer admits a client and says only
-// at its first statement that it is full. As long as BEGIN is not acknowledged nothing
-// has happened, and first is done again on another connection: on a full pooler until
-// the deadline, on a database out of reach a few times, after any other refusal never.
-// It returns no connection and why, or one and first's own error.
+// at its first statement that it is full. When BEGIN was refused nothing has happened, and
+// first is done again on another connection: on a full pooler until the deadline, on a
+// database out of reach a few times, after any other refusal never; nor when the
+// connection was lost while first may have run behind BEGIN. It returns no connection and
+// why, or one and first's own error.
 func (o *opening) open(ctx context.Context) (opened *connection, err error) {
 	started := time.Now()
-	if err := o.takeSlot(ctx); err != nil {
+	if o.freed, err = o.takeSlot(ctx); err != nil {
 		return nil, err
 	}
 	var conn *connection
@@ -55,13 +63,19 @@ func (o *opening) open(ctx context.Context) (opened *connection, err error) {
 	defer deadline.Stop()
 	var reason error
 	for attempt := 1; ; attempt++ {
+		o.db.slots.settle(o.freed)
 		conn = &connection{events: &o.db.events, ctx: o.ctx, dialled: time.Now()}
-		err, refusal := o.attempt(ctx, gotSlot, conn, func() {
-			if deadline.Stop() { // else ctx has ended
-				o.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
-				o.db.log.DebugContext(o.ctx, "database session opened", "waited", gotSlot.Sub(started),
-					"took", time.Since(started), "attempts", attempt, "read_only", o.opts.ReadOnly)
+		err, refusal := o.attempt(ctx, gotSlot, conn, func() bool {
+			if !deadline.Stop() {
+				<-ctx.Done() // at this moment
+				return false
 			}
+			o.db.config.Connector.Opened(conn.dialled)
+			o.db.slots.admitted()
+			o.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
+			o.db.log.DebugContext(o.ctx, "database session opened", "waited", gotSlot.Sub(started),
+				"took", time.Since(started), "attempts", attempt, "read_only", o.opts.ReadOnly)
+			return true
 		})
 		if refusal == nil {
 			return conn, err
@@ -77,41 +91,68 @@ func (o *opening) open(ctx context.Context) (opened *connection, err error) {
 	}
 }
 
-func (o *opening) takeSlot(ctx context.Context) error {
+func (o *opening) takeSlot(ctx context.Context) (freed time.Time, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.db.config.SessionWait, ErrBusy)
 	defer cancel()
-	err := o.db.slots.acquire(ctx)
+	freed, err = o.db.slots.acquire(ctx)
 	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrSessionDone) { // else it left the queue by itself
 		o.db.count(func(total *Snapshot) { total.Rejected++ })
 		o.db.log.WarnContext(o.ctx, "database session rejected", "error", Describe(err))
 	}
-	return err
+	return freed, err
 }
 
-// attempt connects and does first. refusal is nil once BEGIN is acknowledged, and err
-// is then first's own; else refusal says why not, as ErrPoolerFull, ErrUnavailable or
+// attempt connects and does first. refusal is nil once BEGIN is acknowledged in time, and
+// err is then first's own; else refusal says why not, as ErrPoolerFull, ErrUnavailable or
 // ErrConfiguration, or is the cause for which ctx ended.
-func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connection, onOpen func()) (err, refusal error) {
-	// The addresses of a host share this deadline. ctx has none, since rows outlive the opening.
-	connecting, cancel := context.WithDeadlineCause(ctx, gotSlot.Add(o.db.config.ConnectTimeout), errOpenTimeout)
-	defer cancel()
-	if refusal = conn.connect(connecting, o.db.config.Connector); refusal == nil {
+func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connection, onOpen func() bool) (err, refusal error) {
+	if refusal = o.connect(ctx, conn, gotSlot.Add(o.db.config.ConnectTimeout)); refusal == nil {
 		conn.flight.begin, conn.flight.onOpen = begin(o.opts, o.settings(conn)), onOpen
 		conn.flight.timeout = o.db.config.StatementTimeout
 		err = o.first(ctx, conn)
 		if !conn.flight.sent { // an argument could not be encoded: an empty statement carries BEGIN, and the session is of use
 			_, _ = conn.pgx.Exec(ctx, ";")
+			conn.flight.laden = false
 		}
-		if refusal = conn.flight.answer(ctx, conn.pgx.PgConn()); refusal == nil && !errors.Is(context.Cause(ctx), errOpenTimeout) {
+		if refusal = conn.flight.answer(ctx, conn.pgx.PgConn()); refusal == nil {
 			return err, nil
 		}
 	}
-	if cause := context.Cause(connecting); errors.Is(cause, errOpenTimeout) {
+	if cause := context.Cause(ctx); errors.Is(cause, errOpenTimeout) {
 		refusal = cause
 	} else if cause != nil {
 		return nil, cause
 	}
 	return nil, &sessionError{o.db.config.Connector.Refused(refusal), refusal}
+}
+
+// connect connects conn, and returns when ctx ends. What has dialled by then goes on all
+// the same: a pooler that is busy with a client does not see it leave, and counts it as
+// long. So the slot is taken, too.
+func (o *opening) connect(ctx context.Context, conn *connection, deadline time.Time) error {
+	dialling, left := context.WithDeadlineCause(ctx, deadline, errOpenTimeout)
+	connecting, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), deadline, errOpenTimeout)
+	closed := context.AfterFunc(o.db.life, cancel)
+	var err error
+	var panicked any
+	done := make(chan struct{})
+	conn.connecting.Go(func() {
+		defer close(done)
+		defer func() { panicked = recover(); left(); closed(); cancel() }()
+		err = conn.connect(dialling, connecting, o.db.config.Connector)
+	})
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if panicked != nil {
+		panic(panicked)
+	}
+	if err != nil && errors.Is(context.Cause(connecting), errOpenTimeout) {
+		<-ctx.Done() // at the same time
+	}
+	return err
 }
 
 // settings cannot be start-up parameters: PgBouncer refuses timeouts there, Supavisor drops
@@ -130,10 +171,20 @@ func (o *opening) settings(conn *connection) []Setting {
 // connection of the last one counts until it is gone.
 func (o *opening) tryAgain(ctx context.Context, conn *connection, refusal error, attempt int) bool {
 	limit, room := fullPause, o.db.slots.room
-	if !errors.Is(refusal, ErrPoolerFull) {
-		if limit, room = retryPause<<(attempt-1), nil; !errors.Is(refusal, ErrUnavailable) || attempt >= transientTries {
+	answer, answered := errors.AsType[*pgconn.PgError](refusal)
+	switch full := errors.Is(refusal, ErrPoolerFull); {
+	case full && attempt == 1 && o.db.slots.late(o.freed, conn.dialled.Sub(o.freed)):
+		limit, room = 1, nil
+	case full:
+	case ctx.Err() != nil || !errors.Is(refusal, ErrUnavailable) || conn.flight.mayHaveRun(answer):
+		return false
+	case answered && answer.Code == "57P01": // a pool that drains, for up to 5 s
+		room = nil
+	default:
+		if o.transient++; o.transient >= transientTries {
 			return false
 		}
+		limit, room = retryPause<<(o.transient-1), nil
 	}
 	gone := make(chan struct{})
 	go func() { conn.hangUp(); close(gone) }()
@@ -143,5 +194,8 @@ func (o *opening) tryAgain(ctx context.Context, conn *connection, refusal error,
 		return false
 	}
 	o.db.count(func(total *Snapshot) { total.OpenRetries++ })
+	if room != nil {
+		o.freed = time.Time{}
+	}
 	return pause(ctx, limit, room) == nil
 }

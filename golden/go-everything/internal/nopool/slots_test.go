@@ -12,7 +12,8 @@ import (
 func take(ctx context.Context, s *slots, wait time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, wait, ErrBusy)
 	defer cancel()
-	return s.acquire(ctx)
+	_, err := s.acquire(ctx)
+	return err
 }
 
 func TestSlotsServeInOrder(t *testing.T) {
@@ -92,7 +93,7 @@ func TestSlotsRefused(t *testing.T) {
 		}()
 		go func() {
 			for pause(ctx, fullPause, s.room) == nil { // its pauses end by themselves too
-				if len(s.held) == 2 && s.inUse.Load() == 1 {
+				if len(s.free) == 0 && s.inUse.Load() == 1 {
 					served <- "refused"
 					return
 				}
@@ -110,6 +111,43 @@ func TestSlotsRefused(t *testing.T) {
 		cancel(ErrClosed)
 		if err := pause(ctx, fullPause, s.room); !errors.Is(err, ErrClosed) {
 			t.Errorf("with a context that has ended: %v, want its cause", err)
+		}
+	})
+}
+
+// TestSlotsSettle wants places to be left alone after the close of a connection for as long
+// as the pooler is late, as it turns out, and not much longer once it is not.
+func TestSlotsSettle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(1, 1)
+		refused := 0
+		for i, lag := range []time.Duration{0, 2 * time.Millisecond, 7 * time.Millisecond, 0} {
+			refused = 0
+			var waited time.Duration
+			for range 10_000 {
+				freed := time.Now()
+				s.settle(freed)
+				if waited = time.Since(freed); waited < lag {
+					refused++
+					if !s.late(freed, waited) {
+						t.Fatalf("refused after %v, which is not late", waited)
+					}
+				} else {
+					s.admitted()
+				}
+			}
+			if refused > 10*i || waited > lag+settleStep {
+				t.Errorf("late by %v: %d of 10,000 refused, and waits %v", lag, refused, waited)
+			}
+		}
+		freed := time.Now()
+		if s.late(freed, settleMost) {
+			t.Error("a pooler that is full is taken for one that is late")
+		}
+		s.settle(time.Time{})
+		if s.late(freed, 0) {
+			t.Error("a pooler is taken for one that is late although another has the place")
 		}
 	})
 }

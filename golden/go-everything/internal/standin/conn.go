@@ -3,9 +3,12 @@ package standin
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -74,6 +77,13 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 		if !c.passes(Encrypting) {
 			return nil
 		}
+		if ask := c.server.opts.OnSSLRequest; ask != nil {
+			if refusal := ask(); refusal != nil {
+				c.send(refusal)
+				_ = c.backend.Flush()
+				return nil
+			}
+		}
 		c.known.Bursts = 0 // nobody else knows it yet
 		if c.server.tls == nil {
 			_, _ = c.Write([]byte("N")) // a client that cannot read this sends no more
@@ -109,6 +119,20 @@ func (c *client) passes(step Step) bool {
 		}
 	}
 	return !c.broken
+}
+
+// checkOut waits for what a pooler has to find for a client first.
+func (c *client) checkOut() {
+	if c.server.opts.CheckOut == 0 {
+		return
+	}
+	until := time.Now().Add(c.server.opts.CheckOut)
+	_ = c.socket.SetReadDeadline(until)
+	if _, err := c.socket.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.socket.Close()
+		c.server.sleep(time.Until(until))
+	}
+	_ = c.socket.SetReadDeadline(time.Time{})
 }
 
 func (c *client) send(messages ...pgproto3.BackendMessage) {

@@ -41,7 +41,14 @@ type Options struct {
 	Curves     []tls.CurveID // for the key exchange, Go's own when empty
 	Auth       Auth
 	MaxClients int           // clients at any instant; 0 is no limit
-	ReleaseLag time.Duration // from a client's close until its place is free
+	ReleaseLag time.Duration // from a client's close until its place is free and we close
+	// LateRelease is the time from our close until its place is free, which no client can see.
+	LateRelease time.Duration
+	// CheckOut is how long a client that has authenticated waits to be let in. Who leaves meanwhile is closed at once, and
+	// has its place until then: so does Supavisor.
+	CheckOut time.Duration
+	// OnSSLRequest is asked at each. What it returns is sent in the clear and ends the connection; nil goes on.
+	OnSSLRequest func() *pgproto3.ErrorResponse
 	// OnStep is asked at each step of a connection until it is ready for statements, n being its place in the order of
 	// arrival, from 1. GoOn goes on; any other fault ends the connection there.
 	OnStep func(n int, step Step) Fault
@@ -239,6 +246,10 @@ func (s *Server) serve(c *client) {
 			c.converse()
 		}
 		s.sleep(s.opts.ReleaseLag)
+		if s.opts.LateRelease > 0 {
+			c.socket.Close()
+			s.sleep(s.opts.LateRelease)
+		}
 		s.locked(func() { s.stats.Open-- })
 	}
 }

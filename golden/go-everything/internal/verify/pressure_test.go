@@ -30,11 +30,14 @@ var pressureParts = []part{
 	{"NP20", "every form of full", everyFull},
 	{"NP20", "a full PgBouncer", fullBouncer},
 	{"NP20", "what must not be tried again", neverRetried},
+	{"NP20", "what may pass", fewTimes},
 	{"NP21", "one dial for each attempt", oneDial},
 	{"NP21", "one address of many", oneAddress},
 	{"NP21", "a server that is silent", silentServer},
 	{"NP22", "the slot waits for the server's close", slotHeld},
 	{"NP22", "so does that of a session whose BEGIN is refused", slotHeldForRefusal},
+	{"NP22", "a pooler that frees its places late", lateRelease},
+	{"NP22", "the slot waits for an opening that was given up", slotHeldForOpening},
 	{"NP22", "a cancel under way keeps the slot", slotHeldForCancel},
 }
 
@@ -134,23 +137,30 @@ func threeInFour(n int) *pgproto3.ErrorResponse {
 
 // everyFull wants each of them to be tried again until it passes, and to end as a 503 when it does not.
 func everyFull(t *T) {
-	forms := append(slices.Clone(fulls), standin.Fatal("08P01", "query_wait_timeout"))
-	together(len(forms), func(i int) { fullUntilItPasses(t, forms[i], i == len(fulls)) })
+	last := len(fulls)
+	forms := append(slices.Clone(fulls), standin.Fatal("08P01", "query_wait_timeout"), fulls[last-1])
+	together(len(forms), func(i int) { fullUntilItPasses(t, forms[i], map[int]string{last: "BEGIN", last + 1: "SSLRequest"}[i]) })
 }
 
-// fullUntilItPasses has one form of full, said to the connection or, by PgBouncer, to its first statement.
-func fullUntilItPasses(t *T, full *pgproto3.ErrorResponse, atBegin bool) {
+// fullUntilItPasses has one form of full, said at start-up, to the first statement, as PgBouncer does, or in answer to the
+// request for TLS, as pgpool-II does.
+func fullUntilItPasses(t *T, full *pgproto3.ErrorResponse, at string) {
 	var left atomic.Int32
-	refuse := func(here bool) *pgproto3.ErrorResponse {
-		if here && left.Add(-1) >= 0 {
+	refuse := func(here string) *pgproto3.ErrorResponse {
+		if here == at && left.Add(-1) >= 0 {
 			return full
 		}
 		return nil
 	}
 	pooler := standin.Start(t, standin.Options{
-		OnStartup: func(int) *pgproto3.ErrorResponse { return refuse(!atBegin) },
-		OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
-			return standin.Reply{Error: refuse(atBegin && strings.HasPrefix(strings.ToLower(sql), "begin"))}
+		TLS:          at == "SSLRequest",
+		OnSSLRequest: func() *pgproto3.ErrorResponse { return refuse("SSLRequest") },
+		OnStartup:    func(int) *pgproto3.ErrorResponse { return refuse("") },
+		OnStatement: func(_ *standin.Conn, sql string) (reply standin.Reply) {
+			if strings.HasPrefix(strings.ToLower(sql), "begin") {
+				reply.Error = refuse("BEGIN")
+			}
+			return reply
 		},
 	})
 	s := on(t, pooler.URL())
@@ -223,6 +233,23 @@ func neverRetried(t *T) {
 		t.wantErr(nopool.ErrUnavailable, s.run("select 1"), "the pooler cannot ask for the secret")
 	})
 	t.failIf(pooler.Stats().Rejected != 1, "a pooler that cannot ask for the secret: %d logins", pooler.Stats().Rejected)
+}
+
+// fewTimes wants three dials for a refusal that nobody knows, and one where the answer to BEGIN is lost: what travelled
+// with it may have run.
+func fewTimes(t *T) {
+	unknown := standin.Fatal("XX000", "what nobody has met yet")
+	for want, o := range map[int]standin.Options{
+		3: {OnStartup: func(int) *pgproto3.ErrorResponse { return unknown }},
+		1: {OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+			return standin.Reply{Drop: strings.HasPrefix(strings.ToLower(sql), "begin")}
+		}},
+	} {
+		pooler := standin.Start(t, o)
+		if err := on(t, pooler.URL()).run("select 1"); !errors.Is(err, nopool.ErrUnavailable) || pooler.Stats().Dials != want {
+			t.Errorf("%d dials, want %d: %v", pooler.Stats().Dials, want, err)
+		}
+	}
 }
 
 // oneDial refuses attempts and counts them: no fallback to plaintext, or to another host.
@@ -318,6 +345,46 @@ func slotHeldForRefusal(t *T) {
 			t.Errorf("%s: the next connection came after %v; %d at once over a cap of 1", code, took, peak)
 		}
 	}
+}
+
+// lateRelease has more clients than a pooler admits that frees a place only after it has closed. A machine under load can
+// be later than the pooler: one round of several must do.
+func lateRelease(t *T) {
+	const clients, places, sessions = 64, 15, 1000
+	var refused []int
+	for range 6 {
+		pooler := standin.Start(t, standin.Options{MaxClients: places, LateRelease: 2 * time.Millisecond})
+		s := on(t, pooler.URL(), func(o *options) { o.MaxSessions, o.noRelay = places, true })
+		var left atomic.Int32
+		left.Store(sessions)
+		together(clients, func(int) {
+			for left.Add(-1) >= 0 {
+				t.wantErr(nil, s.run("select 1"), "session")
+			}
+		})
+		now := pooler.Stats()
+		if now.Rejected*100 < now.Dials {
+			return
+		}
+		refused = append(refused, now.Rejected)
+	}
+	t.Errorf("of %d dials and more, %v were refused in rounds", sessions, refused)
+}
+
+// slotHeldForOpening leaves while the pooler is at work on the login, and has its place until that ends.
+func slotHeldForOpening(t *T) {
+	pooler := standin.Start(t, standin.Options{TLS: true, MaxClients: 1, CheckOut: 500 * time.Millisecond})
+	s := on(t, pooler.URL(), func(o *options) { o.MaxSessions, o.noRelay = 1, true })
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	err := s.db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "select 1")
+		return err
+	})
+	t.wantErr(context.DeadlineExceeded, err, "who left")
+	t.failIf(s.db.Snapshot().InUse != 1, "the slot was free while the pooler counted its connection")
+	t.wantErr(nil, s.run("select 1"), "the next session")
+	t.failIf(pooler.Stats().Rejected > 0, "the next session was dialled too early")
 }
 
 // slotHeldForCancel goes away during a statement. pgx then dials again to cancel it: until that is done, the slot is taken.

@@ -30,6 +30,9 @@ func newConnector(config *pgx.ConnConfig, dial pgconn.DialFunc, resolve pgconn.L
 	if resolve == nil {
 		resolve = config.LookupFunc
 	}
+	if config.TLSConfig != nil {
+		dial = greet(dial)
+	}
 	config.DialFunc = (&dialer{dial: dial, resolve: resolve}).dialHost
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil } // dialHost resolves it
 	if config.TLSConfig != nil {
@@ -67,7 +70,6 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	config.AfterConnect = func(context.Context, *pgconn.PgConn) error {
 		g.end(&g.accepted)
 		c.scram.Store(g.scram)
-		c.succeeded(checked)
 		return nil
 	}
 	return config, nil

@@ -29,9 +29,10 @@ import (
 type flight struct {
 	reads  io.Reader
 	writes io.Writer
-	begin  []byte // goes in front of the next write
-	onOpen func() // is called when BEGIN is acknowledged
+	begin  []byte      // goes in front of the next write
+	onOpen func() bool // is called when BEGIN is acknowledged, and says whether that is in time
 	sent   bool
+	laden  bool // something behind BEGIN was sent with it
 
 	waiting sync.Mutex // for the answer: pgx copies with a goroutine that reads
 	over    bool       // the answer has been read
@@ -49,6 +50,7 @@ func (f *flight) Write(p []byte) (int, error) {
 	begin := f.begin
 	f.begin, f.sent = nil, true
 	n, err := f.writes.Write(append(begin, p...))
+	f.laden = n > len(begin)
 	return max(0, n-len(begin)), err
 }
 
@@ -58,7 +60,7 @@ func (f *flight) board(ctx context.Context, conn net.Conn) (err error) {
 	if f.begin != nil {
 		defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 		_, err = f.writes.Write(f.begin)
-		f.begin, f.sent = nil, true
+		f.begin, f.sent, f.laden = nil, true, err == nil
 	}
 	return err
 }
@@ -120,12 +122,19 @@ func (f *flight) await() {
 		}
 	}
 	f.reads = io.MultiReader(bytes.NewReader(forPgx), f.reads)
+	if f.err == nil && !f.onOpen() {
+		f.err = errOpenTimeout
+	}
 	if f.err == nil && f.timeout > 0 {
 		f.patience.Store(int64(f.timeout + statementMargin)) // so far the bound was that of the opening
 	}
-	if f.err == nil {
-		f.onOpen()
-	}
+}
+
+// mayHaveRun reports whether what travelled with BEGIN can have, although BEGIN is not
+// acknowledged: not if BEGIN was refused. An error of class 08 is none of the server's: a
+// pooler says so that it has lost its connection there.
+func (f *flight) mayHaveRun(answer *pgconn.PgError) bool {
+	return f != nil && f.laden && (answer == nil || strings.HasPrefix(answer.Code, "08"))
 }
 
 // readMessage reads one message of the protocol ("Message Formats" in the

@@ -27,11 +27,7 @@ import (
 )
 
 // DB opens sessions. It holds no connection of its own.
-type DB struct {
-	engine
-	life  context.Context // ends when Close gives up waiting, and every session's life with it
-	abort context.CancelCauseFunc
-}
+type DB struct{ engine }
 
 // Open checks cfg and returns a DB. It does not touch the network: the first
 // session does. Its error is an ErrConfiguration.
