@@ -37,11 +37,15 @@ var (
 )
 
 // Main runs a package's tests: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }. They have a temporary folder of
-// their own, and nothing of it is left at their end or after Ctrl-C. Each of first, such as a build, runs before them.
-func Main(m *testing.M, first ...func() error) int {
+// their own, and nothing of it is left at their end or after Ctrl-C.
+func Main(m *testing.M) int {
 	var err error
 	if home, err = os.MkdirTemp("", "demo-test-"); err == nil { // the account that servers run as must pass through it
 		err = errors.Join(os.Chmod(home, 0o711), os.Setenv("TMPDIR", home), os.Setenv("TMP", home)) // the latter for Windows
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
@@ -50,16 +54,7 @@ func Main(m *testing.M, first ...func() error) int {
 		cleanUp()
 		os.Exit(130)
 	}()
-	for _, f := range first {
-		if err == nil {
-			err = f()
-		}
-	}
 	defer cleanUp()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	return m.Run()
 }
 

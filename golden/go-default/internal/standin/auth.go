@@ -15,7 +15,7 @@ func (c *client) authenticate() bool {
 	case Cleartext:
 		request := &pgproto3.AuthenticationCleartextPassword{}
 		answer, _ := c.ask(request, pgproto3.AuthTypeCleartextPassword).(*pgproto3.PasswordMessage)
-		ok = answer != nil && c.check(answer.Password == Password)
+		ok = answer != nil && answer.Password == Password
 	case SCRAM:
 		ok = c.scram()
 	}
@@ -34,14 +34,6 @@ func (c *client) authenticate() bool {
 		&pgproto3.ParameterStatus{Name: "standard_conforming_strings", Value: "on"},
 		&pgproto3.BackendKeyData{ProcessID: uint32(c.known.N), SecretKey: []byte("key!")})
 	return c.ready()
-}
-
-// check counts wrong passwords.
-func (c *client) check(right bool) bool {
-	if !right {
-		c.server.locked(func() { c.server.stats.Failed++ })
-	}
-	return right
 }
 
 // ask sends a request for authentication and returns the answer, or nil.
@@ -75,7 +67,7 @@ func (c *client) scram() bool {
 		return false
 	}
 	signature, err := conversation.Step(string(final.Data))
-	if !c.check(err == nil) {
+	if err != nil {
 		return false
 	}
 	c.send(&pgproto3.AuthenticationSASLFinal{Data: []byte(signature)})

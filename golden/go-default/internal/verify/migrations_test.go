@@ -58,10 +58,10 @@ func oneConnectionInSource(t *T) {
 		}
 		c := &checker{source: s, pkg: p}
 		for _, file := range p.Syntax {
-			inspect(file, func(n ast.Node, _ []ast.Node) {
+			for n := range ast.Preorder(file) {
 				call, ok := n.(*ast.CallExpr)
 				if !ok {
-					return
+					continue
 				}
 				switch path, name := c.callee(call); {
 				case path == "database/sql" && (name == "SetMaxOpenConns" || name == "SetMaxIdleConns"):
@@ -71,7 +71,7 @@ func oneConnectionInSource(t *T) {
 				case name == "Open" && path == "database/sql", name == "OpenDB":
 					opens++
 				}
-			})
+			}
 		}
 	}
 	t.failIf(opens == 0 || limits["SetMaxOpenConns"] != opens || limits["SetMaxIdleConns"] != opens, "%d handles of database/sql in internal/migrate, of which are limited to the constant 1: %v", opens, limits)

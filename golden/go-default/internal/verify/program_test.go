@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,28 +15,16 @@ import (
 	"example.com/demo/internal/pgtest"
 )
 
-// built is the program, built once for all parts, in the folder that goes with the tests.
-var built struct {
-	sync.Once
-	path string
-	out  []byte
-	err  error
-}
-
-// program builds the service's command.
-func program(t *T) string {
-	t.Helper()
-	built.Do(func() {
-		built.path = filepath.Join(os.TempDir(), "program")
-		build := exec.Command("go", "build", "-o", built.path, ".")
-		build.Dir = filepath.Join(moduleDir(), "cmd", "demo")
-		built.out, built.err = build.CombinedOutput()
-	})
-	if built.err != nil {
-		t.Fatalf("build the program: %v\n%s", built.err, built.out)
+// program is the service's command, built once for all parts, in the folder that goes with the tests.
+var program = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(os.TempDir(), "program")
+	build := exec.Command("go", "build", "-o", path, "./cmd/demo")
+	build.Dir = moduleDir()
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the program: %w\n%s", err, out)
 	}
-	return built.path
-}
+	return path, nil
+})
 
 // process is a run of the program, with settings of its own and no other.
 type process struct {
@@ -50,7 +39,9 @@ type process struct {
 func start(t *T, databaseURL string, args []string, settings ...string) *process {
 	t.Helper()
 	p := &process{t: t, stderr: &pgtest.Log{}, out: &pgtest.Log{}, ended: make(chan struct{})}
-	p.cmd = exec.Command(program(t), args...)
+	path, err := program()
+	t.need(err)
+	p.cmd = exec.Command(path, args...)
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "APP_ENV=local", "LOG_FORMAT=json",
 		"DATABASE_URL=" + databaseURL, "HTTP_ADDR=127.0.0.1:0", "DB_MAX_SESSIONS=4",

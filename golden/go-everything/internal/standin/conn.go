@@ -1,9 +1,7 @@
 package standin
 
 import (
-	"bufio"
 	"crypto/tls"
-	"io"
 	"net"
 	"strings"
 
@@ -25,14 +23,6 @@ type client struct {
 	hung     bool     // all is ignored for good
 }
 
-// peeked is a socket of which the first bytes have been looked at.
-type peeked struct {
-	net.Conn
-	reader *bufio.Reader
-}
-
-func (p *peeked) Read(b []byte) (int, error) { return p.reader.Read(b) }
-
 // Read counts bursts.
 func (c *client) Read(p []byte) (int, error) {
 	n, err := c.socket.Read(p)
@@ -50,31 +40,19 @@ func (c *client) Write(p []byte) (int, error) {
 
 // negotiate answers requests for encryption and returns the message after them, or nil. Bursts are counted from that on.
 func (c *client) negotiate() pgproto3.FrontendMessage {
-	c.answered = true
 	c.backend = pgproto3.NewBackend(c, c)
-	if opening := bufio.NewReader(c.socket); c.server.tls != nil {
-		first, _ := opening.Peek(1) // an error shows again below
-		c.socket = &peeked{c.socket, opening}
-		if string(first) == "\x16" { // TLS at once: sslnegotiation=direct
-			c.socket = tls.Server(c.socket, c.server.tls)
-		}
-	}
 	for {
 		message, err := c.backend.ReceiveStartupMessage()
 		if err != nil {
 			return nil
 		}
-		if encrypted, ok := c.socket.(*tls.Conn); ok {
-			c.known.Retried = encrypted.ConnectionState().HelloRetryRequest // nobody else knows it yet
-		}
 		if _, ok := message.(*pgproto3.SSLRequest); !ok {
+			c.known.Bursts = 1 // nobody else knows it yet
 			return message
 		}
-		c.server.locked(func() { c.server.stats.SSLRequests++ })
 		if !c.passes(Encrypting) {
 			return nil
 		}
-		c.known.Bursts = 0 // nobody else knows it yet
 		if c.server.tls == nil {
 			_, _ = c.Write([]byte("N")) // a client that cannot read this sends no more
 			continue
@@ -84,21 +62,14 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 	}
 }
 
-// passes returns false when a step is the connection's last; Hang takes until the client has given up.
+// passes returns false when a step is the connection's last.
 func (c *client) passes(step Step) bool {
-	fault := GoOn
 	if c.server.opts.OnStep != nil {
-		fault = c.server.opts.OnStep(c.known.N, step)
-	}
-	switch fault {
-	case Hang:
-		_, _ = io.Copy(io.Discard, c.socket) // whatever ends it
-	case Reset:
-		if tcp, ok := c.raw.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // with an error it is a Drop
+		if fault := c.server.opts.OnStep(c.known.N, step); fault != nil {
+			fault(c.raw)
+			c.broken = true
 		}
 	}
-	c.broken = fault != GoOn
 	return !c.broken
 }
 

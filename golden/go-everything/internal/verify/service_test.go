@@ -128,14 +128,6 @@ func (s *service) handle(pattern string, h httpapi.SessionHandler, options ...no
 	s.mux.Handle(pattern, s.api.InSession(h, options...))
 }
 
-// query is a handler of one statement.
-func query(sql string) httpapi.SessionHandler {
-	return func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		_, err := session.Exec(r.Context(), sql)
-		return err
-	}
-}
-
 // answer is a response, read to its end.
 type answer struct {
 	status  int
