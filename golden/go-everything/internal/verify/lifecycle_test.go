@@ -31,24 +31,9 @@ func silent(t *T) *standin.Server {
 	return standin.Start(t, standin.Options{TLS: true, OnStep: func(int, standin.Step) standin.Fault { return standin.Hang }})
 }
 
-// wantStartFailure wants the program to end by itself: with a status that says so, one clear line, and the password
-// nowhere. It returns how long that took.
-func wantStartFailure(t *T, p *process) time.Duration {
-	t.Helper()
-	t.failIf(p.wait() == 0, "it ended with status 0")
-	took := time.Since(p.began)
-	if lines := p.errors(); len(lines) != 1 || !strings.Contains(lines[0], "error") {
-		t.Errorf("want one clear line, got %d: %s", len(lines), p.stderr.Tail())
-	}
-	t.failIf(strings.Contains(p.stderr.String()+p.out.String(), standin.Password), "the password is in the output: %s", p.stderr.Tail())
-	if listening.MatchString(p.stderr.String()) {
-		t.Errorf("it listened without a database")
-	}
-	return took
-}
-
 // failsAtStart has a database out of reach, which is tried until the time is over, and wrong configurations, where trying
-// again cannot help: there the program exits at once, after a single attempt.
+// again cannot help: there the program exits at once, after a single attempt. It ends with a status that says so, one
+// clear line, and the password nowhere.
 func failsAtStart(t *T) {
 	plain := standin.Start(t, standin.Options{Auth: standin.SCRAM})
 	scram := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
@@ -64,8 +49,11 @@ func failsAtStart(t *T) {
 		{strings.Replace(plain.URL(), "postgres://", "posgres://", 1), long, 0},
 	}
 	together(len(cases), func(i int) {
-		took := wantStartFailure(t, start(t, cases[i].url, nil, strings.Fields(cases[i].settings)...))
-		t.failIf(took < cases[i].least, "start %d: it ended after %v already", i, took)
+		p := start(t, cases[i].url, nil, strings.Fields(cases[i].settings)...)
+		code, took, lines := p.wait(), time.Since(p.began), p.errors()
+		t.failIf(code == 0 || took < cases[i].least || listening.MatchString(p.stderr.String()), "start %d: status %d after %v: %s", i, code, took, p.stderr.Tail())
+		t.failIf(len(lines) != 1 || !strings.Contains(lines[0], "error"), "start %d: want one clear line, got %d: %s", i, len(lines), p.stderr.Tail())
+		t.failIf(strings.Contains(p.stderr.String()+p.out.String(), standin.Password), "start %d: the password is in the output: %s", i, p.stderr.Tail())
 	})
 	if one, other := plain.Stats().Dials, scram.Stats().Dials; one != 1 || other != 1 {
 		t.Errorf("%d connections to a server without TLS, %d with a wrong password", one, other)
@@ -79,7 +67,7 @@ func lateAtStart(t *T) {
 			return standin.Fatal("57P03", "the database system is starting up")
 		}
 		return nil
-	}, OnStatement: oneRow})
+	}})
 	start(t, pooler.URL(), nil).address()
 	for _, conn := range pooler.Conns() {
 		if said := strings.ToLower(strings.Join(conn.Statements, ";")); strings.HasPrefix(said, "begin") && strings.Contains(said, "version()") {
@@ -87,14 +75,6 @@ func lateAtStart(t *T) {
 		}
 	}
 	t.Errorf("it listened and never asked for version() in a session: %v", pooler.Conns())
-}
-
-// oneRow answers every select with one row, as a database would.
-func oneRow(_ *standin.Conn, sql string) (r standin.Reply) {
-	if strings.HasPrefix(strings.ToLower(sql), "select") && !strings.Contains(sql, "set_config") {
-		r.Rows = [][]string{{"PostgreSQL of a stand-in"}}
-	}
-	return r
 }
 
 // signalled stops a program that was used, and wants nothing to be left of it.
@@ -115,12 +95,12 @@ func signalled(t *T) {
 // would to exit.
 func signalledInSession(t *T) {
 	began, release := make(chan struct{}, 100), make(chan struct{})
-	pooler := standin.Start(t, standin.Options{TLS: true, ReleaseLag: 3 * time.Second, OnStatement: func(c *standin.Conn, sql string) standin.Reply {
+	pooler := standin.Start(t, standin.Options{TLS: true, ReleaseLag: 3 * time.Second, OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
 		if strings.Contains(sql, "select 1") {
 			began <- struct{}{}
 			<-release
 		}
-		return oneRow(c, sql)
+		return r
 	}})
 	p := start(t, pooler.URL(), nil)
 	at := p.address()
@@ -147,7 +127,7 @@ func signalledInSession(t *T) {
 
 // signalledTwice gives load balancers time to notice, and then none.
 func signalledTwice(t *T) {
-	p := start(t, standin.Start(t, standin.Options{TLS: true, OnStatement: oneRow}).URL(), nil, "SHUTDOWN_DELAY=5m")
+	p := start(t, standin.Start(t, standin.Options{TLS: true}).URL(), nil, "SHUTDOWN_DELAY=5m")
 	at := p.address()
 	p.signal(syscall.SIGTERM)
 	t.failIf(!pgtest.Within(soon, func() bool { return status(at+"/ready") == 503 }), "still ready after the signal")

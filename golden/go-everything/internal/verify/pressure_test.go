@@ -88,7 +88,9 @@ func inOrder(t *T) {
 					return err
 				})
 			}()
-			t.failIf(!pgtest.Within(soon, func() bool { return s.db.Snapshot().Waiting == i+1 }), "session %d does not queue", i)
+			if !pgtest.Within(soon, func() bool { return s.db.Snapshot().Waiting == i+1 }) {
+				t.Fatalf("session %d does not queue", i)
+			}
 		}
 	})
 	for i := range cap(served) {
