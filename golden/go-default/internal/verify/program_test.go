@@ -87,7 +87,7 @@ var listening = regexp.MustCompile(`listening.*(127\.0\.0\.1:\d+)`)
 func (p *process) address() string {
 	p.t.Helper()
 	if !p.says("listening") {
-		p.t.Fatalf("it does not listen: %s", p.stderr.Tail())
+		p.t.Fatal("it does not listen:", p.stderr.Tail())
 	}
 	return "http://" + listening.FindStringSubmatch(p.stderr.String())[1]
 }

@@ -57,9 +57,7 @@ func readsDoNotWait(t *T) {
 	now = s.db.Snapshot()
 	t.failIf(now.ReadCommitErrors != 1 || now.RolledBack != 1, "a COMMIT that failed after the response: the engine counts %+v", now)
 	lines := s.log.Records("database session error")
-	if len(lines) != 1 || lines[0]["correlation_id"] != "the-read" || lines[0]["sqlstate"] != "40001" {
-		t.Errorf("a COMMIT that failed after the response: the log says %v", lines)
-	}
+	t.failIf(len(lines) != 1 || lines[0]["correlation_id"] != "the-read" || lines[0]["sqlstate"] != "40001", "a COMMIT that failed after the response: the log says %v", lines)
 	t.failIf(pooler.Conns()[0].End != standin.Terminated, "the connection ended by %q", pooler.Conns()[0].End)
 }
 

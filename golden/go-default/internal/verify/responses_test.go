@@ -55,9 +55,7 @@ func realErrors(t *T) {
 		}
 		log := s.log.String()
 		t.failIf(level == slog.LevelInfo && strings.Contains(log, hush), "the log above debug quotes data: %s", s.log.Tail())
-		if !strings.Contains(log, "v_named") || !strings.Contains(log, "42P01") {
-			t.Errorf("the log says neither SQLSTATE nor constraint: %s", s.log.Tail())
-		}
+		t.failIf(!strings.Contains(log, "v_named") || !strings.Contains(log, "42P01"), "the log says neither SQLSTATE nor constraint: %s", s.log.Tail())
 		user, _, _ := strings.Cut(strings.TrimPrefix(s.url, "postgres://"), "@")
 		if _, word, _ := strings.Cut(user, ":"); word != "" && strings.Contains(log, word) {
 			t.Errorf("the password is in the log")
@@ -111,9 +109,7 @@ func statuses(t *T) {
 		for code := range strings.FieldsSeq(codes) {
 			a := s.want(status, "POST", "/"+code)
 			t.failIf(a.header.Get("Content-Type") != "application/problem+json" || a.problem["type"] == nil || a.problem["title"] == nil, "%s: not a problem: %s", code, a.body)
-			if (a.header.Get("Retry-After") != "") != (status == http.StatusServiceUnavailable) {
-				t.Errorf("%s: Retry-After %q with status %d", code, a.header.Get("Retry-After"), status)
-			}
+			t.failIf((a.header.Get("Retry-After") != "") != (status == http.StatusServiceUnavailable), "%s: Retry-After %q with status %d", code, a.header.Get("Retry-After"), status)
 		}
 	}
 }

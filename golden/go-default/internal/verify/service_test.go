@@ -103,9 +103,8 @@ func (s *service) build(url string, change []func(*options)) *service {
 		With("of", "the part") // a logger with attributes of its own keeps the correlation id
 	o.Connector, o.Logger = connector(s.t, s.url, o.Options), logger
 	var err error
-	if s.db, err = nopool.Open(o.Config); err != nil {
-		s.t.Fatalf("open: %v", err)
-	}
+	s.db, err = nopool.Open(o.Config)
+	s.t.need(err)
 	s.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -216,9 +215,8 @@ func (s *service) value(sql string) (value string) {
 // create makes what the part needs, past the service.
 func (s *service) create(sql string) {
 	s.t.Helper()
-	if _, err := s.admin.Exec(context.Background(), sql+"; grant all on all tables in schema public to public"); err != nil {
-		s.t.Fatalf("%s: %v", sql, err)
-	}
+	_, err := s.admin.Exec(context.Background(), sql+"; grant all on all tables in schema public to public")
+	s.t.need(err)
 }
 
 // wantNoneLeft wants every connection to be gone within seconds: as the engine, the network and the server itself count

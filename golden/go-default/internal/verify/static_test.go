@@ -39,9 +39,7 @@ func wantNoFinding(t *T) {
 		t.Fatal("the source could not be loaded")
 	}
 	for _, f := range s.findings {
-		if f.rule == t.rule {
-			t.Errorf("%v", f)
-		}
+		t.failIf(f.rule == t.rule, "%v", f)
 	}
 	outcome.Lock()
 	defer outcome.Unlock()

@@ -3,14 +3,13 @@ package nopool_test
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"reflect"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,9 +44,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// roles counts the databases of TestRowLevelSecurity, since roles belong to the whole cluster.
-var roles atomic.Int32
-
 // TestRowLevelSecurity shows what Supabase's owners do: a policy reads the claims
 // of the caller's token, and the role is one that policies apply to.
 func TestRowLevelSecurity(t *testing.T) {
@@ -55,7 +51,7 @@ func TestRowLevelSecurity(t *testing.T) {
 	db, databaseURL := database(t)
 	user, err := url.Parse(databaseURL)
 	must(t, err)
-	role := fmt.Sprintf("caller_%d_%d", os.Getpid(), roles.Add(1))
+	role := "caller_" + strings.ToLower(rand.Text()) // roles belong to the whole cluster
 	admin := pgtest.Admin(t, databaseURL)
 	_, err = admin.Exec(t.Context(), `create role `+role+` nologin;
 grant `+role+` to `+pgx.Identifier{user.User.Username()}.Sanitize()+`;

@@ -140,18 +140,6 @@ func Admin(t testing.TB, databaseURL string) *pgx.Conn {
 	return conn
 }
 
-// Connections returns how many clients the server counts in the database of a URL from Database or PgBouncer, those of
-// this package left out.
-func Connections(t testing.TB, databaseURL string) (n int) {
-	t.Helper()
-	conn := connect(t, strings.TrimPrefix(parse(t, databaseURL).Path, "/"))
-	defer conn.Close(bounded())
-	err := conn.QueryRow(bounded(), `select count(*) from pg_stat_activity where datname = current_database()
-		and backend_type = 'client backend' and application_name <> $1`, appName).Scan(&n)
-	need(t, err)
-	return n
-}
-
 func connect(t testing.TB, database string) *pgx.Conn {
 	t.Helper()
 	config, err := pgx.ParseConfig(adminURL(t, database))

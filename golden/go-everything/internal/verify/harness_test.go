@@ -86,12 +86,6 @@ func (t *T) need(err error) {
 	}
 }
 
-// Fatalf is Fatal with a format.
-func (t *T) Fatalf(format string, args ...any) {
-	t.Helper()
-	t.Fatal(fmt.Sprintf(format, args...))
-}
-
 // Skip leaves the part not run, for the reason given.
 func (t *T) Skip(args ...any) {
 	t.Helper()

@@ -89,7 +89,7 @@ func inOrder(t *T) {
 				})
 			}()
 			if !pgtest.Within(soon, func() bool { return s.db.Snapshot().Waiting == i+1 }) {
-				t.Fatalf("session %d does not queue", i)
+				t.Fatal("not in the queue: session", i)
 			}
 		}
 	})

@@ -1,63 +1,12 @@
 package pgtest
 
 import (
-	"bytes"
-	"encoding/json"
 	"io"
 	"net"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
-
-// Within reports whether something comes true in time. What only has to happen some day is given far more time than it
-// takes, since machines that run tests are busy.
-func Within(limit time.Duration, come func() bool) bool {
-	for deadline := time.Now().Add(limit); !come(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}
-
-// Log keeps what is written to it, to be read at any time.
-type Log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *Log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *Log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// Tail returns the last ten lines, which is what a failing test shows.
-func (l *Log) Tail() string {
-	lines := strings.Split(strings.TrimSpace(l.String()), "\n")
-	return strings.Join(lines[max(0, len(lines)-10):], "\n")
-}
-
-// Records returns the lines of JSON that have a message, or all for "".
-func (l *Log) Records(message string) (found []map[string]any) {
-	for line := range strings.Lines(l.String()) {
-		var record map[string]any
-		if json.Unmarshal([]byte(line), &record) == nil && (message == "" || record["msg"] == message) {
-			found = append(found, record)
-		}
-	}
-	return found
-}
 
 // Relay passes connections on to a server and counts them as the server does: from the client's connect to the server's
 // own close.
