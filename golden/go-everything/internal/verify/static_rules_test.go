@@ -94,11 +94,12 @@ func look(t types.Type, what *regexp.Regexp, seen map[looked]bool) bool {
 	return false
 }
 
-// checkImports finds packages that are a pool (NP14), whatever name they are imported under, also a blank one.
-func (c *checker) checkImports(file *ast.File, fset *token.FileSet) {
+// checkImports finds packages that are a pool (NP14), whatever name they are imported under, also a blank one. Where types
+// are not known, database/sql counts as one.
+func (c *checker) checkImports(file *ast.File, fset *token.FileSet, typed bool) {
 	for _, spec := range file.Imports {
 		path, _ := strconv.Unquote(spec.Path.Value)
-		if poolPackage.MatchString(path) || pgxStdlib.MatchString(path) && !c.within(mayUseSQL) {
+		if poolPackage.MatchString(path) || !c.within(mayUseSQL) && (pgxStdlib.MatchString(path) || !typed && path == "database/sql") {
 			c.addAt("NP14", fset.Position(spec.Pos()), "imports %s, which keeps a pool", path)
 		}
 	}

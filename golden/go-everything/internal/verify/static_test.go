@@ -21,23 +21,13 @@ var staticParts = []part{
 	{"NP14", "source", wantNoFinding}, {"NP15", "source", wantNoFinding}, {"NP03", "source", wantNoFinding}, {"NP24", "source", wantNoFinding},
 }
 
-// owned is the module's source with what is wrong with it, looked at once for all rules; nil when it cannot be loaded.
-var owned = sync.OnceValue(func() *source {
-	s, err := loadSource(nil, "./...")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "load the module's packages:", err)
-		return nil
-	}
-	s.check()
-	return s
-})
+// owned is the module's source with what is wrong with it, looked at once for all rules.
+var owned = sync.OnceValues(func() (*source, error) { return loadSource(nil, "./...") })
 
 // wantNoFinding is the check of every rule that the source can break.
 func wantNoFinding(t *T) {
-	s := owned()
-	if s == nil {
-		t.Fatal("the source could not be loaded")
-	}
+	s, err := owned()
+	t.need(err)
 	for _, f := range s.findings {
 		t.failIf(f.rule == t.rule, "%v", f)
 	}
@@ -96,7 +86,7 @@ func walkSource(t testing.TB) {
 	}
 }
 
-// loadSource loads the packages that the patterns name, and every package of the owner's that those import: also one in a
+// loadSource loads and checks the packages that the patterns name, and every package of the owner's that those import: also one in a
 // folder that "./..." skips, and one in another module that a replace directive or go.work takes from disk. Build tags
 // come from GOFLAGS, as for the owner's own builds.
 func loadSource(overlay map[string][]byte, patterns ...string) (*source, error) {
@@ -118,7 +108,9 @@ func loadSource(overlay map[string][]byte, patterns ...string) (*source, error) 
 		return nil, fmt.Errorf("no packages of a module in %s: %w", cfg.Dir, err)
 	}
 	cfg.Mode = packages.LoadSyntax | packages.NeedModule
-	s.packages, err = packages.Load(&cfg, own...)
+	if s.packages, err = packages.Load(&cfg, own...); err == nil {
+		s.check()
+	}
 	return s, err
 }
 
@@ -140,7 +132,7 @@ func (s *source) check() {
 			}
 		}
 		for _, file := range p.Syntax {
-			c.checkImports(file, p.Fset)
+			c.checkImports(file, p.Fset, true)
 			ast.PreorderStack(file, nil, func(n ast.Node, outer []ast.Node) bool { c.checkNode(n, outer); return true })
 		}
 		c.checkIgnoredFiles()
@@ -165,8 +157,7 @@ func (c *checker) addAt(rule string, p token.Position, format string, args ...an
 	}
 }
 
-// checkIgnoredFiles looks at the imports of files that the build tags of this run leave out. Their types are not known, so
-// what could be a pool counts.
+// checkIgnoredFiles looks at the imports of files that the build tags of this run leave out. Their types are not known.
 func (c *checker) checkIgnoredFiles() {
 	for _, name := range c.pkg.IgnoredFiles {
 		var text any // nil: from disk
@@ -178,12 +169,7 @@ func (c *checker) checkIgnoredFiles() {
 		if err != nil || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
 			continue
 		}
-		c.checkImports(file, fset)
-		for _, spec := range file.Imports {
-			if spec.Path.Value == `"database/sql"` && !c.within(mayUseSQL) {
-				c.addAt("NP14", fset.Position(spec.Pos()), "imports database/sql under another build tag")
-			}
-		}
+		c.checkImports(file, fset, false)
 	}
 }
 
