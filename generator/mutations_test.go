@@ -379,7 +379,7 @@ func Ping(ctx context.Context, config *pg.Config) error {
 	{name: "no lock timeout", fails: "NP13", edits: []edit{
 		{openFile, `		{"lock_timeout", in(o.db.config.LockTimeout)},
 `, ""},
-	}},
+	}, also: "NP16"},
 	{name: "the timeouts are start-up parameters", fails: "NP13", edits: []edit{
 		{connection, "	dial, build := config.DialFunc", `	config.RuntimeParams["statement_timeout"] = "30000"
 	dial, build := config.DialFunc`},
@@ -677,25 +677,25 @@ type Store struct {
 
 	{name: "a GET may write", fails: "NP16", edits: []edit{
 		{session, "nopool.TxOptions{ReadOnly: r.Method == http.MethodGet || r.Method == http.MethodHead}", "nopool.TxOptions{}"},
-	}},
+	}, also: "NP13"},
 	{name: "a HEAD may write", fails: "NP16", edits: []edit{
 		{session, "r.Method == http.MethodGet || r.Method == http.MethodHead}", "r.Method == http.MethodGet}"},
-	}},
+	}, also: "NP13"},
 	{name: "the isolation level is lost", fails: "NP16", edits: []edit{
 		{flightFile, `		begin += " isolation level " + string(o.Isolation)
 `, `		_ = o.Isolation
 `},
-	}},
+	}, also: "NP13"},
 	{name: "text results depend on role and database", fails: "NP16", edits: []edit{
 		{flightFile, "append(calls, pinned, ", "append(calls, "},
 	}},
 	{name: "the timeouts outlive their transaction", fails: "NP16", edits: []edit{
 		{flightFile, `"set_config($%d, $%d, true)"`, `"set_config($%d, $%d, false)"`},
-	}},
+	}, also: "NP13"},
 	{name: "statements are prepared", fails: "NP16", edits: []edit{
 		{connecting, "config.DefaultQueryExecMode = pgx.QueryExecModeExec", "config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement"},
 		{connecting, "config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0", "config.StatementCacheCapacity, config.DescriptionCacheCapacity = 512, 512"},
-	}},
+	}, also: "NP31"},
 
 	{name: "one connection too many", fails: "NP17", edits: []edit{
 		{slotsFile, "	s := &slots{free:", "	n++\n	s := &slots{free:"},
@@ -709,10 +709,10 @@ type Store struct {
 	}},
 	{name: "the queue has no end", fails: "NP17", edits: []edit{
 		{slotsFile, "s.waiting.Add(1) > s.maxWaiting {", "s.waiting.Add(1) > s.maxWaiting+1000 {"},
-	}, also: "NP11"},
+	}, also: "NP18 NP11"},
 	{name: "a full queue is our fault", fails: "NP17", edits: []edit{
 		{problems, "	{nopool.ErrBusy, busy},\n", ""},
-	}},
+	}, also: "NP11 NP18"},
 
 	{name: "each session says hello to the database", fails: "NP18", edits: []edit{
 		{session, "		// A panic, or runtime.Goexit", "		_, _ = session.Exec(ctx, \"select 1\")\n		// A panic, or runtime.Goexit"},

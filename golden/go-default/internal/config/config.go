@@ -116,13 +116,14 @@ func (c *Config) contradictions() (problems []error) {
 			problems = append(problems, fmt.Errorf(format, args...))
 		}
 	}
-	opening, sessions := c.DB.SessionWait+c.DB.ConnectTimeout, int64(c.Replicas)*int64(c.DB.MaxSessions)
+	opening := c.DB.SessionWait + c.DB.ConnectTimeout
+	connections := int64(c.Replicas)*int64(c.DB.MaxSessions) + int64(c.Reserve)
 	refuse(c.RequestTimeout <= opening,
 		"REQUEST_TIMEOUT: %v must be more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, which is %v", c.RequestTimeout, opening)
 	refuse(c.RequestTimeout < c.DB.StatementTimeout,
 		"REQUEST_TIMEOUT: %v must not be less than DB_STATEMENT_TIMEOUT, which is %v", c.RequestTimeout, c.DB.StatementTimeout)
-	refuse(c.PoolSize > 0 && sessions > int64(c.PoolSize),
-		"DB_POOL_SIZE: %d must not be less than DB_REPLICAS x DB_MAX_SESSIONS, which is %d", c.PoolSize, sessions)
+	refuse(c.PoolSize > 0 && connections > int64(c.PoolSize),
+		"DB_POOL_SIZE: %d must not be less than DB_REPLICAS x DB_MAX_SESSIONS + DB_RESERVE, which is %d", c.PoolSize, connections)
 	return problems
 }
 

@@ -23,10 +23,10 @@ var folders = []string{
 	"/Applications/Postgres.app/Contents/Versions/??/bin",
 }
 
-// FindBinaries returns the folder that holds postgres and initdb. It looks in EMBEDDED_PG (which, when set, is the
+// findBinaries returns the folder that holds postgres and initdb. It looks in EMBEDDED_PG (which, when set, is the
 // only place), then on PATH, then in the usual folders of packages, newest version first. The error is ErrNotFound, or
 // says what is wrong with EMBEDDED_PG.
-func FindBinaries() (string, error) {
+func findBinaries() (string, error) {
 	dirs, missing := usualDirs(), ErrNotFound
 	if dir := os.Getenv("EMBEDDED_PG"); dir != "" {
 		dirs = []string{dir, filepath.Join(dir, "bin")}

@@ -1,16 +1,17 @@
 package standin
 
 import (
-	"bufio"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"io"
+	"fmt"
 	"net"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/xdg-go/scram"
 )
 
 // client is our side of a connection. It speaks what pgx speaks in its exec mode: one statement in each simple query,
@@ -27,14 +28,6 @@ type client struct {
 	broken   bool     // by passes
 	hung     bool     // all is ignored for good
 }
-
-// peeked is a socket of which the first bytes have been looked at.
-type peeked struct {
-	net.Conn
-	reader *bufio.Reader
-}
-
-func (p *peeked) Read(b []byte) (int, error) { return p.reader.Read(b) }
 
 // Read counts bursts.
 func (c *client) Read(p []byte) (int, error) {
@@ -53,27 +46,16 @@ func (c *client) Write(p []byte) (int, error) {
 
 // negotiate answers requests for encryption and returns the message after them, or nil. Bursts are counted from that on.
 func (c *client) negotiate() pgproto3.FrontendMessage {
-	c.answered = true
 	c.backend = pgproto3.NewBackend(c, c)
-	if opening := bufio.NewReader(c.socket); c.server.tls != nil {
-		first, _ := opening.Peek(1) // an error shows again below
-		c.socket = &peeked{c.socket, opening}
-		if string(first) == "\x16" { // TLS at once: sslnegotiation=direct
-			c.socket = tls.Server(c.socket, c.server.tls)
-		}
-	}
 	for {
 		message, err := c.backend.ReceiveStartupMessage()
 		if err != nil {
 			return nil
 		}
-		if encrypted, ok := c.socket.(*tls.Conn); ok {
-			c.known.Retried = encrypted.ConnectionState().HelloRetryRequest // nobody else knows it yet
-		}
 		if _, ok := message.(*pgproto3.SSLRequest); !ok {
+			c.known.Bursts = 1 // nobody else knows it yet
 			return message
 		}
-		c.server.locked(func() { c.server.stats.SSLRequests++ })
 		if !c.passes(Encrypting) {
 			return nil
 		}
@@ -84,7 +66,6 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 				return nil
 			}
 		}
-		c.known.Bursts = 0 // nobody else knows it yet
 		if c.server.tls == nil {
 			_, _ = c.Write([]byte("N")) // a client that cannot read this sends no more
 			continue
@@ -94,21 +75,14 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 	}
 }
 
-// passes returns false when a step is the connection's last; Hang takes until the client has given up.
+// passes returns false when a step is the connection's last.
 func (c *client) passes(step Step) bool {
-	fault := GoOn
 	if c.server.opts.OnStep != nil {
-		fault = c.server.opts.OnStep(c.known.N, step)
-	}
-	switch fault {
-	case Hang:
-		_, _ = io.Copy(io.Discard, c.socket) // whatever ends it
-	case Reset:
-		if tcp, ok := c.raw.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // with an error it is a Drop
+		if fault := c.server.opts.OnStep(c.known.N, step); fault != nil {
+			fault(c.raw)
+			c.broken = true
 		}
 	}
-	c.broken = fault != GoOn
 	if !c.broken && c.server.opts.Refuse != nil {
 		if refusal := c.server.opts.Refuse(c.known.N, step); refusal != nil {
 			if step == Authenticated {
@@ -152,6 +126,86 @@ func (c *client) refuse(why *pgproto3.ErrorResponse) {
 func (c *client) ready() bool {
 	c.send(&pgproto3.ReadyForQuery{TxStatus: c.known.Status})
 	return c.backend.Flush() == nil
+}
+
+// authenticate lets the client in, or sends it away with the error that Postgres uses.
+func (c *client) authenticate() bool {
+	ok := true
+	switch c.server.opts.Auth {
+	case Cleartext:
+		request := &pgproto3.AuthenticationCleartextPassword{}
+		answer, _ := c.ask(request, pgproto3.AuthTypeCleartextPassword).(*pgproto3.PasswordMessage)
+		ok = answer != nil && answer.Password == Password
+	case SCRAM:
+		ok = c.scram()
+	}
+	if c.broken {
+		return false
+	}
+	if !ok {
+		c.refuse(Fatal("28P01", fmt.Sprintf("password authentication failed for user %q", c.known.Parameters["user"])))
+		return false
+	}
+	c.checkOut()
+	if !c.passes(Authenticated) {
+		return false
+	}
+	c.send(&pgproto3.AuthenticationOk{},
+		&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"}, // pgx wants these two for simple queries
+		&pgproto3.ParameterStatus{Name: "standard_conforming_strings", Value: "on"},
+		&pgproto3.BackendKeyData{ProcessID: uint32(c.known.N), SecretKey: []byte("key!")})
+	return c.ready()
+}
+
+// ask sends a request for authentication and returns the answer, or nil.
+func (c *client) ask(request pgproto3.BackendMessage, kind uint32) pgproto3.FrontendMessage {
+	c.send(request)
+	if c.backend.SetAuthType(kind) != nil || c.backend.Flush() != nil {
+		return nil
+	}
+	answer, err := c.backend.Receive()
+	if err == nil {
+		c.server.locked(func() { c.server.stats.Passwords++ })
+	}
+	return answer
+}
+
+// scram is the server's side of SCRAM-SHA-256 without channel binding, as poolers have it.
+func (c *client) scram() bool {
+	conversation := c.server.scram.NewConversation()
+	offer := &pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}
+	first, _ := c.ask(offer, pgproto3.AuthTypeSASL).(*pgproto3.SASLInitialResponse)
+	if first == nil || !c.passes(Challenged) {
+		return false
+	}
+	challenge, err := conversation.Step(string(first.Data))
+	if err != nil {
+		return false
+	}
+	question := &pgproto3.AuthenticationSASLContinue{Data: []byte(challenge)}
+	final, _ := c.ask(question, pgproto3.AuthTypeSASLContinue).(*pgproto3.SASLResponse)
+	if final == nil || !c.passes(Proving) {
+		return false
+	}
+	signature, err := conversation.Step(string(final.Data))
+	if err != nil {
+		return false
+	}
+	c.send(&pgproto3.AuthenticationSASLFinal{Data: []byte(signature)})
+	return true
+}
+
+// newSCRAM returns what makes the server's side of conversations about Password.
+func newSCRAM() (*scram.Server, error) {
+	client, err := scram.SHA256.NewClient("", Password, "")
+	if err != nil {
+		return nil, err
+	}
+	keys, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: rand.Text(), Iters: 4096}) // as Postgres does
+	if err != nil {
+		return nil, err
+	}
+	return scram.SHA256.NewServer(func(string) (scram.StoredCredentials, error) { return keys, nil })
 }
 
 // converse answers messages until one side ends the connection.

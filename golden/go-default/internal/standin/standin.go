@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -38,7 +39,7 @@ const Password = "stand-in-secret"
 // Options say how the pooler behaves. The zero value admits everyone in plaintext and answers at once.
 type Options struct {
 	TLS        bool
-	Curves     []tls.CurveID // for the key exchange, Go's own when empty
+	OnTLS      func(*tls.Config) // changes what TLS makes of itself
 	Auth       Auth
 	MaxClients int           // clients at any instant; 0 is no limit
 	ReleaseLag time.Duration // from a client's close until its place is free and we close
@@ -50,7 +51,7 @@ type Options struct {
 	// OnSSLRequest is asked at each. What it returns is sent in the clear and ends the connection; nil goes on.
 	OnSSLRequest func() *pgproto3.ErrorResponse
 	// OnStep is asked at each step of a connection until it is ready for statements, n being its place in the order of
-	// arrival, from 1. GoOn goes on; any other fault ends the connection there.
+	// arrival, from 1.
 	OnStep func(n int, step Step) Fault
 	// OnStartup is asked at the start-up message of connection n, before the limit and authentication. What it returns
 	// is sent and ends the connection; nil goes on. It may sleep.
@@ -75,19 +76,17 @@ const (
 	Authenticated Step = "authenticated" // it is let in, which it does not know yet
 )
 
-// Steps are all of them.
-var Steps = []Step{Accepted, Encrypting, Starting, Challenged, Proving, Authenticated}
+// Fault is done to a connection at a step, and ends it there. It gets the socket, below TLS.
+type Fault func(socket net.Conn)
 
-// Fault is what becomes of a connection at a step.
-type Fault string
+// GoOn is no fault.
+var GoOn Fault
 
-// The faults.
-const (
-	GoOn  Fault = ""
-	Hang  Fault = "hang"  // say nothing more; the client's close ends it
-	Drop  Fault = "drop"  // close
-	Reset Fault = "reset" // close with a TCP RST
-)
+// Hang says nothing more; the client's close ends it.
+func Hang(socket net.Conn) { _, _ = io.Copy(io.Discard, socket) } // whatever ends it
+
+// Drop closes.
+func Drop(net.Conn) {}
 
 // Reply is what happens to a statement. The zero value is the usual answer, which for a SELECT is one row. Delay comes
 // first; of the others at most one is set.
@@ -105,7 +104,6 @@ type Conn struct {
 	Parameters map[string]string // of the start-up message
 	Statements []string          // as received, in order
 	Status     byte              // I, T or E: outside, inside or inside a failed transaction
-	Retried    bool              // its ClientHello was answered with a HelloRetryRequest
 	Bursts     int               // times the client sent after it had read our answer; the start-up message is the first
 	End        End
 }
@@ -124,10 +122,8 @@ const (
 // Stats counts what the pooler has seen.
 type Stats struct {
 	Dials          int // TCP connections accepted, those for cancel requests included
-	SSLRequests    int
 	CancelRequests int
 	Passwords      int // answers to a request for authentication, wrong ones included
-	Failed         int // wrong passwords
 	Open, Peak     int // clients as the pooler counts them, now and at most
 	Rejected       int // clients refused at start-up, by the limit or by OnStartup
 }
@@ -161,7 +157,10 @@ func Start(t testing.TB, opts Options) *Server {
 		if err := errors.Join(err, err1, os.WriteFile(ca, cert, 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}, CurvePreferences: opts.Curves, NextProtos: []string{"postgresql"}}
+		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
+		if opts.OnTLS != nil {
+			opts.OnTLS(s.tls)
+		}
 		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {ca}}
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -11,7 +11,6 @@ import (
 
 	"example.com/demo/internal/httpapi"
 	"example.com/demo/internal/nopool"
-	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
 )
 
@@ -19,12 +18,11 @@ import (
 // once for each kind of server.
 var endParts = []part{
 	{"NP04", "every way to end, stand-in", endsOnStandin}, {"NP04", "every way to end, Postgres", endsOnPostgres},
-	{"NP04", "shutdown waits", shutdownWaits},
 	{"NP05", "every way to end, stand-in", endsOnStandin}, {"NP05", "every way to end, Postgres", endsOnPostgres},
 	{"NP06", "every way to end, stand-in", endsOnStandin}, {"NP06", "every way to end, Postgres", endsOnPostgres},
 	{"NP08", "every way to end, stand-in", endsOnStandin},
 	{"NP19", "every way to end, stand-in", endsOnStandin}, {"NP19", "every way to end, Postgres", endsOnPostgres},
-	{"NP23", "every way to end, stand-in", endsOnStandin}, {"NP23", "a pooler keeps its backend", keepsBackend},
+	{"NP23", "every way to end, stand-in", endsOnStandin},
 	{"NP28", "every way to end, stand-in", endsOnStandin},
 }
 
@@ -58,11 +56,15 @@ var (
 		{name: "error", rules: "NP08", then: fails, status: 500, last: "rollback"},
 		{name: "panic", rules: "NP08", then: panics(errSecret), status: 500, last: "rollback"},
 		{name: "abort", rules: "NP08", then: panics(http.ErrAbortHandler), last: "rollback"},
-		{name: "rows open", rules: "NP04", then: withRows, status: 500},
+		{name: "rows open", rules: "NP04", then: leavesRows(errSecret), status: 500},
 		{name: "gone", rules: "NP06", then: waits, leaves: "handler", last: "rollback"},
 		{name: "gone in a statement", rules: "NP04", then: query("select pg_sleep(20)"), leaves: "select", last: "select pg_sleep(20)", cut: true},
 		{name: "gone in COMMIT", rules: "NP23", then: chosen(0), leaves: "commit", commit: standin.Reply{Delay: 300 * time.Millisecond}, kept: true, last: "commit"},
-		{name: "an error ignored", rules: "NP19", then: ignores, status: 500, code: "internal_error", last: "commit"},
+		{name: "an error ignored", rules: "NP19", then: ignores("select broken"), status: 500, code: "internal_error", last: "commit"},
+		{name: "an error ignored by a read", rules: "NP19", read: true, then: ignores("select broken"), status: 500},
+		{name: "a read is cut off", rules: "NP19", read: true, then: ignores("select pg_terminate_backend(pg_backend_pid())"), status: 503},
+		{name: "read, and ended by the handler", rules: "NP19", read: true, then: ignores("rollback"), status: 500},
+		{name: "read, with rows open", rules: "NP19", read: true, then: leavesRows(nil), status: 500},
 		{name: "COMMIT refused", rules: "NP19", then: doubles, commit: refusal("23505"), status: 409, code: "already_exists", last: "commit"},
 		{name: "COMMIT lost", rules: "NP19", then: large, commit: standin.Reply{Drop: true}, status: 500, code: "commit_unknown", last: "commit", cut: true},
 		{name: "flush", rules: "NP28", then: streams(flush, nil), status: 200, kept: true, last: "commit"},
@@ -75,89 +77,6 @@ var (
 )
 
 func refusal(code string) standin.Reply { return standin.Reply{Error: standin.Error(code, "secret")} }
-
-// chosen answers with a status, or leaves it to others when that is 0.
-func chosen(status int) httpapi.SessionHandler {
-	return func(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
-		if status != 0 {
-			w.WriteHeader(status)
-		}
-		return nil
-	}
-}
-
-// large answers with more than net/http itself holds back.
-func large(w http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
-	w.WriteHeader(http.StatusCreated)
-	_, err := w.Write(make([]byte, 100_000))
-	return err
-}
-
-// commits does what is done for it.
-func commits(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	return errors.Join(session.Commit(r.Context()), large(w, r, session))
-}
-
-func fails(http.ResponseWriter, *http.Request, *nopool.Session) error { return errSecret }
-
-func panics(err error) httpapi.SessionHandler {
-	return func(http.ResponseWriter, *http.Request, *nopool.Session) error { panic(err) }
-}
-
-func waits(_ http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
-	<-r.Context().Done()
-	return nil
-}
-
-func withRows(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	_, err := session.Query(r.Context(), "select generate_series(1, 100000)")
-	return errors.Join(errSecret, err)
-}
-
-func ignores(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	_, _ = session.Exec(r.Context(), "select broken")
-	return large(w, r, session)
-}
-
-// doubles writes the row again, which a constraint refuses at COMMIT: no handler sees that.
-func doubles(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	_, err := session.Exec(r.Context(), "insert into item values ('COMMIT refused')")
-	return errors.Join(err, large(w, r, session))
-}
-
-// streams lets bytes leave, and then does as it is told. A query must be refused from there on: one that is answered
-// turns the end into the opposite, which the client sees.
-func streams(leave func(http.ResponseWriter) error, then func() error) httpapi.SessionHandler {
-	return func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		if err := leave(w); err != nil {
-			return err
-		}
-		_, err := session.Exec(r.Context(), "select 1")
-		switch refused := errors.Is(err, nopool.ErrSessionDone); {
-		case !refused && then == nil:
-			panic(http.ErrAbortHandler)
-		case !refused || then == nil:
-			return nil
-		}
-		return then()
-	}
-}
-
-func flush(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() }
-
-func fill(w http.ResponseWriter) error {
-	_, err := w.Write(make([]byte, 8<<20))
-	return err
-}
-
-func hijack(w http.ResponseWriter) error {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err == nil {
-		_, err = conn.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
-		_ = conn.Close()
-	}
-	return err
-}
 
 // ended is an end that was gone through.
 type ended struct {
@@ -296,7 +215,7 @@ func endsOnStandin(t *T) {
 		pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) standin.Reply { return replyToEnds(all, c, sql) }})
 		s := on(t, pooler.URL())
 		goThrough(s, all, wrong)
-		cut := uint64(0)
+		cut := uint64(1) // the one whose handler ended the transaction is cut off politely
 		for _, conn := range pooler.Conns() {
 			if conn.End != "" && !polite(&conn) {
 				cut++
@@ -325,7 +244,7 @@ func endsOnStandin(t *T) {
 
 // replyToEnds answers as a database would, but for what the ends say of COMMIT, and lets their clients leave.
 func replyToEnds(all []*ended, c *standin.Conn, sql string) standin.Reply {
-	reply, verb := replyTo(c, sql), strings.ToLower(strings.Split(sql, " ")[0])
+	reply, verb := asPostgres(c, sql), strings.ToLower(strings.Split(sql, " ")[0])
 	for _, e := range all {
 		if !e.carriedBy(c) {
 			continue
@@ -343,17 +262,12 @@ func replyToEnds(all []*ended, c *standin.Conn, sql string) standin.Reply {
 // polite reports whether a client ended its transaction, and then the connection.
 func polite(c *standin.Conn) bool { return c.End == standin.Terminated && c.Status == 'I' }
 
-// replyTo answers as a database would: to what is broken, and to what takes its time.
-func replyTo(_ *standin.Conn, sql string) (r standin.Reply) {
+// asPostgres answers as a database would: to what is broken, to what takes its time, and to what ends the connection.
+func asPostgres(_ *standin.Conn, sql string) (r standin.Reply) {
 	if sql == "select broken" {
 		return refusal("42703")
 	}
-	return sleepy(nil, sql)
-}
-
-// sleepy hangs where Postgres would sleep.
-func sleepy(_ *standin.Conn, sql string) standin.Reply {
-	return standin.Reply{Hang: strings.Contains(sql, "pg_sleep")}
+	return standin.Reply{Hang: strings.Contains(sql, "pg_sleep"), Drop: strings.Contains(sql, "pg_terminate")}
 }
 
 // carriedBy reports whether a connection was that of the end.
@@ -376,47 +290,4 @@ func (e *ended) judgeWire(wrong complaint) {
 			wrong("NP23", e.name, "the connection ended by %q in status %c", conn.End, conn.Status)
 		}
 	}
-}
-
-// shutdownWaits wants Close to wait for a session.
-func shutdownWaits(t *T) {
-	begun, release := make(chan struct{}), make(chan struct{})
-	s := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
-		if sql == "select slow" {
-			close(begun)
-			<-release
-		}
-		return r
-	}}).URL())
-	underway, ended := make(chan error, 1), make(chan error, 1)
-	go func() { underway <- s.run("select 1", "select slow") }()
-	<-begun
-	go func() { ended <- s.db.Close(context.Background()) }()
-	select {
-	case err := <-ended:
-		t.Errorf("Close did not wait for a session: %v", err)
-		ended <- err
-	case <-time.After(200 * time.Millisecond):
-	}
-	t.wantErr(nopool.ErrClosed, s.run("select 1"), "a session was opened after Close")
-	close(release)
-	t.wantErr(nil, errors.Join(<-underway, <-ended), "a session under way when Close was called, and Close")
-	s.wantNoneLeft()
-}
-
-// keepsBackend wants sessions to end so that a pooler can give its backend to the next.
-func keepsBackend(t *T) {
-	s := real(t, func(o *options) { o.bouncer = &pgtest.PgBouncerOptions{PoolSize: 5} })
-	backends := map[int]bool{}
-	for i := range 8 {
-		var pid int
-		err := s.session(func(ctx context.Context, session *nopool.Session) error {
-			err := session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid)
-			return errors.Join(err, []error{nil, errSecret}[i%2]) // the latter rolls back
-		})
-		t.failIf(err != nil && !errors.Is(err, errSecret), "session: %v", err)
-		backends[pid] = true
-		s.wantNoneLeft()
-	}
-	t.failIf(len(backends) != 1, "8 sessions in turn used %d backends of the pooler", len(backends))
 }

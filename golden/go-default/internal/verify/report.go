@@ -1,7 +1,10 @@
 package verify
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"regexp"
 	"slices"
 )
 
@@ -20,8 +23,7 @@ const (
 type Result struct {
 	Rule
 	Status Status `json:"status"`
-	// Detail is what was seen, what failed and where, or why the check did not run. It holds no secret: it is meant to
-	// be shown.
+	// Detail is what was seen, what failed, or why the check did not run. It holds no secret: it is meant to be shown.
 	Detail string `json:"detail,omitempty"`
 }
 
@@ -138,3 +140,44 @@ func (r Report) Summary() string {
 	}
 	return line
 }
+
+// Write writes the report, as text for people or as the JSON that docs/verification.md describes. Both hold the same: the
+// title, each rule with its area, its outcome and what was seen, for those that failed or warned also why the rule exists
+// and what to do, the owner's exceptions and the summary.
+func (r Report) Write(w io.Writer, asJSON bool) (err error) {
+	out := r.text()
+	if asJSON {
+		out, err = json.MarshalIndent(struct {
+			Summary string `json:"summary"`
+			Counts  counts `json:"counts"`
+			Report
+		}{r.Summary(), r.counts(), r}, "", "  ")
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(w, "%s\n", out)
+	}
+	return err
+}
+
+// text is at most 80 columns wide.
+func (r Report) text() []byte {
+	const indent = "                 " // under a rule's title
+	out, area := []byte(wrap("", r.Title)), ""
+	for _, x := range r.Results {
+		if x.Area != area { // rules of an area follow one another
+			area = x.Area
+			out = fmt.Appendf(out, "\n%s\n", area)
+		}
+		out = fmt.Appendf(out, "  %s  %-7s  %s\n%s%s", x.ID, x.Status, x.Title, wrap(indent, x.Detail), wrap(indent, x.advice()))
+	}
+	for _, e := range r.Exceptions {
+		out = fmt.Appendf(out, "\nallowed by the owner: %s at %s\n%s", e.Rule, e.Where, wrap(indent, e.Reason))
+	}
+	return fmt.Appendf(out, "\n%s", r.Summary())
+}
+
+// wide is what fits on a line of the report beside its indentation: whole words, or a part of one that is wider.
+var wide = regexp.MustCompile(`(\S.{0,62})(?:\s+|$)|(\S{63})`)
+
+// wrap breaks text into lines, each with its indentation.
+func wrap(indent, text string) string { return wide.ReplaceAllString(text, indent+"$1$2\n") }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/tools/go/types/typeutil"
 )
 
 // Who may do what others may not, by the package's path in the module.
@@ -92,106 +94,103 @@ func look(t types.Type, what *regexp.Regexp, seen map[looked]bool) bool {
 	return false
 }
 
-// checkImports finds packages that are a pool (NP14), whatever name they are imported under, also a blank one.
-func (c *checker) checkImports(file *ast.File, fset *token.FileSet) {
+// checkImports finds packages that are a pool (NP14), whatever name they are imported under, also a blank one. Where types
+// are not known, database/sql counts as one.
+func (c *checker) checkImports(file *ast.File, fset *token.FileSet, typed bool) {
 	for _, spec := range file.Imports {
 		path, _ := strconv.Unquote(spec.Path.Value)
-		if poolPackage.MatchString(path) || pgxStdlib.MatchString(path) && !c.within(mayUseSQL) {
+		if poolPackage.MatchString(path) || !c.within(mayUseSQL) && (pgxStdlib.MatchString(path) || !typed && path == "database/sql") {
 			c.addAt("NP14", fset.Position(spec.Pos()), "imports %s, which keeps a pool", path)
 		}
 	}
 }
 
-// checkUses finds what only others may mention, and every value that is a pool.
-func (c *checker) checkUses(file *ast.File) {
-	info := c.pkg.TypesInfo
-	pool := func(at ast.Node, t types.Type) {
-		if !c.within(mayUseSQL) && holds(t, isPool) {
-			c.add("NP14", at.Pos(), "is, or holds, a pool")
+// checkNode looks at one node for all rules, with those around it, outermost first.
+func (c *checker) checkNode(n ast.Node, outer []ast.Node) {
+	info, home := c.pkg.TypesInfo, c.within(engine)
+	switch n := n.(type) {
+	case *ast.Ident:
+		c.checkName(n)
+	case *ast.ChanType:
+		if holds(info.TypeOf(n.Value), isConnection) {
+			c.add("NP15", n.Pos(), "a channel hands connections on")
+		}
+	case *ast.StructType:
+		c.checkFields(n, outer)
+	case *ast.GoStmt:
+		if !home && c.captures(n.Call) {
+			c.add("NP03", n.Pos(), "a goroutine uses a session of the function around it")
+		}
+	case *ast.AssignStmt:
+		for i, to := range n.Lhs {
+			if len(n.Lhs) == len(n.Rhs) && holds(info.TypeOf(n.Rhs[i]), isConnection) && c.outlives(to) {
+				c.add("NP15", to.Pos(), "stores a connection where it outlives its session")
+			}
+		}
+	case *ast.CallExpr:
+		c.checkCall(n)
+	case *ast.FuncLit:
+		if !home {
+			c.checkLiteral(n, outer)
+		}
+	case *ast.CompositeLit: // an error of the HTTP layer
+		t, ok := types.Unalias(info.TypeOf(n)).(*types.Named)
+		if ok && regexp.MustCompile(`/internal/httpapi\.(Field)?Error$`).MatchString(types.TypeString(t, nil)) {
+			c.checkWords(n, false)
 		}
 	}
-	inspect(file, func(n ast.Node, _ []ast.Node) {
-		switch n := n.(type) {
-		case *ast.CallExpr:
-			pool(n, info.TypeOf(n))
-		case *ast.Ident:
-			if v, ok := info.Defs[n].(*types.Var); ok && n.Name != "_" {
-				pool(n, v.Type())
-			}
-			obj := info.Uses[n]
-			if obj == nil || obj.Pkg() == nil || obj.Parent() != obj.Pkg().Scope() {
-				return
-			}
-			for _, f := range forbidden {
-				if name := obj.Pkg().Path() + "." + obj.Name(); f.name.MatchString(name) && !c.within(f.allowed) {
-					c.add(f.rule, n.Pos(), "%s %s", name, f.why)
-				}
-			}
-		}
-	})
 }
 
-// checkDeclarations finds places that outlive a session by their nature: package variables, struct fields, and channels.
-// The engine's own structs are its home.
-func (c *checker) checkDeclarations(file *ast.File) {
+// checkName finds what only others may mention, a variable that is a pool, and one of the package that can keep a
+// connection.
+func (c *checker) checkName(n *ast.Ident) {
+	if v, ok := c.pkg.TypesInfo.Defs[n].(*types.Var); ok && n.Name != "_" {
+		c.checkPool(n, v.Type())
+		function, ok := v.Type().Underlying().(*types.Signature) // such as a sync.OnceValue, which returns the same again
+		if v.Parent() == c.pkg.Types.Scope() && (holds(v.Type(), isConnection) || ok && holds(function.Results(), isConnection)) {
+			c.add("NP15", n.Pos(), "package variable %s can keep a connection", n.Name)
+		}
+	}
+	obj := c.pkg.TypesInfo.Uses[n]
+	if obj == nil || obj.Pkg() == nil || obj.Parent() != obj.Pkg().Scope() {
+		return
+	}
+	for _, f := range forbidden {
+		if name := obj.Pkg().Path() + "." + obj.Name(); f.name.MatchString(name) && !c.within(f.allowed) {
+			c.add(f.rule, n.Pos(), "%s %s", name, f.why)
+		}
+	}
+}
+
+func (c *checker) checkPool(n ast.Node, t types.Type) {
+	if !c.within(mayUseSQL) && holds(t, isPool) {
+		c.add("NP14", n.Pos(), "is, or holds, a pool")
+	}
+}
+
+// checkFields finds fields that can keep a connection. The engine's own structs are its home, and one with the response
+// in it lives no longer than the request.
+func (c *checker) checkFields(n *ast.StructType, outer []ast.Node) {
 	info := c.pkg.TypesInfo
-	inspect(file, func(n ast.Node, outer []ast.Node) {
-		switch n := n.(type) {
-		case *ast.Ident:
-			v, ok := info.Defs[n].(*types.Var)
-			if !ok || n.Name == "_" || v.Parent() != c.pkg.Types.Scope() {
-				return
-			}
-			function, ok := v.Type().Underlying().(*types.Signature) // such as a sync.OnceValue, which returns the same again
-			if holds(v.Type(), isConnection) || ok && holds(function.Results(), isConnection) {
-				c.add("NP15", n.Pos(), "package variable %s can keep a connection", n.Name)
-			}
-		case *ast.ChanType:
-			if holds(info.TypeOf(n.Value), isConnection) {
-				c.add("NP15", n.Pos(), "a channel hands connections on")
-			}
-		case *ast.StructType:
-			ofRequest := slices.ContainsFunc(n.Fields.List, func(f *ast.Field) bool { return isResponseWriter(info.TypeOf(f.Type)) })
-			spec, _ := outer[len(outer)-1].(*ast.TypeSpec)
-			for _, f := range n.Fields.List {
-				_, viaInterface := info.TypeOf(f.Type).Underlying().(*types.Interface) // sqlc's Queries: whoever keeps one of those is found
-				if !ofRequest && !viaInterface && (!c.within(engine) || spec != nil && spec.Name.Name == "DB") && holds(info.TypeOf(f.Type), isConnection) {
-					c.add("NP15", f.Pos(), "a field can keep a connection beyond its session")
-				}
-			}
+	spec, _ := outer[len(outer)-1].(*ast.TypeSpec)
+	if c.within(engine) && (spec == nil || spec.Name.Name != "DB") ||
+		slices.ContainsFunc(n.Fields.List, func(f *ast.Field) bool { return isResponseWriter(info.TypeOf(f.Type)) }) {
+		return
+	}
+	for _, f := range n.Fields.List {
+		_, viaInterface := info.TypeOf(f.Type).Underlying().(*types.Interface) // sqlc's Queries: whoever keeps one of those is found
+		if !viaInterface && holds(info.TypeOf(f.Type), isConnection) {
+			c.add("NP15", f.Pos(), "a field can keep a connection beyond its session")
 		}
-	})
+	}
 }
 
-// checkEscapes finds a session on its way to a place that outlives it (NP15), or to another goroutine (NP03). The engine
-// does with it what it must, but keeps it nowhere either.
-func (c *checker) checkEscapes(file *ast.File) {
-	info, home := c.pkg.TypesInfo, c.within(engine)
-	inspect(file, func(n ast.Node, outer []ast.Node) {
-		switch n := n.(type) {
-		case *ast.GoStmt:
-			if !home && c.captures(n.Call) {
-				c.add("NP03", n.Pos(), "a goroutine uses a session of the function around it")
-			}
-		case *ast.AssignStmt:
-			for i, to := range n.Lhs {
-				if len(n.Lhs) == len(n.Rhs) && holds(info.TypeOf(n.Rhs[i]), isConnection) && c.outlives(to) {
-					c.add("NP15", to.Pos(), "stores a connection where it outlives its session")
-				}
-			}
-		case *ast.CallExpr:
-			c.checkArguments(n)
-		case *ast.FuncLit:
-			if !home {
-				c.checkLiteral(n, outer)
-			}
-		}
-	})
-}
-
-// checkArguments finds a session that is given to a container of the standard library, and a function around one that is
-// given to what runs it later, or beside its owner.
-func (c *checker) checkArguments(n *ast.CallExpr) {
+// checkCall finds a call that returns a pool, a session that is given to a container of the standard library, a function
+// around one that is given to what runs it later, or beside its owner, and the server's words given to a response: what
+// an error of any kind says must not be the text of http.Error.
+func (c *checker) checkCall(n *ast.CallExpr) {
+	info := c.pkg.TypesInfo
+	c.checkPool(n, info.TypeOf(n))
 	path, name := c.callee(n)
 	container := strings.HasPrefix(path, "sync") || strings.HasPrefix(path, "container/")
 	for _, arg := range n.Args {
@@ -199,8 +198,10 @@ func (c *checker) checkArguments(n *ast.CallExpr) {
 		switch captured := isLiteral && !c.within(engine) && c.captures(lit); {
 		case captured && (name == "Go" || name == "AfterFunc"):
 			c.add("NP03", arg.Pos(), "%s runs it beside the session's owner", name)
-		case captured && (isHandler(c.pkg.TypesInfo.TypeOf(lit)) || container), container && holds(c.pkg.TypesInfo.TypeOf(arg), isConnection):
+		case captured && (isHandler(info.TypeOf(lit)) || container), container && holds(info.TypeOf(arg), isConnection):
 			c.add("NP15", arg.Pos(), "%s.%s keeps a session", path, name)
+		case isResponseWriter(info.TypeOf(arg)):
+			c.checkWords(n, path == "net/http" && name == "Error")
 		}
 	}
 }
@@ -277,18 +278,8 @@ func (c *checker) callee(n *ast.CallExpr) (path, name string) {
 
 // function is what a call calls, nil where it is a value.
 func (c *checker) function(n *ast.CallExpr) *types.Func {
-	fun := ast.Unparen(n.Fun)
-	if index, ok := fun.(*ast.IndexExpr); ok {
-		fun = index.X
-	}
-	id, ok := fun.(*ast.Ident)
-	if selector, isSelector := fun.(*ast.SelectorExpr); isSelector {
-		id, ok = selector.Sel, true
-	}
-	if f, isFunc := c.pkg.TypesInfo.Uses[id].(*types.Func); ok && isFunc {
-		return f
-	}
-	return nil
+	f, _ := typeutil.Callee(c.pkg.TypesInfo, n).(*types.Func)
+	return f
 }
 
 func isHandler(t types.Type) bool {
@@ -303,28 +294,7 @@ func isResponseWriter(t types.Type) bool {
 // serverWords are the fields of an error of Postgres that quote data or SQL.
 var serverWords = []string{"Message", "Detail", "Hint", "Where", "InternalQuery"}
 
-// checkLeaks finds the words of the server on their way to a client (NP24): in an error of the HTTP layer, or in a call
-// that is given the response. What an error of any kind says must not be the text of http.Error.
-func (c *checker) checkLeaks(file *ast.File) {
-	info := c.pkg.TypesInfo
-	inspect(file, func(n ast.Node, _ []ast.Node) {
-		switch n := n.(type) {
-		case *ast.CompositeLit:
-			t, ok := types.Unalias(info.TypeOf(n)).(*types.Named)
-			if ok && t.Obj().Pkg() != nil && t.Obj().Pkg().Path() == c.module+"/internal/httpapi" &&
-				slices.Contains([]string{"Error", "FieldError"}, t.Obj().Name()) {
-				c.checkWords(n, false)
-			}
-		case *ast.CallExpr:
-			if slices.ContainsFunc(n.Args, func(arg ast.Expr) bool { return isResponseWriter(info.TypeOf(arg)) }) {
-				path, name := c.callee(n)
-				c.checkWords(n, path == "net/http" && name == "Error")
-			}
-		}
-	})
-}
-
-// checkWords looks below a node for the server's words, or for those of every error.
+// checkWords looks below a node for the server's words (NP24), or for those of every error.
 func (c *checker) checkWords(below ast.Node, every bool) {
 	ast.Inspect(below, func(n ast.Node) bool {
 		if n, ok := n.(*ast.SelectorExpr); ok {

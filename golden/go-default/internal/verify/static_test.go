@@ -8,14 +8,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"golang.org/x/tools/go/packages"
-	"golang.org/x/tools/txtar"
 )
 
 // staticParts read the source. They see types, so neither an import under another name nor an alias hides anything.
@@ -24,27 +22,15 @@ var staticParts = []part{
 	{"NP13", "source", wantNoFinding},
 }
 
-// owned is the module's source with what is wrong with it, looked at once for all rules; nil when it cannot be loaded.
-var owned = sync.OnceValue(func() *source {
-	s, err := loadSource(nil, "./...")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "load the module's packages:", err)
-		return nil
-	}
-	s.check()
-	return s
-})
+// owned is the module's source with what is wrong with it, looked at once for all rules.
+var owned = sync.OnceValues(func() (*source, error) { return loadSource(nil, "./...") })
 
 // wantNoFinding is the check of every rule that the source can break.
 func wantNoFinding(t *T) {
-	s := owned()
-	if s == nil {
-		t.Fatal("the source could not be loaded")
-	}
+	s, err := owned()
+	t.need(err)
 	for _, f := range s.findings {
-		if f.rule == t.rule {
-			t.Errorf("%v", f)
-		}
+		t.failIf(f.rule == t.rule, "%v", f)
 	}
 	outcome.Lock()
 	defer outcome.Unlock()
@@ -102,7 +88,7 @@ func walkSource(t testing.TB) {
 	}
 }
 
-// loadSource loads the packages that the patterns name, and every package of the owner's that those import: also one in a
+// loadSource loads and checks the packages that the patterns name, and every package of the owner's that those import: also one in a
 // folder that "./..." skips, and one in another module that a replace directive or go.work takes from disk. Build tags
 // come from GOFLAGS, as for the owner's own builds.
 func loadSource(overlay map[string][]byte, patterns ...string) (*source, error) {
@@ -124,7 +110,9 @@ func loadSource(overlay map[string][]byte, patterns ...string) (*source, error) 
 		return nil, fmt.Errorf("no packages of a module in %s: %w", cfg.Dir, err)
 	}
 	cfg.Mode = packages.LoadSyntax | packages.NeedModule
-	s.packages, err = packages.Load(&cfg, own...)
+	if s.packages, err = packages.Load(&cfg, own...); err == nil {
+		s.check()
+	}
 	return s, err
 }
 
@@ -147,11 +135,8 @@ func (s *source) check() {
 			}
 		}
 		for _, file := range p.Syntax {
-			c.checkImports(file, p.Fset)
-			c.checkUses(file)
-			c.checkDeclarations(file)
-			c.checkEscapes(file)
-			c.checkLeaks(file)
+			c.checkImports(file, p.Fset, true)
+			ast.PreorderStack(file, nil, func(n ast.Node, outer []ast.Node) bool { c.checkNode(n, outer); return true })
 			c.checkBodies(file)
 		}
 		c.checkIgnoredFiles()
@@ -176,8 +161,7 @@ func (c *checker) addAt(rule string, p token.Position, format string, args ...an
 	}
 }
 
-// checkIgnoredFiles looks at the imports of files that the build tags of this run leave out. Their types are not known, so
-// what could be a pool counts.
+// checkIgnoredFiles looks at the imports of files that the build tags of this run leave out. Their types are not known.
 func (c *checker) checkIgnoredFiles() {
 	for _, name := range c.pkg.IgnoredFiles {
 		var text any // nil: from disk
@@ -189,12 +173,7 @@ func (c *checker) checkIgnoredFiles() {
 		if err != nil || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
 			continue
 		}
-		c.checkImports(file, fset)
-		for _, spec := range file.Imports {
-			if spec.Path.Value == `"database/sql"` && !c.within(mayUseSQL) {
-				c.addAt("NP14", fset.Position(spec.Pos()), "imports database/sql under another build tag")
-			}
-		}
+		c.checkImports(file, fset, false)
 	}
 }
 
@@ -221,62 +200,5 @@ func (c *checker) except(file *ast.File) {
 				return covered
 			})
 		}
-	}
-}
-
-// inspect walks a file with the path of enclosing nodes, outermost first.
-func inspect(file *ast.File, visit func(n ast.Node, outer []ast.Node)) {
-	var stack []ast.Node
-	ast.Inspect(file, func(n ast.Node) bool {
-		if n == nil {
-			stack = stack[:len(stack)-1]
-			return true
-		}
-		visit(n, stack)
-		stack = append(stack, n)
-		return true
-	})
-}
-
-// TestStaticRules runs the static checks over code that breaks them, and wants each finding on its line and no other.
-func TestStaticRules(t *testing.T) {
-	t.Parallel()
-	archive, err := txtar.ParseFile(filepath.Join("testdata", "static.txtar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay, want := map[string][]byte{}, map[string]bool{}
-	wanted := regexp.MustCompile(`// want ((NP\d\d ?)+)$`)
-	for _, f := range archive.Files {
-		overlay[filepath.Join(moduleDir(), filepath.FromSlash(f.Name))] = f.Data
-		for i, line := range strings.Split(string(f.Data), "\n") {
-			if m := wanted.FindStringSubmatch(line); m != nil {
-				for rule := range strings.FieldsSeq(m[1]) {
-					want[fmt.Sprintf("%s:%d %s", f.Name, i+1, rule)] = true
-				}
-			}
-		}
-	}
-	s, err := loadSource(overlay, "./internal/fixture/...")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.check()
-	unreasoned := func(f finding) bool { return strings.Contains(f.text, "needs a reason") } // its line has no room for a "want"
-	if !slices.ContainsFunc(s.findings, unreasoned) {
-		t.Error("an exception without a reason was taken")
-	}
-	for _, f := range slices.DeleteFunc(s.findings, unreasoned) {
-		key := fmt.Sprintf("%s:%d %s", f.file, f.line, f.rule)
-		if !want[key] && strings.HasPrefix(f.file, "internal/fixture/") { // TestVerify looks at the module's own code
-			t.Errorf("unexpected: %s %s", f.rule, f)
-		}
-		delete(want, key)
-	}
-	for key := range want {
-		t.Errorf("not found: %s", key)
-	}
-	if reason := "listens for notifications on a connection of its own"; !slices.ContainsFunc(s.allowed, func(e Exception) bool { return e.Rule == "NP03" && e.Reason == reason }) {
-		t.Errorf("the allowed finding is not among the exceptions: %v", s.allowed)
 	}
 }

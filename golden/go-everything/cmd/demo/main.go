@@ -27,7 +27,7 @@ const usage = `usage: demo [command]
   migrate up|down|status  apply all migrations, take the last one back, list them
   verify                  check what the service guarantees against its database
     --strict              fail on warnings too
-    --format text|json|junit|markdown, or --json
+    --json                as JSON, which docs/verification.md describes
   version                 print the version
 
 Settings come from the environment; .env.example lists them.

@@ -203,9 +203,7 @@ func TestDatabaseRestart(t *testing.T) {
 // dev finds Postgres, serves on it, keeps its data and stops it; a second one in the
 // same folder says that the first runs.
 func TestDev(t *testing.T) {
-	if _, err := localpg.FindBinaries(); err != nil && os.Getenv("CI") != "true" {
-		t.Skipf("skipped: %v", err)
-	}
+	pgtest.Server(t) // without a Postgres on this machine it skips the test
 	dir, err := os.MkdirTemp("", "demo-dev-")
 	if err == nil {
 		err = os.Chmod(dir, 0o711) // for the account that Postgres runs as

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -136,4 +137,19 @@ func TestSlowBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantProblem(t, response, http.StatusRequestTimeout, "slow_body")
+}
+
+// TestNestedInRequest wants no second session beside a handler's own: it could wait for a slot that the first one has.
+func TestNestedInRequest(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{}).URL())
+	do(server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+		_, err := s.Exec(r.Context(), "select 1")
+		second := server.DB.Session(r.Context(), nopool.TxOptions{})
+		defer second.Rollback(r.Context())
+		if _, nested := second.Exec(r.Context(), "select 1"); !errors.Is(nested, nopool.ErrNested) {
+			t.Errorf("a second session: %v", nested)
+		}
+		return err
+	})), "GET", "/", "")
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -128,6 +129,11 @@ type fault struct {
 	met    atomic.Int64
 }
 
+var steps = []standin.Step{standin.Accepted, standin.Encrypting, standin.Starting, standin.Challenged, standin.Proving, standin.Authenticated}
+
+// reset closes with a TCP RST.
+func reset(socket net.Conn) { _ = socket.(*net.TCPConn).SetLinger(0) }
+
 func allFaults() []*fault {
 	const down, unknown = "database_unavailable", "commit_unknown"
 	serialization := standin.Error("40001", "could not serialize secret")
@@ -149,13 +155,13 @@ func allFaults() []*fault {
 		{name: "unique violation", sql: "insert", reply: standin.Reply{Error: duplicate}, status: 409, code: "already_exists", log: "rolled back"},
 		{name: "full once, at BEGIN", sql: "begin", reply: standin.Reply{Error: queued}, once: true, status: 201, log: "attempts=2"},
 	}
-	for _, step := range standin.Steps {
+	for _, step := range steps {
 		when := " when " + string(step)
 		faults = append(faults,
 			&fault{name: "hang" + when, step: step, fault: standin.Hang, status: 503, code: down, log: "no answer to BEGIN"},
 			&fault{name: "drop" + when, step: step, fault: standin.Drop, status: 503, code: down, log: "database is unavailable"},
-			&fault{name: "reset" + when, step: step, fault: standin.Reset, status: 503, code: down, log: "database is unavailable"},
-			&fault{name: "reset once" + when, step: step, fault: standin.Reset, once: true, status: 201, log: "attempts=2"},
+			&fault{name: "reset" + when, step: step, fault: reset, status: 503, code: down, log: "database is unavailable"},
+			&fault{name: "reset once" + when, step: step, fault: reset, once: true, status: 201, log: "attempts=2"},
 		)
 	}
 	return faults

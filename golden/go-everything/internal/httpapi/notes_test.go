@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"example.com/demo/internal/connect"
 	"example.com/demo/internal/migrate"
 	"example.com/demo/internal/notes"
 	"example.com/demo/internal/pgtest"
@@ -17,11 +16,7 @@ import (
 func TestNotes(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
-	connector, err := connect.Parse(url, connect.Options{AllowPlaintext: true, AllowPlainAuth: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = migrate.Run(t.Context(), migrate.Options{Connector: connector, FS: migrations.FS, Out: t.Output(), ConnectTimeout: 10 * time.Second}, "up")
+	err := migrate.Run(t.Context(), migrate.Options{Connector: load(t, url).Database, FS: migrations.FS, Out: t.Output(), ConnectTimeout: time.Minute}, "up")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,7 @@
 package localpg
 
-// Folders are for tests to change.
-var Folders = &folders
+// For tests to look at, and to change.
+var (
+	FindBinaries = findBinaries
+	Folders      = &folders
+)

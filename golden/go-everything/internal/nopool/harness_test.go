@@ -111,3 +111,8 @@ func count(t *testing.T, db *nopool.DB) (n int) {
 	}))
 	return n
 }
+
+func selectOne(ctx context.Context, s *nopool.Session) error {
+	_, err := s.Exec(ctx, "select 1")
+	return err
+}

@@ -7,13 +7,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,11 +41,15 @@ var (
 )
 
 // Main runs a package's tests: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }. They have a temporary folder of
-// their own, and nothing of it is left at their end or after Ctrl-C. Each of first, such as a build, runs before them.
-func Main(m *testing.M, first ...func() error) int {
+// their own, and nothing of it is left at their end or after Ctrl-C.
+func Main(m *testing.M) int {
 	var err error
 	if home, err = os.MkdirTemp("", "demo-test-"); err == nil { // the account that servers run as must pass through it
 		err = errors.Join(os.Chmod(home, 0o711), os.Setenv("TMPDIR", home), os.Setenv("TMP", home)) // the latter for Windows
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
@@ -50,16 +58,7 @@ func Main(m *testing.M, first ...func() error) int {
 		cleanUp()
 		os.Exit(130)
 	}()
-	for _, f := range first {
-		if err == nil {
-			err = f()
-		}
-	}
 	defer cleanUp()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	return m.Run()
 }
 
@@ -145,18 +144,6 @@ func Admin(t testing.TB, databaseURL string) *pgx.Conn {
 	return conn
 }
 
-// Connections returns how many clients the server counts in the database of a URL from Database or PgBouncer, those of
-// this package left out.
-func Connections(t testing.TB, databaseURL string) (n int) {
-	t.Helper()
-	conn := connect(t, strings.TrimPrefix(parse(t, databaseURL).Path, "/"))
-	defer conn.Close(bounded())
-	err := conn.QueryRow(bounded(), `select count(*) from pg_stat_activity where datname = current_database()
-		and backend_type = 'client backend' and application_name <> $1`, appName).Scan(&n)
-	need(t, err)
-	return n
-}
-
 func connect(t testing.TB, database string) *pgx.Conn {
 	t.Helper()
 	config, err := pgx.ParseConfig(adminURL(t, database))
@@ -194,4 +181,84 @@ func bounded() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	context.AfterFunc(ctx, cancel) // time frees it
 	return ctx
+}
+
+// Relay passes connections on to a server and counts them as the server does: from the client's connect to the server's
+// own close.
+type Relay struct {
+	Total, Open, Peak atomic.Int32
+	target            string
+}
+
+// NewRelay returns the URL of a database through a new relay, which ends with the test.
+func NewRelay(t testing.TB, databaseURL string) (string, *Relay) {
+	t.Helper()
+	u := parse(t, databaseURL)
+	r := &Relay{target: u.Host}
+	if u.Port() == "" {
+		r.target = net.JoinHostPort(u.Hostname(), "5432")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	need(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go r.serve(listener)
+	if q := u.Query(); q.Get("sslmode") == "verify-full" && !loopback(u.Hostname()) {
+		q.Set("sslmode", "verify-ca") // the certificate does not name this machine
+		u.RawQuery = q.Encode()
+	}
+	u.Host = listener.Addr().String()
+	return u.String(), r
+}
+
+func (r *Relay) serve(listener net.Listener) {
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			return // closed with the test
+		}
+		go r.pass(client)
+	}
+}
+
+func (r *Relay) pass(client net.Conn) {
+	r.Total.Add(1)
+	now := r.Open.Add(1)
+	for peak := r.Peak.Load(); now > peak && !r.Peak.CompareAndSwap(peak, now); {
+		peak = r.Peak.Load()
+	}
+	defer client.Close()
+	defer r.Open.Add(-1) // before the client can know
+	server, err := net.Dial("tcp", r.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(client, server) // until the server closes
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// nearby returns a URL of the same database that the code under test accepts: plaintext is for this machine alone, so a
+// server elsewhere that speaks nothing else, such as the container beside a CI job, is reached through a relay here.
+func nearby(t testing.TB, databaseURL string) string {
+	t.Helper()
+	u := parse(t, databaseURL)
+	query := u.Query()
+	if slices.Contains([]string{"require", "verify-ca", "verify-full"}, query.Get("sslmode")) {
+		return databaseURL
+	}
+	query.Set("sslmode", "disable")
+	u.RawQuery = query.Encode()
+	if loopback(u.Hostname()) {
+		return u.String()
+	}
+	address, _ := NewRelay(t, u.String())
+	return address
 }

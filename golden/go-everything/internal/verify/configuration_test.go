@@ -5,8 +5,11 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/connect"
@@ -21,10 +24,9 @@ var configurationParts = []part{
 	{"NP12", "the certificate is verified", verifiedCertificate},
 	{"NP12", "the password goes to nobody unproven", provenFirst},
 	{"NP12", "a real server's TLS, with its channel bound", realTLS},
-	{"NP13", "in force, direct", func(t *T) { timeoutsInForce(t, nil) }},
-	{"NP13", "in force, through PgBouncer", func(t *T) { timeoutsInForce(t, &pgtest.PgBouncerOptions{}) }},
-	{"NP13", "each bound ends what exceeds it, Postgres", serverBounds},
-	{"NP13", "each bound ends what exceeds it, stand-in", clientBounds},
+	{"NP13", "in force, Postgres", func(t *T) { inForce(t, nil) }}, {"NP16", "in force, Postgres", func(t *T) { inForce(t, nil) }},
+	{"NP13", "in force, through PgBouncer", func(t *T) { inForce(t, &pgtest.PgBouncerOptions{}) }},
+	{"NP13", "each bound of ours ends what exceeds it", clientBounds},
 	{"NP13", "each is set and can be set", timeoutSettings},
 }
 
@@ -115,63 +117,42 @@ func realTLS(t *T) {
 	s.wantNoneLeft()
 }
 
-// timeoutsInForce asks the server for the three bounds it enforces, in sessions of requests, and in one whose first use
-// cannot travel with BEGIN.
-func timeoutsInForce(t *T, bouncer *pgtest.PgBouncerOptions) {
+// inForce asks the server what it runs, for each kind of transaction that can be asked for, in one whose first use cannot
+// travel with BEGIN (PUT) as in others: read only or not, the isolation level, and the bounds that the server enforces.
+func inForce(t *T, bouncer *pgtest.PgBouncerOptions) {
 	s := real(t, func(o *options) {
 		o.StatementTimeout, o.LockTimeout, o.IdleInTransactionTimeout = 11111*time.Millisecond, 2222*time.Millisecond, 13333*time.Millisecond
 		o.bouncer = bouncer
 	})
-	const inForce = "select string_agg(setting, ' ' order by name) from pg_settings where name in " +
-		"('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout')"
-	const want = "13333 2222 11111"
+	const settings = "select string_agg(setting, ' ' order by name desc) from pg_settings where name in ('transaction_read_only', " +
+		"'transaction_isolation', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')"
 	show := func(w http.ResponseWriter, r *http.Request, session *nopool.Session) (err error) {
 		if r.Method == http.MethodPut {
 			_, err = session.Exec(r.Context(), "select 1; select 2")
 		}
 		var got string
-		err = errors.Join(err, session.QueryRow(r.Context(), inForce).Scan(&got))
-		w.Header().Set("In-Force", got)
+		err = errors.Join(err, session.QueryRow(r.Context(), settings).Scan(&got))
+		w.Header().Set("In-Force", got) // which HEAD gets too
 		return err
 	}
 	s.handle("/", show)
-	for _, method := range []string{"GET", "POST", "PUT"} {
-		if got := s.want(200, method, "/").header.Get("In-Force"); got != want {
-			t.Errorf("%s: in force: %s, want %s", method, got, want)
-		}
+	s.handle("/other", show, nopool.TxOptions{Isolation: pgx.Serializable})
+	for request, want := range map[string]string{
+		"GET /": "on read committed", "HEAD /": "on read committed", "POST /": "off read committed", "PUT /": "off read committed",
+		"DELETE /": "off read committed", "GET /other": "off serializable", "POST /other": "off serializable",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		got, want := s.want(http.StatusOK, method, path).header.Get("In-Force"), want+" 11111 2222 13333"
+		t.failIf(got != want, "%s: %s, want %s", request, got, want)
 	}
-	s.wantNoneLeft()
-}
-
-// serverBounds exceeds each bound that the server enforces.
-func serverBounds(t *T) {
-	s := real(t, func(o *options) { o.StatementTimeout, o.LockTimeout = 2*time.Second, 500*time.Millisecond })
-	s.create("create table item (id int primary key)")
-	want := func(what, code string, err error) {
-		t.Helper()
-		t.failIf(err == nil || !strings.Contains(err.Error(), code), "%s: want %s, got %v", what, code, err)
-	}
-	want("statement", "57014", s.run("select pg_sleep(20)"))
-	lock, err := s.admin.Begin(context.Background())
-	if err == nil {
-		_, err = lock.Exec(context.Background(), "lock table item")
-	}
-	t.need(err)
-	want("lock", "55P03", s.run("lock table item"))
-	t.need(lock.Rollback(context.Background()))
-	s.wantNoneLeft()
-	idle := on(t, s.behind, func(o *options) { o.IdleInTransactionTimeout = 500 * time.Millisecond })
-	err = idle.session(func(ctx context.Context, session *nopool.Session) error {
-		_, err := session.Exec(ctx, "insert into item values (1)")
-		time.Sleep(1500 * time.Millisecond)
-		_, after := session.Exec(ctx, "select 1")
-		t.failIf(after == nil, "idle in transaction: the session went on")
-		return errors.Join(err, after)
+	// Settings end with their transaction: the next client of a pooler's backend must not inherit them.
+	var left string
+	err := s.session(func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "commit; begin")
+		return errors.Join(err, session.QueryRow(ctx, settings).Scan(&left))
 	})
-	if rows := s.value("select count(*) from item"); err == nil || rows != "0" {
-		t.Errorf("idle in transaction: %s rows kept, %v", rows, err)
-	}
-	idle.wantNoneLeft()
+	t.failIf(err != nil || !strings.HasSuffix(left, " 0 0 0"), "after a commit the timeouts are still in force: %s, %v", left, err) // a new database has none
+	s.wantNoneLeft()
 }
 
 // clientBounds exceeds each bound that this process enforces, and wants the end not before it, and not long after.
@@ -193,7 +174,7 @@ func clientBounds(t *T) {
 	}})
 	near("connect until BEGIN", nopool.ErrUnavailable, func() error { return on(t, unbegun.URL(), within).run("select 1") })
 
-	hung := standin.Start(t, standin.Options{OnStatement: sleepy})
+	hung := standin.Start(t, standin.Options{OnStatement: asPostgres})
 	full := on(t, hung.URL(), func(o *options) { o.MaxSessions, o.SessionWait = 1, bound })
 	full.holding(func() { near("session wait", nopool.ErrBusy, func() error { return full.run("select 1") }) })
 	slow := on(t, hung.URL(), func(o *options) { o.requestTimeout = bound })
@@ -213,26 +194,22 @@ func clientBounds(t *T) {
 
 // timeoutSettings wants each bound to have a default and a setting, and none to be switched off by a zero.
 func timeoutSettings(t *T) {
-	plain, err := config.Load(settings())
-	t.need(err)
-	for name, value := range map[string]func(config.Config) time.Duration{
-		"DB_CONNECT_TIMEOUT":             func(c config.Config) time.Duration { return c.DB.ConnectTimeout },
-		"DB_SESSION_WAIT":                func(c config.Config) time.Duration { return c.DB.SessionWait },
-		"DB_STATEMENT_TIMEOUT":           func(c config.Config) time.Duration { return c.DB.StatementTimeout },
-		"DB_LOCK_TIMEOUT":                func(c config.Config) time.Duration { return c.DB.LockTimeout },
-		"DB_IDLE_IN_TRANSACTION_TIMEOUT": func(c config.Config) time.Duration { return c.DB.IdleInTransactionTimeout },
-		"REQUEST_TIMEOUT":                func(c config.Config) time.Duration { return c.RequestTimeout },
-		"SHUTDOWN_TIMEOUT":               func(c config.Config) time.Duration { return c.ShutdownTimeout },
-		"DB_STARTUP_TIMEOUT":             func(c config.Config) time.Duration { return c.StartupTimeout },
-	} {
-		changed := 3 * time.Second
-		if name == "REQUEST_TIMEOUT" {
-			changed = 77 * time.Second // it must be more than those it contains
+	names := strings.Fields("DB_CONNECT_TIMEOUT DB_SESSION_WAIT DB_STATEMENT_TIMEOUT DB_LOCK_TIMEOUT DB_IDLE_IN_TRANSACTION_TIMEOUT " +
+		"DB_STARTUP_TIMEOUT REQUEST_TIMEOUT SHUTDOWN_TIMEOUT")
+	bounds := func(pairs ...string) []time.Duration {
+		c, err := config.Load(settings(pairs...))
+		t.failIf(err != nil, "%v: %v", pairs, err)
+		return []time.Duration{c.DB.ConnectTimeout, c.DB.SessionWait, c.DB.StatementTimeout, c.DB.LockTimeout,
+			c.DB.IdleInTransactionTimeout, c.StartupTimeout, c.RequestTimeout, c.ShutdownTimeout}
+	}
+	for i, name := range names {
+		want := bounds()
+		t.failIf(want[i] <= 0, "%s has no default", name)
+		want[i] += 7 * time.Second // what REQUEST_TIMEOUT contains stays within it
+		if got := bounds(name, want[i].String()); !slices.Equal(got, want) {
+			t.Errorf("%s is %v: in force are %v, want %v", name, want[i], got, want)
 		}
-		c, err := config.Load(settings(name, changed.String()))
-		t.failIf(value(plain) <= 0 || err != nil || value(c) != changed, "%s is %v, and %v when set to %v: %v", name, value(plain), value(c), changed, err)
-		if _, err := config.Load(settings(name, "0")); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s=0 switches the bound off: %v", name, err)
-		}
+		_, err := config.Load(settings(name, "0"))
+		t.failIf(err == nil || !strings.Contains(err.Error(), name), "%s=0 switches the bound off: %v", name, err)
 	}
 }

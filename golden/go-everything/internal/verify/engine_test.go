@@ -9,9 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
 )
 
@@ -19,11 +18,11 @@ import (
 var engineParts = []part{
 	{"NP03", "a session used from two goroutines", twoGoroutines},
 	{"NP07", "background work", backgroundWork},
-	{"NP16", "what is sent, stand-in", whatIsSent},
-	{"NP16", "what is in force, Postgres", kindInForce}, {"NP16", "what is read, Postgres", textInForce},
-	{"NP18", "a session that is never used", lazySession},
+	{"NP04", "shutdown waits", shutdownWaits},
+	{"NP16", "what is sent, stand-in", whatIsSent}, {"NP16", "what is read, Postgres", textInForce},
 	{"NP29", "only the caller's word repeats a function", retries},
-	{"NP31", "round trips", roundTrips},
+	{"NP23", "a pooler keeps its backend", keepsBackend},
+	{"NP31", "what is sent, stand-in", whatIsSent},
 }
 
 // twoGoroutines uses one session from several goroutines at once. All but one at a time must be refused by name; under
@@ -42,33 +41,26 @@ func twoGoroutines(t *T) {
 	}}).URL())
 	ctx := context.Background()
 	session := s.db.Session(ctx, nopool.TxOptions{})
+	exec := func(sql string) error { _, err := session.Exec(ctx, sql); return err }
 	together(2, func(i int) {
 		if i == 0 {
-			if _, err := session.Exec(ctx, "select slow"); err != nil {
-				t.Errorf("the one who came first: %v", err)
-			}
+			t.wantErr(nil, exec("select slow"), "the one who came first")
 			return
 		}
 		<-begun
-		if _, err := session.Exec(ctx, "select 1"); !errors.Is(err, nopool.ErrSessionBusy) {
-			t.Errorf("the one who came second: want ErrSessionBusy, got %v", err)
-		}
+		t.wantErr(nopool.ErrSessionBusy, exec("select 1"), "the one who came second")
 		close(refused)
 	})
 	together(8, func(int) {
 		for range 20 {
-			if _, err := session.Exec(ctx, "select 1"); err != nil && !errors.Is(err, nopool.ErrSessionBusy) {
-				t.Errorf("want ErrSessionBusy or success, got %v", err)
+			if err := exec("select 1"); err != nil {
+				t.wantErr(nopool.ErrSessionBusy, err, "one of many")
 			}
 		}
 	})
 	rows, err := session.Query(ctx, "select 1")
-	if err != nil {
-		t.Fatalf("the session is broken afterwards: %v", err)
-	}
-	if _, err := session.Exec(ctx, "select 1"); !errors.Is(err, nopool.ErrSessionBusy) {
-		t.Errorf("want ErrSessionBusy while rows are open, got %v", err)
-	}
+	t.need(err)
+	t.wantErr(nopool.ErrSessionBusy, exec("select 1"), "while rows are open")
 	rows.Close()
 	t.wantErr(nil, session.Commit(ctx), "commit")
 	s.wantNoneLeft()
@@ -111,68 +103,35 @@ func backgroundWork(t *T) {
 	s.wantNoneLeft()
 }
 
-// whatIsSent wants one flight of BEGIN, timeouts and statement, no prepared statement, no start-up parameter that poolers
-// refuse.
+// whatIsSent counts how often the client had to wait for an answer, for a read as for a write: start-up, SASL, SASL, BEGIN
+// with timeouts and statement in one flight, COMMIT, Terminate. It wants no prepared statement, and no start-up parameter
+// that poolers refuse.
 func whatIsSent(t *T) {
-	pooler := standin.Start(t, standin.Options{})
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
 	s := on(t, pooler.URL())
-	s.handle("GET /", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		_, one := session.Exec(r.Context(), "select $1::text", "x")
-		_, other := session.Exec(r.Context(), "select $1::text", "x")
-		return errors.Join(one, other)
-	})
-	s.want(200, "GET", "/")
-	s.wantNoneLeft()
-	if len(pooler.Conns()) != 1 {
-		t.Fatalf("%d connections, want one that has ended", len(pooler.Conns()))
-	}
-	conn := pooler.Conns()[0]
-	got := strings.ToLower(strings.Join(conn.Statements, ";"))
-	if first, _, _ := strings.Cut(got, ";"); !strings.HasPrefix(first, "begin") || !strings.Contains(first, "read only") || !strings.HasSuffix(got, ";commit") {
-		t.Errorf("statements of a GET: %q", got)
-	}
-	if n := strings.Count(got, "select $1::text"); n != 2 || conn.Bursts > 5 {
-		t.Errorf("2 statements were sent %d times, in %d bursts", n, conn.Bursts)
-	}
-	for name := range conn.Parameters {
-		t.failIf(name != "user" && name != "database" && name != "application_name", "start-up parameter %s", name)
-	}
-}
-
-// kindInForce asks the server what it runs, for each kind that can be asked for.
-func kindInForce(t *T) {
-	s := real(t)
-	show := func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		var kind string
-		err := session.QueryRow(r.Context(), "select concat_ws(', ', current_setting('transaction_read_only'), current_setting('transaction_isolation'))").Scan(&kind)
-		w.Header().Set("Kind", kind) // which HEAD gets too
-		return err
-	}
-	s.handle("/", show)
-	s.handle("/other", show, nopool.TxOptions{Isolation: pgx.Serializable})
-	for request, want := range map[string]string{
-		"GET /": "on, read committed", "HEAD /": "on, read committed", "POST /": "off, read committed", "PUT /": "off, read committed", "DELETE /": "off, read committed",
-		"GET /other": "off, serializable", "POST /other": "off, serializable",
-	} {
-		method, path, _ := strings.Cut(request, " ")
-		if kind := s.want(200, method, path).header.Get("Kind"); kind != want {
-			t.Errorf("%s: %s, want %s", request, kind, want)
-		}
-	}
-	// Settings end with their transaction: the next client of a pooler's backend must not inherit them.
-	err := s.session(func(ctx context.Context, session *nopool.Session) error {
-		var left string
-		if _, err := session.Exec(ctx, "commit; begin"); err != nil {
-			return err
-		}
-		err := session.QueryRow(ctx, "select current_setting('statement_timeout') || current_setting('lock_timeout')").Scan(&left)
-		if left != "00" { // what a new database has
-			t.Errorf("the timeouts outlive the transaction: %s", left)
+	s.handle("/{times}", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) (err error) {
+		for range len(r.PathValue("times")) {
+			_, err = session.Exec(r.Context(), "select $1::text", "x")
 		}
 		return err
 	})
-	t.failIf(err != nil, "after a commit: %v", err)
-	s.wantNoneLeft()
+	for _, request := range []string{"GET 1", "POST 1", "GET 22"} {
+		method, times, _ := strings.Cut(request, " ")
+		s.want(200, method, "/"+times)
+		s.wantNoneLeft()
+		conn := pooler.Conns()[len(pooler.Conns())-1]
+		sent := strings.ToLower(strings.Join(conn.Statements, ";"))
+		first, _, _ := strings.Cut(sent, ";")
+		if t.rule == "NP16" && (!strings.HasPrefix(first, "begin") || strings.Contains(first, "read only") != (method == "GET") || !strings.HasSuffix(sent, ";commit")) {
+			t.Errorf("statements of a %s: %q", method, sent)
+		}
+		n := strings.Count(sent, "select $1::text")
+		t.failIf(n != len(times) || conn.Bursts > 5+n, "%d statements were sent %d times, in %d bursts: %q", len(times), n, conn.Bursts, sent)
+		for name := range conn.Parameters {
+			t.failIf(name != "user" && name != "database" && name != "application_name", "start-up parameter %s", name)
+		}
+	}
+	t.failIf(len(pooler.Conns()) != 3, "%d connections for 3 requests", len(pooler.Conns()))
 }
 
 // textInForce reads from a database whose own settings would give other text.
@@ -200,21 +159,6 @@ func textInForce(t *T) {
 	})
 	t.failIf(err != nil, "reading: %v", err)
 	s.wantNoneLeft()
-}
-
-// lazySession holds every slot and serves a request that does not need one.
-func lazySession(t *T) {
-	pooler := standin.Start(t, standin.Options{})
-	s := on(t, pooler.URL(), func(o *options) { o.MaxSessions, o.MaxWaiting = 1, 0 })
-	s.handle("POST /", chosen(http.StatusAccepted))
-	s.handle("POST /invalid", fails)
-	s.holding(func() {
-		s.want(http.StatusAccepted, "POST", "/")
-		s.want(http.StatusInternalServerError, "POST", "/invalid")
-	})
-	s.wantNoneLeft()
-	s.want(http.StatusAccepted, "POST", "/") // nor where there is room for one
-	t.failIf(pooler.Stats().Dials != 1, "%d connections for one session that was used", pooler.Stats().Dials)
 }
 
 // retries counts how often a function runs.
@@ -254,21 +198,36 @@ func retries(t *T) {
 	s.wantNoneLeft()
 }
 
-// roundTrips counts how often the client had to wait for an answer: start-up, SASL, SASL, BEGIN with the statement,
-// COMMIT, Terminate.
-func roundTrips(t *T) {
-	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
-	s := on(t, pooler.URL())
-	s.handle("GET /{id}", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		_, err := session.Exec(r.Context(), "select $1::text", r.PathValue("id"))
-		return err
-	})
-	s.handle("POST /", query("insert into t"))
-	s.want(200, "GET", "/some")
-	s.want(200, "POST", "/")
+// shutdownWaits wants Close to wait for a session that is under way, and no other to begin.
+func shutdownWaits(t *T) {
+	s := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if sql == "select slow" {
+			r.Delay = 500 * time.Millisecond
+		}
+		return r
+	}}).URL())
+	underway := make(chan error, 1)
+	go func() { underway <- s.run("select slow") }()
+	pgtest.Within(soon, func() bool { return s.db.Snapshot().Opened == 1 })
+	t.wantErr(nil, s.db.Close(context.Background()), "Close")
+	t.failIf(s.db.Snapshot().InUse > 0, "Close did not wait for a session")
+	t.wantErr(nil, <-underway, "a session under way when Close was called")
+	t.wantErr(nopool.ErrClosed, s.run("select 1"), "a session opened after Close")
 	s.wantNoneLeft()
-	for _, conn := range pooler.Conns() {
-		t.failIf(conn.Bursts > 6, "%d bursts for %q", conn.Bursts, conn.Statements)
+}
+
+// keepsBackend wants sessions to end so that a pooler can give its backend to the next.
+func keepsBackend(t *T) {
+	s := real(t, func(o *options) { o.bouncer = &pgtest.PgBouncerOptions{PoolSize: 5} })
+	backends := map[int]bool{}
+	for i := range 8 {
+		var pid int
+		want := []error{nil, errSecret}[i%2] // the latter rolls back
+		t.wantErr(want, s.session(func(ctx context.Context, session *nopool.Session) error {
+			return errors.Join(want, session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid))
+		}), "session")
+		backends[pid] = true
+		s.wantNoneLeft()
 	}
-	t.failIf(len(pooler.Conns()) != 2, "%d connections", len(pooler.Conns()))
+	t.failIf(len(backends) != 1, "8 sessions in turn used %d backends of the pooler", len(backends))
 }

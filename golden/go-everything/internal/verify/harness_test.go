@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -26,7 +25,7 @@ type part struct {
 
 // parts are all checks of all rules. Each area has a file of its own.
 var parts = slices.Concat(
-	staticParts, poolTypeParts, engineParts, endParts, lifecycleParts, configurationParts, pressureParts, responseParts, readParts, migrationParts)
+	staticParts, engineParts, endParts, lifecycleParts, configurationParts, pressureParts, responseParts, readParts, migrationParts)
 
 // outcome is the report, as far as it goes.
 var outcome = struct {
@@ -44,17 +43,8 @@ type T struct {
 	notes []string
 }
 
-// note keeps a line for the report, with the place in the part where it was found: the first one in the file of an area.
+// note keeps a line for the report.
 func (t *T) note(text string) {
-	var callers [20]uintptr
-	frames := runtime.CallersFrames(callers[:runtime.Callers(3, callers[:])])
-	for frame, more := frames.Next(); more; frame, more = frames.Next() {
-		name := filepath.Base(frame.File)
-		if strings.HasSuffix(name, "_test.go") && !slices.Contains([]string{"harness_test.go", "service_test.go", "program_test.go"}, name) {
-			text = fmt.Sprintf("%s:%d: %s", name, frame.Line, text)
-			break
-		}
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.notes = append(t.notes, text)
@@ -94,12 +84,6 @@ func (t *T) need(err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// Fatalf is Fatal with a format.
-func (t *T) Fatalf(format string, args ...any) {
-	t.Helper()
-	t.Fatal(fmt.Sprintf(format, args...))
 }
 
 // Skip leaves the part not run, for the reason given.
@@ -192,7 +176,7 @@ func conclude(id string, found []Result) {
 	}
 }
 
-var reportFile = flag.String("report", "", "write the report to this file: JSON, JUnit's XML, Markdown or text, by its extension")
+var reportFile = flag.String("report", "", "write the report to this file, as JSON")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -211,22 +195,15 @@ func TestMain(m *testing.M) {
 func printReport() error {
 	report := outcome.Report
 	report.Title += outcome.skipped
-	if !outcome.begun {
-		return nil
+	if outcome.begun && testing.Verbose() {
+		_ = report.Write(os.Stdout, false)
 	}
-	if testing.Verbose() {
-		_ = report.Write(os.Stdout, "text", false)
-	}
-	if *reportFile == "" {
+	if !outcome.begun || *reportFile == "" {
 		return nil
 	}
 	file, err := os.Create(*reportFile)
 	if err != nil {
 		return err
 	}
-	format, ok := map[string]string{".json": "json", ".xml": "junit", ".md": "markdown"}[filepath.Ext(*reportFile)]
-	if !ok {
-		format = "text"
-	}
-	return errors.Join(report.Write(file, format, false), file.Close())
+	return errors.Join(report.Write(file, true), file.Close())
 }

@@ -3,7 +3,12 @@ package verify
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -14,15 +19,114 @@ import (
 )
 
 var lifecycleParts = []part{
-	{"NP09", "a database out of reach", unreachableAtStart},
-	{"NP09", "a wrong configuration", wrongAtStart},
+	{"NP09", "a database out of reach, and wrong configurations", failsAtStart},
 	{"NP09", "a database that comes late", lateAtStart},
-	{"NP10", "a signal, stand-in", func(t *T) { signalled(t, standin.Start(t, standin.Options{TLS: true}).URL(), "") }},
-	{"NP10", "a signal, Postgres", func(t *T) { database := pgtest.Database(t); signalled(t, database, database) }},
+	{"NP10", "a signal, Postgres", signalled},
 	{"NP10", "a session under way", signalledInSession},
 	{"NP10", "time to notice, and a second signal", signalledTwice},
 	{"NP11", "log lines and counters", monitoring},
-	{"NP11", "sessions that get no connection", monitoringWithout},
+}
+
+// program is the service's command, built once for all parts, in the folder that goes with the tests.
+var program = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(os.TempDir(), "program")
+	build := exec.Command("go", "build", "-o", path, "./cmd/demo")
+	build.Dir = moduleDir()
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// process is a run of the program, with settings of its own and no other.
+type process struct {
+	t           *T
+	cmd         *exec.Cmd
+	stderr, out *pgtest.Log
+	ended       chan struct{}
+	began       time.Time
+}
+
+// start runs the program with a database and more settings, as NAME=value.
+func start(t *T, databaseURL string, args []string, settings ...string) *process {
+	t.Helper()
+	p := &process{t: t, stderr: &pgtest.Log{}, out: &pgtest.Log{}, ended: make(chan struct{})}
+	path, err := program()
+	t.need(err)
+	p.cmd = exec.Command(path, args...)
+	p.cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "APP_ENV=local", "LOG_FORMAT=json",
+		"DATABASE_URL=" + databaseURL, "HTTP_ADDR=127.0.0.1:0", "DB_MAX_SESSIONS=4",
+	}, settings...)
+	p.cmd.Stderr, p.cmd.Stdout = p.stderr, p.out
+	p.began = time.Now()
+	t.need(p.cmd.Start())
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // the status says it
+	}()
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.ended })
+	return p
+}
+
+// soon is far more than the program takes for a step, on a busy machine too.
+const soon = 30 * time.Second
+
+// wait wants the process to end, and returns its status.
+func (p *process) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(soon):
+		p.t.Errorf("still running after %v: %s", soon, p.stderr.Tail())
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// says waits for a text in what the program logs, or for its end, and reports whether it was there.
+func (p *process) says(text string) bool {
+	return pgtest.Within(soon, func() bool {
+		return strings.Contains(p.stderr.String(), text) || p.cmd.ProcessState != nil
+	}) && strings.Contains(p.stderr.String(), text)
+}
+
+// listening matches the line that says where the program listens, however the owner's logs are written.
+var listening = regexp.MustCompile(`listening.*(127\.0\.0\.1:\d+)`)
+
+// address waits until the program listens, and returns where.
+func (p *process) address() string {
+	p.t.Helper()
+	if !p.says("listening") {
+		p.t.Fatal("it does not listen:", p.stderr.Tail())
+	}
+	return "http://" + listening.FindStringSubmatch(p.stderr.String())[1]
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	p.t.need(p.cmd.Process.Signal(s))
+}
+
+// errors are the lines for people on stderr, log lines left out.
+func (p *process) errors() (lines []string) {
+	for line := range strings.Lines(p.stderr.String()) {
+		if !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "time=") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+// status is the status of a GET, 0 if there is no answer.
+func status(url string) int {
+	response, err := (&http.Client{Timeout: soon}).Get(url)
+	if err != nil {
+		return 0
+	}
+	response.Body.Close()
+	return response.StatusCode
 }
 
 // absent is a database where nothing listens.
@@ -34,43 +138,30 @@ func silent(t *T) *standin.Server {
 	return standin.Start(t, standin.Options{TLS: true, OnStep: func(int, standin.Step) standin.Fault { return standin.Hang }})
 }
 
-// wantStartFailure wants the program to end by itself: with a status that says so, one clear line, and the password
-// nowhere. It returns how long that took.
-func wantStartFailure(t *T, p *process) time.Duration {
-	t.Helper()
-	t.failIf(p.wait() == 0, "it ended with status 0")
-	took := time.Since(p.began)
-	if lines := p.errors(); len(lines) != 1 || !strings.Contains(lines[0], "error") {
-		t.Errorf("want one clear line, got %d: %s", len(lines), p.stderr.Tail())
-	}
-	t.failIf(strings.Contains(p.stderr.String()+p.out.String(), standin.Password), "the password is in the output: %s", p.stderr.Tail())
-	if listening.MatchString(p.stderr.String()) {
-		t.Errorf("it listened without a database")
-	}
-	return took
-}
-
-func unreachableAtStart(t *T) {
-	urls := []string{absent, silent(t).URL()}
-	together(len(urls), func(i int) {
-		took := wantStartFailure(t, start(t, urls[i], nil, "DB_STARTUP_TIMEOUT=1s", "DB_CONNECT_TIMEOUT=500ms"))
-		t.failIf(took < 900*time.Millisecond, "it gave up after %v, before DB_STARTUP_TIMEOUT", took)
-	})
-}
-
-// wrongAtStart wants an exit at once, after a single attempt, when trying again cannot help. A password is given once more:
-// Supavisor refuses a new one once.
-func wrongAtStart(t *T) {
+// failsAtStart has a database out of reach, which is tried until the time is over, and wrong configurations, where trying
+// again cannot help: there the program exits at once, after a single attempt, or two where the password is refused, since
+// Supavisor refuses a new one once. It ends with a status that says so, one
+// clear line, and the password nowhere.
+func failsAtStart(t *T) {
 	plain := standin.Start(t, standin.Options{Auth: standin.SCRAM})
 	scram := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
-	urls := []string{
-		strings.Replace(scram.URL(), standin.Password, standin.Password+"-not", 1),
-		withMode(plain.URL(), "require"), // which it has not got
-		strings.Replace(plain.URL(), "postgres://", "posgres://", 1),
+	const soonOver, long = "DB_STARTUP_TIMEOUT=1s DB_CONNECT_TIMEOUT=500ms", "DB_STARTUP_TIMEOUT=5m"
+	cases := []struct {
+		url, settings string
+		least         time.Duration
+	}{
+		{absent, soonOver, 900 * time.Millisecond},
+		{silent(t).URL(), soonOver, 900 * time.Millisecond},
+		{strings.Replace(scram.URL(), standin.Password, standin.Password+"-not", 1), long, 3 * time.Second}, // else a crash loop would have its address blocked
+		{withMode(plain.URL(), "require"), long, 0},                                                         // which it has not got
+		{strings.Replace(plain.URL(), "postgres://", "posgres://", 1), long, 0},
 	}
-	together(len(urls), func(i int) {
-		took := wantStartFailure(t, start(t, urls[i], nil, "DB_STARTUP_TIMEOUT=5m"))
-		t.failIf(i == 0 && took < 3*time.Second, "a wrong password: it ended after %v; a crash loop would have its address blocked", took)
+	together(len(cases), func(i int) {
+		p := start(t, cases[i].url, nil, strings.Fields(cases[i].settings)...)
+		code, took, lines := p.wait(), time.Since(p.began), p.errors()
+		t.failIf(code == 0 || took < cases[i].least || listening.MatchString(p.stderr.String()), "start %d: status %d after %v: %s", i, code, took, p.stderr.Tail())
+		t.failIf(len(lines) != 1 || !strings.Contains(lines[0], "error"), "start %d: want one clear line, got %d: %s", i, len(lines), p.stderr.Tail())
+		t.failIf(strings.Contains(p.stderr.String()+p.out.String(), standin.Password), "start %d: the password is in the output: %s", i, p.stderr.Tail())
 	})
 	if one, other := plain.Stats().Dials, scram.Stats().Dials; one != 1 || other != 2 {
 		t.Errorf("%d connections to a server without TLS, %d with a wrong password", one, other)
@@ -87,7 +178,7 @@ func lateAtStart(t *T) {
 			return standin.Fatal("57P03", "the database system is starting up")
 		}
 		return nil
-	}, OnStatement: oneRow})
+	}})
 	start(t, pooler.URL(), nil).address()
 	for _, conn := range pooler.Conns() {
 		if said := strings.ToLower(strings.Join(conn.Statements, ";")); strings.HasPrefix(said, "begin") && strings.Contains(said, "version()") {
@@ -97,28 +188,17 @@ func lateAtStart(t *T) {
 	t.Errorf("it listened and never asked for version() in a session: %v", pooler.Conns())
 }
 
-// oneRow answers every select with one row, as a database would.
-func oneRow(_ *standin.Conn, sql string) (r standin.Reply) {
-	if strings.HasPrefix(strings.ToLower(sql), "select") && !strings.Contains(sql, "set_config") {
-		r.Rows = [][]string{{"PostgreSQL of a stand-in"}}
-	}
-	return r
-}
-
 // signalled stops a program that was used, and wants nothing to be left of it.
-func signalled(t *T, database, behind string) {
-	url, relay := pgtest.NewRelay(t, database)
-	p := start(t, url, nil, "DB_ALLOW_PLAIN_AUTH=true") // TEST_DATABASE_URL may be a plain one
+func signalled(t *T) {
+	database := pgtest.Database(t)
+	p := start(t, database, nil, "DB_ALLOW_PLAIN_AUTH=true") // TEST_DATABASE_URL may be a plain one
 	at := p.address()
 	together(4, func(int) {
 		t.failIf(status(at+"/ready") != 200, "it listens and is not ready")
 	})
 	p.signal(syscall.SIGTERM)
 	t.failIf(p.wait() != 0, "status %d: %s", p.wait(), p.stderr.Tail())
-	t.failIf(!pgtest.Within(soon, func() bool { return relay.Open.Load() == 0 }), "%d connections left", relay.Open.Load())
-	if behind != "" && !pgtest.Within(soon, func() bool { return pgtest.Connections(t, behind) == 0 }) {
-		t.Errorf("the server counts %d connections", pgtest.Connections(t, behind))
-	}
+	t.failIf(!pgtest.Within(soon, func() bool { return pgtest.Connections(t, database) == 0 }), "the server counts %d connections", pgtest.Connections(t, database))
 }
 
 // signalledInSession stops the program while its readiness check waits for the database: before it exits the request is
@@ -126,12 +206,12 @@ func signalled(t *T, database, behind string) {
 // would to exit.
 func signalledInSession(t *T) {
 	began, release := make(chan struct{}, 100), make(chan struct{})
-	pooler := standin.Start(t, standin.Options{TLS: true, ReleaseLag: 3 * time.Second, OnStatement: func(c *standin.Conn, sql string) standin.Reply {
+	pooler := standin.Start(t, standin.Options{TLS: true, ReleaseLag: 3 * time.Second, OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
 		if strings.Contains(sql, "select 1") {
 			began <- struct{}{}
 			<-release
 		}
-		return oneRow(c, sql)
+		return r
 	}})
 	p := start(t, pooler.URL(), nil)
 	at := p.address()
@@ -158,7 +238,7 @@ func signalledInSession(t *T) {
 
 // signalledTwice gives load balancers time to notice, and then none.
 func signalledTwice(t *T) {
-	p := start(t, standin.Start(t, standin.Options{TLS: true, OnStatement: oneRow}).URL(), nil, "SHUTDOWN_DELAY=5m")
+	p := start(t, standin.Start(t, standin.Options{TLS: true}).URL(), nil, "SHUTDOWN_DELAY=5m")
 	at := p.address()
 	p.signal(syscall.SIGTERM)
 	t.failIf(!pgtest.Within(soon, func() bool { return status(at+"/ready") == 503 }), "still ready after the signal")
@@ -167,37 +247,37 @@ func signalledTwice(t *T) {
 	t.failIf(p.wait() == 0, "a run that was cut short ended with status 0")
 }
 
-// monitoring wants every open, close, commit, rollback and error in the log with its duration and correlation id, and in
-// the counters.
+// monitoring wants every open, close, commit, rollback and error in the log with its duration, in the counters, and no log
+// line of a request without its correlation id.
 func monitoring(t *T) {
-	pooler := standin.Start(t, standin.Options{OnStatement: replyTo})
+	pooler := standin.Start(t, standin.Options{OnStatement: asPostgres})
 	s := on(t, pooler.URL(), func(o *options) { o.requestTimeout = 2 * time.Second })
+	before := len(s.log.Records("")) // of the start
 	s.handle("GET /good", query("select 1"))
 	s.handle("GET /bad", query("select broken"))
 	s.want(200, "GET", "/good", "X-Request-ID", "good-one")
 	s.want(500, "GET", "/bad", "X-Request-ID", "bad-one")
 	s.wantNoneLeft()
+	for _, line := range s.log.Records("")[before:] {
+		t.failIf(line["correlation_id"] != "good-one" && line["correlation_id"] != "bad-one", "a line without correlation id: %v", line)
+	}
+	if t.rule == "NP26" {
+		return
+	}
 	c := s.db.Snapshot()
 	t.failIf(c.Opened != 2 || c.Closed != 2 || c.Committed != 1 || c.RolledBack != 1 || c.Dials != 2 || time.Since(c.LastOpened) > time.Minute, "counters: %+v", c)
 	for message, level := range map[string]string{
 		"database session opened": "DEBUG", "database session closed": "DEBUG", "database session error": "ERROR",
 	} {
-		if lines := fmt.Sprint(s.log.Records(message)); !strings.Contains(lines, "bad-one") || !strings.Contains(lines, level) {
-			t.Errorf("%q without the request or without level %s: %s", message, level, lines)
-		}
+		lines := fmt.Sprint(s.log.Records(message))
+		t.failIf(!strings.Contains(lines, "bad-one") || !strings.Contains(lines, level), "%q without the request or without level %s: %s", message, level, lines)
 	}
 	for _, line := range s.log.Records("database session closed") {
-		t.failIf(line["duration"] == nil || line["outcome"] == nil || line["correlation_id"] == nil, "a line without duration, outcome or correlation id: %v", line)
+		t.failIf(line["duration"] == nil || line["outcome"] == nil, "a line without duration or outcome: %v", line)
 	}
 	s.handle("GET /late", query("select pg_sleep(20)"))
 	s.want(http.StatusGatewayTimeout, "GET", "/late")
 	t.failIf(len(s.log.Records("database session error")) != 2, "a session that ran out of its request's time left no error in the log")
-}
-
-func monitoringWithout(t *T) {
-	s := on(t, absent, func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })
+	s = on(t, absent, func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })
 	t.failIf(s.run("select 1") == nil || s.db.Snapshot().OpenErrors != 1 || len(s.log.Records("database session error")) != 1, "a failed open is not counted or logged: %+v", s.db.Snapshot())
-	s = on(t, standin.Start(t, standin.Options{}).URL(), func(o *options) { o.MaxSessions, o.MaxWaiting = 1, 0 })
-	s.holding(func() { _ = s.run("select 1") })
-	t.failIf(s.db.Snapshot().Rejected != 1 || len(s.log.Records("database session rejected")) != 1, "a refused session is not counted or logged: %+v", s.db.Snapshot())
 }

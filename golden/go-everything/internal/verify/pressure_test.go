@@ -3,10 +3,8 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -21,18 +19,17 @@ import (
 	"example.com/demo/internal/standin"
 )
 
-// pressureParts are the rules about a pooler that is full, slow or gone.
+// pressureParts are the rules about many sessions, and about a pooler that is full, slow or gone.
 var pressureParts = []part{
-	{"NP17", "200 sessions over a cap of 4, Postgres", distinctBackends},
-	{"NP17", "a pooler that admits just the cap", exactFit},
+	{"NP01", "200 sessions over a cap of 4, stand-in", distinctDials}, {"NP17", "200 sessions over a cap of 4, stand-in", distinctDials},
+	{"NP01", "200 sessions over a cap of 4, Postgres", distinctBackends}, {"NP17", "200 sessions over a cap of 4, Postgres", distinctBackends},
 	{"NP17", "first come, first served", inOrder},
-	{"NP17", "past the queue", pastTheQueue},
+	{"NP11", "past the queue", pastTheQueue}, {"NP17", "past the queue", pastTheQueue}, {"NP18", "past the queue", pastTheQueue},
 	{"NP20", "every form of full", everyFull},
 	{"NP20", "a full PgBouncer", fullBouncer},
 	{"NP20", "what must not be tried again", neverRetried},
 	{"NP20", "what may pass", fewTimes},
 	{"NP21", "one dial for each attempt", oneDial},
-	{"NP21", "one address of many", oneAddress},
 	{"NP21", "a server that is silent", silentServer},
 	{"NP22", "the slot waits for the server's close", slotHeld},
 	{"NP22", "so does that of a session whose BEGIN is refused", slotHeldForRefusal},
@@ -41,17 +38,26 @@ var pressureParts = []part{
 	{"NP22", "a cancel under way keeps the slot", slotHeldForCancel},
 }
 
-// exactFit wants no session to be refused by a pooler that counts a client until its connection is closed, even one that
-// takes its time to do so.
-func exactFit(t *T) {
+const (
+	manySessions = 200
+	capOfMany    = 4
+)
+
+// distinctDials wants a connection for each session, with one transaction in it, while many wait for few slots. The
+// pooler admits just the cap, and counts a client until its connection is closed, which may take a while.
+func distinctDials(t *T) {
 	for _, lag := range []time.Duration{0, 20 * time.Millisecond} {
-		pooler := standin.Start(t, standin.Options{MaxClients: 4, ReleaseLag: lag})
-		s := on(t, pooler.URL(), func(o *options) { o.MaxSessions = 4 })
-		together(100, func(int) {
+		pooler := standin.Start(t, standin.Options{MaxClients: capOfMany, ReleaseLag: lag})
+		s := on(t, pooler.URL(), func(o *options) { o.MaxSessions = capOfMany })
+		together(manySessions, func(int) {
 			t.wantErr(nil, s.run("select 1"), "session")
 		})
-		if now := pooler.Stats(); now.Rejected > 0 || now.Dials != 100 {
-			t.Errorf("close after %v: %d of %d refused", lag, now.Rejected, now.Dials)
+		s.wantNoneLeft()
+		now := pooler.Stats()
+		t.failIf(now.Dials != manySessions || now.Peak > capOfMany || now.Rejected > 0, "%d sessions over a cap of %d: %+v", manySessions, capOfMany, now)
+		for _, conn := range pooler.Conns() {
+			n := strings.Count(";"+strings.ToLower(strings.Join(conn.Statements, ";")), ";begin")
+			t.failIf(n != 1, "connection %d carried %d transactions", conn.N, n)
 		}
 	}
 }
@@ -60,7 +66,7 @@ func exactFit(t *T) {
 // after the server's timeout should have ended it.
 func silentServer(t *T) {
 	const timeout = 300 * time.Millisecond
-	s := on(t, standin.Start(t, standin.Options{OnStatement: sleepy}).URL(), func(o *options) { o.StatementTimeout = timeout })
+	s := on(t, standin.Start(t, standin.Options{OnStatement: asPostgres}).URL(), func(o *options) { o.StatementTimeout = timeout })
 	began := time.Now()
 	t.wantErr(nopool.ErrUnavailable, s.run("select 1", "select pg_sleep(20)"), "a statement without an answer")
 	if took := time.Since(began); took < timeout || took > timeout+5*time.Second {
@@ -68,49 +74,69 @@ func silentServer(t *T) {
 	}
 }
 
+// distinctBackends wants the same as Postgres itself sees it: a backend is known by its pid and the time it started.
+func distinctBackends(t *T) {
+	s := real(t, func(o *options) { o.MaxSessions = capOfMany })
+	var backends sync.Map
+	together(manySessions, func(int) {
+		var backend string
+		t.wantErr(nil, s.session(func(ctx context.Context, session *nopool.Session) error {
+			return session.QueryRow(ctx, "select pid || ' ' || backend_start from pg_stat_activity where pid = pg_backend_pid()").Scan(&backend)
+		}), "session")
+		_, twice := backends.Swap(backend, true)
+		t.failIf(twice, "two sessions had the backend %s", backend)
+	})
+	s.wantNoneLeft()
+	total, peak := s.relay.Total.Load(), s.relay.Peak.Load()
+	t.failIf(total != manySessions || peak > capOfMany, "%d sessions over a cap of %d made %d connections, %d at once", manySessions, capOfMany, total, peak)
+}
+
 // inOrder lets sessions queue one after the other, and wants them served so.
 func inOrder(t *T) {
 	s := on(t, standin.Start(t, standin.Options{}).URL(), func(o *options) { o.MaxSessions = 1 })
-	var mu sync.Mutex
-	var served []int
-	var all sync.WaitGroup
+	served := make(chan int, 8)
 	s.holding(func() {
-		for i := range 8 {
-			all.Go(func() {
+		for i := range cap(served) {
+			go func() {
 				_ = s.session(func(ctx context.Context, session *nopool.Session) error {
 					_, err := session.Exec(ctx, "select 1")
-					mu.Lock()
-					defer mu.Unlock()
-					served = append(served, i)
+					served <- i
 					return err
 				})
-			})
+			}()
 			if !pgtest.Within(soon, func() bool { return s.db.Snapshot().Waiting == i+1 }) {
-				t.Errorf("session %d does not queue", i)
-				break
+				t.Fatal("not in the queue: session", i)
 			}
 		}
 	})
-	all.Wait()
-	t.failIf(fmt.Sprint(served) != "[0 1 2 3 4 5 6 7]", "served in the order %s", fmt.Sprint(served))
+	for i := range cap(served) {
+		n := <-served
+		t.failIf(n != i, "session %d was served in place of %d", n, i)
+	}
 }
 
-// pastTheQueue fills slots and queue: the next one is refused at once, as a 503 that says when to come back, and nothing
-// is dialled for it.
+// pastTheQueue fills slots and queue: the next one is refused at once, as a 503 that says when to come back, counted and
+// logged, and nothing is dialled for it. A request that never asks the database is served all the same.
 func pastTheQueue(t *T) {
 	pooler := standin.Start(t, standin.Options{})
 	s := on(t, pooler.URL(), func(o *options) { o.MaxSessions, o.MaxWaiting = 1, 1 })
 	s.handle("GET /", query("select 1"))
+	s.handle("POST /", chosen(http.StatusAccepted))
+	s.handle("POST /invalid", fails)
+	s.want(http.StatusAccepted, "POST", "/")
 	queued := make(chan answer, 1)
 	s.holding(func() {
 		go func() { queued <- s.do(context.Background(), "GET", "/") }()
 		pgtest.Within(soon, func() bool { return s.db.Snapshot().Waiting == 1 })
 		a := s.want(http.StatusServiceUnavailable, "GET", "/")
-		if retry, dials := a.header.Get("Retry-After"), pooler.Stats().Dials; retry == "" || dials != 1 {
-			t.Errorf("Retry-After %q, %d connections were dialled", retry, dials)
-		}
+		t.failIf(a.header.Get("Retry-After") == "", "no Retry-After: %v", a.header)
+		t.failIf(t.rule == "NP11" && (s.db.Snapshot().Rejected != 1 || len(s.log.Records("database session rejected")) != 1), "a refused session is not counted or logged: %+v", s.db.Snapshot())
+		s.want(http.StatusAccepted, "POST", "/")
+		s.want(http.StatusInternalServerError, "POST", "/invalid")
 	})
 	t.failIf((<-queued).status != 200, "the one in the queue was not served")
+	s.wantNoneLeft()
+	t.failIf(pooler.Stats().Dials != 2, "%d connections for two sessions that were used", pooler.Stats().Dials)
 }
 
 // fulls are the ways in which poolers and Postgres say that they are full.
@@ -126,14 +152,6 @@ var fulls = []*pgproto3.ErrorResponse{
 }
 
 func refuseAll(int) *pgproto3.ErrorResponse { return fulls[0] }
-
-// threeInFour refuses three of four connections.
-func threeInFour(n int) *pgproto3.ErrorResponse {
-	if n%4 != 0 {
-		return fulls[0]
-	}
-	return nil
-}
 
 // everyFull wants each of them to be tried again until it passes, and to end as a 503 when it does not.
 func everyFull(t *T) {
@@ -165,25 +183,17 @@ func fullUntilItPasses(t *T, full *pgproto3.ErrorResponse, at string) {
 	})
 	s := on(t, pooler.URL())
 	left.Store(3)
-	if err := s.run("select 1"); err != nil || s.db.Snapshot().OpenRetries != 3 {
-		t.Errorf("%s: %d retries, %v", full.Message, s.db.Snapshot().OpenRetries, err)
-	}
+	t.wantErr(nil, s.run("select 1"), "%s", full.Message)
+	t.failIf(s.db.Snapshot().OpenRetries != 3, "%s: %d retries", full.Message, s.db.Snapshot().OpenRetries)
 	left.Store(1 << 30)
 	s = on(t, pooler.URL(), func(o *options) { o.ConnectTimeout = time.Second })
-	got := make(chan error, 1)
-	s.handle("GET /", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		_, err := session.Exec(r.Context(), "select 1")
-		got <- err
-		return err
-	})
-	var err error
+	s.handle("GET /", query("select 1"))
 	told := pgtest.Within(soon/2, func() bool { // unless its time is over in the middle of an attempt
 		a := s.want(http.StatusServiceUnavailable, "GET", "/")
 		t.failIf(a.header.Get("Retry-After") == "", "%s: a 503 without Retry-After", full.Message)
-		err = <-got
-		return errors.Is(err, nopool.ErrPoolerFull)
+		return errors.Is(s.run("select 1"), nopool.ErrPoolerFull)
 	})
-	t.failIf(!told, "%s: want ErrPoolerFull, got %v", full.Message, err)
+	t.failIf(!told, "%s: want ErrPoolerFull", full.Message)
 }
 
 // fullBouncer asks a real PgBouncer for more than it has.
@@ -252,63 +262,46 @@ func fewTimes(t *T) {
 	}
 }
 
-// oneDial refuses attempts and counts them: no fallback to plaintext, or to another host.
+// oneDial counts the connections of refused attempts: no fallback to plaintext or to another host, and one address of
+// those that a host has. A dial that fails tries the next address within the same attempt.
 func oneDial(t *T) {
 	for _, encrypted := range []bool{false, true} {
-		pooler := standin.Start(t, standin.Options{TLS: encrypted, OnStartup: threeInFour})
-		s := on(t, strings.Replace(pooler.URL(), "verify-full", "prefer", 1))
-		for range 3 {
-			t.wantErr(nil, s.run("select 1"), "session")
+		for _, addresses := range [][]string{{"192.0.2.1"}, {"192.0.2.1", "192.0.2.2", "192.0.2.3"}, {brokenAddress, "192.0.2.1"}} {
+			pooler := standin.Start(t, standin.Options{TLS: encrypted, OnStartup: func(n int) *pgproto3.ErrorResponse {
+				if n < 4 {
+					return fulls[0]
+				}
+				return nil
+			}})
+			url := strings.NewReplacer("verify-full", "prefer", "127.0.0.1", "localhost").Replace(pooler.URL())
+			s := on(t, url, func(o *options) {
+				o.noRelay, o.DialFunc = true, dialHere
+				o.LookupFunc = func(context.Context, string) ([]string, error) { return addresses, nil }
+			})
+			t.wantErr(nil, s.run("select 1"), "a host of the addresses %v", addresses)
+			c, dials := s.db.Snapshot(), pooler.Stats().Dials
+			t.failIf(dials != 4 || c.Dials != 4 || c.OpenRetries != 3, "addresses %v: 4 attempts made %d connections; counted: %d dials, %d retries", addresses, dials, c.Dials, c.OpenRetries)
 		}
-		wantDials(t, s.db, pooler, 12)
 	}
 	for _, url := range []string{
 		"postgres://u:p@a.example.com,b.example.com/d?sslmode=require",
 		"host=a.example.com,b.example.com user=u sslmode=require",
 		"postgres://u:p@a.example.com:1,a.example.com:2/d?sslmode=require",
 	} {
-		if _, err := connect.Parse(url, connect.Options{}); err == nil {
-			t.Errorf("a URL of several hosts was accepted: %s", url)
-		}
+		_, err := connect.Parse(url, connect.Options{})
+		t.failIf(err == nil, "a URL of several hosts was accepted: %s", url)
 	}
-}
-
-// wantDials wants a number of dials, of which three in four were refused.
-func wantDials(t *T, db *nopool.DB, pooler *standin.Server, want int) {
-	t.Helper()
-	c, n := db.Snapshot(), pooler.Stats().Dials
-	t.failIf(n != want || int(c.Dials) != want || int(c.OpenRetries) != want/4*3, "%d attempts made %d connections; counted: %d dials, %d retries", want, n, c.Dials, c.OpenRetries)
-}
-
-// oneAddress has a host of several addresses: an attempt that is refused takes one, and the next attempt may take
-// another; a dial that fails tries the next within the same attempt.
-func oneAddress(t *T) {
-	pooler := standin.Start(t, standin.Options{TLS: true, OnStartup: threeInFour})
-	s := on(t, "postgres://app:"+standin.Password+"@db.example.com/app?sslmode=require", onHost(t, pooler, "192.0.2.1", "192.0.2.2", "192.0.2.3"))
-	t.wantErr(nil, s.run("select 1"), "a host of three addresses")
-	wantDials(t, s.db, pooler, 4)
-
-	pooler = standin.Start(t, standin.Options{TLS: true})
-	s = on(t, "postgres://app:"+standin.Password+"@db.example.com/app?sslmode=require", onHost(t, pooler, brokenAddress, "192.0.2.1"))
-	t.wantErr(nil, s.run("select 1"), "a host of two addresses, one of which does not answer")
 }
 
 const brokenAddress = "192.0.2.9" // RFC 5737
 
-// onHost gives the host of the URL several addresses. Nobody listens at the broken one, and the pooler at the others.
-func onHost(t *T, pooler *standin.Server, addresses ...string) func(*options) {
-	u, err := url.Parse(pooler.URL())
-	t.need(err)
-	return func(o *options) {
-		o.noRelay = true
-		o.LookupFunc = func(context.Context, string) ([]string, error) { return addresses, nil }
-		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if strings.HasPrefix(address, brokenAddress) {
-				return nil, errors.New("no route to host")
-			}
-			return new(net.Dialer).DialContext(ctx, network, u.Host)
-		}
+// dialHere finds a server of this machine at every address but one.
+func dialHere(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, _ := net.SplitHostPort(address)
+	if host == brokenAddress {
+		return nil, errors.New("no route to host")
 	}
+	return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 }
 
 // slotHeld wants the slot of a session back when the server has closed its connection, and the response before.
@@ -318,9 +311,7 @@ func slotHeld(t *T) {
 	s.handle("POST /", query("insert into t"))
 	s.want(200, "POST", "/")
 	t.failIf(pooler.Stats().Open != 1, "the response waited for the server's close")
-	if s.db.Snapshot().InUse != 1 {
-		t.Errorf("the slot is free before the server has closed")
-	}
+	t.failIf(s.db.Snapshot().InUse != 1, "the slot is free before the server has closed")
 	t.wantErr(nil, s.run("select 1"), "the next session")
 	t.failIf(s.relay.Peak.Load() != 1, "%d connections at once over a cap of 1", s.relay.Peak.Load())
 }
@@ -332,7 +323,7 @@ func slotHeldForRefusal(t *T) {
 	for code, attempts := range map[string]int{"42501": 1, "53300": 2} { // never tried again, and always
 		s := on(t, standin.Start(t, standin.Options{ReleaseLag: lag, OnStatement: func(c *standin.Conn, sql string) (r standin.Reply) {
 			if strings.HasPrefix(strings.ToLower(sql), "begin") && (attempts == 1 || c.N == 1) {
-				r.Error = standin.Error(code, "not now")
+				r = refusal(code)
 			}
 			return r
 		}}).URL(), func(o *options) { o.MaxSessions = 1 })
@@ -341,9 +332,8 @@ func slotHeldForRefusal(t *T) {
 			err := s.run("select 1")
 			t.failIf((err != nil) != (attempts == 1), "BEGIN refused with %s: %v", code, err)
 		}
-		if took, peak := time.Since(began), s.relay.Peak.Load(); took < lag || peak != 1 {
-			t.Errorf("%s: the next connection came after %v; %d at once over a cap of 1", code, took, peak)
-		}
+		took, peak := time.Since(began), s.relay.Peak.Load()
+		t.failIf(took < lag || peak != 1, "%s: the next connection came after %v; %d at once over a cap of 1", code, took, peak)
 	}
 }
 
@@ -390,16 +380,8 @@ func slotHeldForOpening(t *T) {
 // slotHeldForCancel goes away during a statement. pgx then dials again to cancel it: until that is done, the slot is taken.
 func slotHeldForCancel(t *T) {
 	var dials atomic.Int32
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	release := make(chan struct{})
-	pooler := standin.Start(t, standin.Options{OnStatement: func(c *standin.Conn, sql string) standin.Reply {
-		r := sleepy(c, sql)
-		if r.Hang {
-			cancel()
-		}
-		return r
-	}})
+	pooler := standin.Start(t, standin.Options{OnStatement: asPostgres})
 	s := on(t, pooler.URL(), func(o *options) {
 		o.MaxSessions = 1
 		o.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -409,6 +391,8 @@ func slotHeldForCancel(t *T) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}
 	})
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
 	_ = s.db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
 		_, err := session.Exec(ctx, "select pg_sleep(20)")
 		return err

@@ -103,9 +103,8 @@ func (s *service) build(url string, change []func(*options)) *service {
 		With("of", "the part") // a logger with attributes of its own keeps the correlation id
 	o.Connector, o.Logger = connector(s.t, s.url, o.Options), logger
 	var err error
-	if s.db, err = nopool.Open(o.Config); err != nil {
-		s.t.Fatalf("open: %v", err)
-	}
+	s.db, err = nopool.Open(o.Config)
+	s.t.need(err)
 	s.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -126,14 +125,6 @@ func (s *service) serve(handler http.Handler) {
 // handle adds a handler with a session.
 func (s *service) handle(pattern string, h httpapi.SessionHandler, options ...nopool.TxOptions) {
 	s.mux.Handle(pattern, s.api.InSession(h, options...))
-}
-
-// query is a handler of one statement.
-func query(sql string) httpapi.SessionHandler {
-	return func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		_, err := session.Exec(r.Context(), sql)
-		return err
-	}
 }
 
 // answer is a response, read to its end.
@@ -224,9 +215,8 @@ func (s *service) value(sql string) (value string) {
 // create makes what the part needs, past the service.
 func (s *service) create(sql string) {
 	s.t.Helper()
-	if _, err := s.admin.Exec(context.Background(), sql+"; grant all on all tables in schema public to public"); err != nil {
-		s.t.Fatalf("%s: %v", sql, err)
-	}
+	_, err := s.admin.Exec(context.Background(), sql+"; grant all on all tables in schema public to public")
+	s.t.need(err)
 }
 
 // wantNoneLeft wants every connection to be gone within seconds: as the engine, the network and the server itself count

@@ -39,7 +39,7 @@ func (s *source) findReaders() {
 // checkBodies finds a function with a session that reads a request's body after its first query (NP13): the client decides
 // how long the connection is held.
 func (c *checker) checkBodies(file *ast.File) {
-	inspect(file, func(n ast.Node, _ []ast.Node) {
+	ast.Inspect(file, func(n ast.Node) bool {
 		var function types.Type
 		switch f := n.(type) {
 		case *ast.FuncLit:
@@ -47,10 +47,10 @@ func (c *checker) checkBodies(file *ast.File) {
 		case *ast.FuncDecl:
 			function = c.pkg.TypesInfo.Defs[f.Name].Type()
 		default:
-			return
+			return true
 		}
 		if !holds(function.(*types.Signature).Params(), isConnection) {
-			return
+			return true
 		}
 		queried := token.NoPos // the end of the first query
 		ast.Inspect(n, func(n ast.Node) bool {
@@ -62,6 +62,7 @@ func (c *checker) checkBodies(file *ast.File) {
 			}
 			return true
 		})
+		return true
 	})
 }
 

@@ -44,14 +44,39 @@ func TestCommandLine(t *testing.T) {
 
 func holds(text, want string) bool { return strings.Contains(text, want) && (want != "" || text == "") }
 
-// The commands that use a database and end, on one that is empty.
+// The commands that use a database and end, on one that is empty. All migrations go up, down and up again.
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{"DATABASE_URL": pgtest.Database(t), "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true"}
-	for _, line := range []string{"migrate up", "migrate status", "migrate down"} {
-		if code, stdout, stderr := command(t, env, line); code != exitOK || stdout == "" {
-			t.Errorf("%s: exit status %d\nstdout: %s\nstderr: %s", line, code, stdout, stderr)
+	url := pgtest.Database(t)
+	admin := pgtest.Admin(t, url)
+	env := map[string]string{"DATABASE_URL": url, "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true"}
+	must := func(line string) string {
+		code, stdout, stderr := command(t, env, line)
+		if code != exitOK || stdout == "" {
+			t.Fatalf("%s: exit status %d\nstdout: %s\nstderr: %s", line, code, stdout, stderr)
 		}
+		return stdout
+	}
+	tables := func() (names string) {
+		err := admin.QueryRow(t.Context(), `select concat(string_agg(tablename, ' ' order by tablename)) from pg_tables
+			where schemaname = 'public' and tablename <> 'goose_db_version'`).Scan(&names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	for _, line := range []string{"migrate up", "migrate status"} {
+		must(line)
+	}
+	full := tables()
+	for strings.Contains(must("migrate down"), "down") {
+	}
+	if left := tables(); left != "" {
+		t.Errorf("left behind by down: %s", left)
+	}
+	must("migrate up")
+	if got := tables(); got != full {
+		t.Errorf("after up, down, up: %s, want %s", got, full)
 	}
 }
 

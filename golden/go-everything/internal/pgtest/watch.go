@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -52,4 +53,16 @@ func (l *Log) Records(message string) (found []map[string]any) {
 		}
 	}
 	return found
+}
+
+// Connections returns how many clients the server counts in the database of a URL from Database or PgBouncer, those of
+// this package left out.
+func Connections(t testing.TB, databaseURL string) (n int) {
+	t.Helper()
+	conn := connect(t, strings.TrimPrefix(parse(t, databaseURL).Path, "/"))
+	defer conn.Close(bounded())
+	err := conn.QueryRow(bounded(), `select count(*) from pg_stat_activity where datname = current_database()
+		and backend_type = 'client backend' and application_name <> $1`, appName).Scan(&n)
+	need(t, err)
+	return n
 }

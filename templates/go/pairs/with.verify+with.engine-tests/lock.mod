@@ -1,0 +1,1 @@
+require golang.org/x/tools v0.52.0
