@@ -32,7 +32,7 @@ type flight struct {
 	begin  []byte      // goes in front of the next write
 	onOpen func() bool // is called when BEGIN is acknowledged, and says whether that is in time
 	sent   bool
-	laden  bool // something behind BEGIN was sent with it
+	laden  bool // something behind BEGIN was sent with it, and not only in part
 
 	waiting sync.Mutex // for the answer: pgx copies with a goroutine that reads
 	over    bool       // the answer has been read
@@ -50,7 +50,7 @@ func (f *flight) Write(p []byte) (int, error) {
 	begin := f.begin
 	f.begin, f.sent = nil, true
 	n, err := f.writes.Write(append(begin, p...))
-	f.laden = n > len(begin)
+	f.laden = n >= len(begin)+len(p)-5 // all but a Sync
 	return max(0, n-len(begin)), err
 }
 
@@ -131,10 +131,10 @@ func (f *flight) await() {
 }
 
 // mayHaveRun reports whether what travelled with BEGIN can have, although BEGIN is not
-// acknowledged: not if BEGIN was refused. An error of class 08 is none of the server's: a
-// pooler says so that it has lost its connection there.
+// acknowledged: not if BEGIN was refused. PgBouncer by class 08, and Supavisor by a word
+// of its own, say that they have lost their connection to the server.
 func (f *flight) mayHaveRun(answer *pgconn.PgError) bool {
-	return f != nil && f.laden && (answer == nil || strings.HasPrefix(answer.Code, "08"))
+	return f != nil && f.laden && (answer == nil || strings.HasPrefix(answer.Code, "08") || strings.Contains(answer.Message, "EDBHANDLEREXITED"))
 }
 
 // readMessage reads one message of the protocol ("Message Formats" in the

@@ -99,6 +99,7 @@ func TestOpeningAgain(t *testing.T) {
 		"unknown":                                {start: []string{unknown, unknown}, dials: 3},
 		"unknown for too long":                   {start: []string{unknown, unknown, unknown}, dials: 3, err: nopool.ErrUnavailable},
 		"unknown at BEGIN":                       {begin: []string{unknown, unknown}, dials: 3},
+		"lost by Supavisor":                      {begin: []string{"XX000 (EDBHANDLEREXITED) DbHandler exited. Check logs for more information"}, dials: 1, err: nopool.ErrUnavailable},
 		"draining":                               {start: []string{draining, draining, draining, draining, draining}, dials: 6},
 		"draining at BEGIN":                      {begin: []string{draining, draining, draining, draining, draining}, dials: 6},
 		"full, then unknown":                     {start: []string{full, full, full, unknown, unknown}, dials: 6},

@@ -121,9 +121,8 @@ func TestSlotsSettle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlots(1, 1)
-		refused := 0
 		for i, lag := range []time.Duration{0, 2 * time.Millisecond, 7 * time.Millisecond, 0} {
-			refused = 0
+			refused := 0
 			var waited time.Duration
 			for range 10_000 {
 				freed := time.Now()
