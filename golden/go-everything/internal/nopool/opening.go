@@ -149,7 +149,7 @@ func (o *opening) connect(ctx context.Context, conn *connection, deadline time.T
 	if panicked != nil {
 		panic(panicked)
 	}
-	if err != nil && errors.Is(context.Cause(connecting), errOpenTimeout) {
+	if err != nil && !time.Now().Before(deadline) {
 		<-ctx.Done() // at the same time
 	}
 	return err

@@ -36,6 +36,7 @@ func TestNameTravels(t *testing.T) {
 			c.wrap = func(conn net.Conn) net.Conn { sent.Conn = conn; return sent }
 		})
 		must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+		must(t, db.Close(t.Context()))
 		_, flight, _ := strings.Cut(sent.all.String(), "begin")
 		if !strings.Contains(flight, cmp.Or(name, "nopool")) {
 			t.Errorf("%q: sent was %q", name, flight)
