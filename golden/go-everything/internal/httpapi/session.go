@@ -69,7 +69,9 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 			s.Logger.Log(ctx, level, "handler failed after its response had begun", "error", nopool.Describe(err))
 			panic(http.ErrAbortHandler) // the client must see that the response is cut short
 		default:
-			_ = session.Rollback(ctx) // before the error leaves
+			if said := held.undo(err); errors.Is(said, nopool.ErrOutcomeUnknown) { // before the error leaves
+				err = said
+			}
 			s.problem(w, r, err)
 		}
 	})
@@ -116,8 +118,9 @@ func (h *heldResponse) Write(p []byte) (int, error) {
 	if !h.sent {
 		size := h.body.Len() + len(p)
 		if h.body.Len() <= smallResponse && size > smallResponse && h.unsent.Load() >= maxUnsent {
-			h.ended, h.err = true, busy
-			return 0, busy
+			if h.ended, h.err = true, h.undo(busy); h.err != nil {
+				return 0, h.err
+			}
 		}
 		h.hold(size)
 		if size <= maxBuffered {
@@ -150,16 +153,23 @@ func (h *heldResponse) finish() error {
 	ctx := h.request.Context()
 	switch {
 	case ctx.Err() != nil:
-		_ = h.session.Rollback(ctx)
-		if h.session.Finish(ctx) != nil { // else the handler had committed it
-			h.err = context.Cause(ctx)
-		}
+		h.err = h.undo(context.Cause(ctx))
 	case h.status >= http.StatusBadRequest:
 		_ = h.session.Rollback(ctx)
 	default:
 		h.err = h.session.Finish(ctx)
 	}
 	return h.err
+}
+
+// undo rolls the session back and returns err, or what the handler's own Commit has said.
+func (h *heldResponse) undo(err error) error {
+	ctx := h.request.Context()
+	_ = h.session.Rollback(ctx)
+	if said := h.session.Finish(ctx); !errors.Is(said, nopool.ErrSessionDone) {
+		return said
+	}
+	return err
 }
 
 // send passes on what was held back.
