@@ -157,21 +157,27 @@ func TestLeftByClient(t *testing.T) {
 	}
 }
 
-// TestSlowBody sends a part of a body and nothing more.
+// TestSlowBody sends a part of a body and nothing more, to who reads JSON and to who reads it as it is.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	server, _ := serverOn(t, nowhere)
 	server.RequestTimeout = 100 * time.Millisecond
-	web := httptest.NewServer(echo(server))
-	defer web.Close()
-	body, rest := io.Pipe()
-	defer rest.Close()
-	go func() { _, _ = io.WriteString(rest, `{"title": `) }()
-	response, err := http.Post(web.URL, "application/json", body)
-	if err != nil {
-		t.Fatal(err)
+	raw := server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
+		_, err := io.ReadAll(r.Body)
+		return err
+	}))
+	for _, handler := range []http.Handler{echo(server), raw} {
+		web := httptest.NewServer(handler)
+		body, rest := io.Pipe()
+		go func() { _, _ = io.WriteString(rest, `{"title": `) }()
+		response, err := http.Post(web.URL, "application/json", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantProblem(t, response, http.StatusRequestTimeout, "slow_body")
+		rest.Close()
+		web.Close()
 	}
-	wantProblem(t, response, http.StatusRequestTimeout, "slow_body")
 }
 
 // TestNestedInRequest wants no second session beside a handler's own: it could wait for a slot that the first one has.
