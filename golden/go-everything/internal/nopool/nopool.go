@@ -67,7 +67,7 @@ func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Conte
 		_ = s.Rollback(ctx) // which does not undo a Commit of its own
 	}
 	err := s.finish(ctx, true)
-	if late != nil && errors.Is(err, ErrSessionDone) {
+	if late != nil && err != nil && !errors.Is(err, ErrOutcomeUnknown) {
 		return late
 	}
 	return err

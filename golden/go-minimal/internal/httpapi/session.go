@@ -162,11 +162,11 @@ func (h *heldResponse) finish() error {
 	return h.err
 }
 
-// undo rolls the session back and returns err, or what the handler's own Commit has said.
+// undo rolls the session back and returns err, unless the handler's own Commit stands, or nobody knows.
 func (h *heldResponse) undo(err error) error {
 	ctx := h.request.Context()
 	_ = h.session.Rollback(ctx)
-	if said := h.session.Finish(ctx); !errors.Is(said, nopool.ErrSessionDone) {
+	if said := h.session.Finish(ctx); said == nil || errors.Is(said, nopool.ErrOutcomeUnknown) {
 		return said
 	}
 	return err
