@@ -117,10 +117,8 @@ func (h *heldResponse) Write(p []byte) (int, error) {
 	}
 	if !h.sent {
 		size := h.body.Len() + len(p)
-		if h.body.Len() <= smallResponse && size > smallResponse && h.unsent.Load() >= maxUnsent {
-			if h.ended, h.err = true, h.undo(busy); h.err != nil {
-				return 0, h.err
-			}
+		if err := h.admit(size); err != nil {
+			return 0, err
 		}
 		h.hold(size)
 		if size <= maxBuffered {
@@ -133,6 +131,15 @@ func (h *heldResponse) Write(p []byte) (int, error) {
 	h.hold(len(p))
 	defer h.hold(0)
 	return h.ResponseWriter.Write(p)
+}
+
+// admit refuses a response that grows large while too much waits, unless it tells of a commit.
+func (h *heldResponse) admit(size int) error {
+	if h.body.Len() > smallResponse || size <= smallResponse || h.unsent.Load() < maxUnsent {
+		return nil
+	}
+	h.ended, h.err = true, h.undo(busy)
+	return h.err
 }
 
 // hold counts the bytes of this response that wait for its client.
