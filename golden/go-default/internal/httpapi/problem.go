@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -61,6 +62,7 @@ var sessionErrors = []struct {
 	{nopool.ErrConfiguration, databaseDown},
 	{nopool.ErrClosed, shuttingDown},
 	{context.DeadlineExceeded, timedOut},
+	{os.ErrDeadlineExceeded, newError(http.StatusRequestTimeout, "slow_body", "The body took too long to arrive")},
 }
 
 // sqlStates maps SQLSTATEs, by prefix and in order, to the client's answer.

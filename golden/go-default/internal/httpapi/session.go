@@ -69,7 +69,9 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 			s.Logger.Log(ctx, level, "handler failed after its response had begun", "error", nopool.Describe(err))
 			panic(http.ErrAbortHandler) // the client must see that the response is cut short
 		default:
-			_ = session.Rollback(ctx) // before the error leaves
+			if said := held.undo(err); errors.Is(said, nopool.ErrOutcomeUnknown) { // before the error leaves
+				err = said
+			}
 			s.problem(w, r, err)
 		}
 	})
@@ -115,9 +117,8 @@ func (h *heldResponse) Write(p []byte) (int, error) {
 	}
 	if !h.sent {
 		size := h.body.Len() + len(p)
-		if h.body.Len() <= smallResponse && size > smallResponse && h.unsent.Load() >= maxUnsent {
-			h.ended, h.err = true, busy
-			return 0, busy
+		if err := h.admit(size); err != nil {
+			return 0, err
 		}
 		h.hold(size)
 		if size <= maxBuffered {
@@ -130,6 +131,15 @@ func (h *heldResponse) Write(p []byte) (int, error) {
 	h.hold(len(p))
 	defer h.hold(0)
 	return h.ResponseWriter.Write(p)
+}
+
+// admit refuses a response that grows large while too much waits, unless it tells of a commit.
+func (h *heldResponse) admit(size int) error {
+	if h.body.Len() > smallResponse || size <= smallResponse || h.unsent.Load() < maxUnsent {
+		return nil
+	}
+	h.ended, h.err = true, h.undo(busy)
+	return h.err
 }
 
 // hold counts the bytes of this response that wait for its client.
@@ -150,16 +160,23 @@ func (h *heldResponse) finish() error {
 	ctx := h.request.Context()
 	switch {
 	case ctx.Err() != nil:
-		_ = h.session.Rollback(ctx)
-		if h.session.Finish(ctx) != nil { // else the handler had committed it
-			h.err = context.Cause(ctx)
-		}
+		h.err = h.undo(context.Cause(ctx))
 	case h.status >= http.StatusBadRequest:
 		_ = h.session.Rollback(ctx)
 	default:
 		h.err = h.session.Finish(ctx)
 	}
 	return h.err
+}
+
+// undo rolls the session back and returns err, unless the handler's own Commit stands, or nobody knows.
+func (h *heldResponse) undo(err error) error {
+	ctx := h.request.Context()
+	_ = h.session.Rollback(ctx)
+	if said := h.session.Finish(ctx); said == nil || errors.Is(said, nopool.ErrOutcomeUnknown) {
+		return said
+	}
+	return err
 }
 
 // send passes on what was held back.

@@ -151,9 +151,9 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// pinned sets what the text of results depends on, which role and database can have changed.
+// pinned sets what the text of results and of arrays depends on, which role and database can have changed.
 const pinned = "set_config('client_encoding', 'UTF8', true), set_config('DateStyle', 'ISO', true), " +
-	"set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '3', true), set_config('bytea_output', 'hex', true)"
+	"set_config('IntervalStyle', 'postgres', true), set_config('array_nulls', 'on', true), set_config('extra_float_digits', '3', true), set_config('bytea_output', 'hex', true)"
 
 // begin returns the messages that begin a session's transaction and make settings, in
 // this order, those of o and what is pinned behind them. All end with the transaction, so

@@ -66,10 +66,11 @@ func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Conte
 	if late != nil {
 		_ = s.Rollback(ctx) // which does not undo a Commit of its own
 	}
-	if err := s.finish(ctx, true); err != nil {
-		return cmp.Or(late, err)
+	err := s.finish(ctx, true)
+	if late != nil && err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+		return late
 	}
-	return nil
+	return err
 }
 
 // RunWithRetry is Run that runs the whole of fn again, at most three times in

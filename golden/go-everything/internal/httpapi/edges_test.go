@@ -62,8 +62,13 @@ func TestOwnCommitStands(t *testing.T) {
 	t.Parallel()
 	server, _ := serverOn(t, standin.Start(t, standin.Options{}).URL())
 	server.RequestTimeout = 200 * time.Millisecond
+	defer server.unsent.Store(0)
 	for name, then := range map[string]func(w http.ResponseWriter, r *http.Request){
-		"done":     func(http.ResponseWriter, *http.Request) {},
+		"done": func(http.ResponseWriter, *http.Request) {},
+		"large": func(w http.ResponseWriter, _ *http.Request) {
+			server.unsent.Store(maxUnsent)
+			writeJSON(w, http.StatusCreated, strings.Repeat("x", 2*smallResponse))
+		},
 		"streamed": func(w http.ResponseWriter, _ *http.Request) { _ = http.NewResponseController(w).Flush() },
 		"late":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
@@ -82,6 +87,36 @@ func TestOwnCommitStands(t *testing.T) {
 		if recorder.Code != http.StatusCreated {
 			t.Errorf("%s: answered with %d, want 201", name, recorder.Code)
 		}
+	}
+}
+
+// TestOwnCommitUnknown loses the answer to a handler's own commit, which nothing that follows can make a plain failure.
+func TestOwnCommitUnknown(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+		return standin.Reply{Drop: sql == "commit"}
+	}}).URL())
+	server.RequestTimeout = 200 * time.Millisecond
+	for name, then := range map[string]func(ctx context.Context) error{
+		"ignored": func(context.Context) error { return nil },
+		"late":    func(ctx context.Context) error { <-ctx.Done(); return nil },
+		"failed":  func(context.Context) error { return errors.New("not saved") },
+	} {
+		write := func(ctx context.Context, s *nopool.Session) error {
+			if _, err := s.Exec(ctx, "insert into t values (1)"); err != nil {
+				return err
+			}
+			_ = s.Commit(ctx)
+			return then(ctx)
+		}
+		wantProblem(t, do(server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+			return write(r.Context(), s)
+		})), "POST", "/", ""), http.StatusInternalServerError, "commit_unknown")
+		ctx, cancel := context.WithTimeout(t.Context(), server.RequestTimeout)
+		if err := server.DB.Run(ctx, nopool.TxOptions{}, write); name != "failed" && !errors.Is(err, nopool.ErrOutcomeUnknown) {
+			t.Errorf("%s: Run says %v", name, err)
+		}
+		cancel()
 	}
 }
 
@@ -122,21 +157,27 @@ func TestLeftByClient(t *testing.T) {
 	}
 }
 
-// TestSlowBody sends a part of a body and nothing more.
+// TestSlowBody sends a part of a body and nothing more, to who reads JSON and to who reads it as it is.
 func TestSlowBody(t *testing.T) {
 	t.Parallel()
 	server, _ := serverOn(t, nowhere)
 	server.RequestTimeout = 100 * time.Millisecond
-	web := httptest.NewServer(echo(server))
-	defer web.Close()
-	body, rest := io.Pipe()
-	defer rest.Close()
-	go func() { _, _ = io.WriteString(rest, `{"title": `) }()
-	response, err := http.Post(web.URL, "application/json", body)
-	if err != nil {
-		t.Fatal(err)
+	raw := server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
+		_, err := io.ReadAll(r.Body)
+		return err
+	}))
+	for _, handler := range []http.Handler{echo(server), raw} {
+		web := httptest.NewServer(handler)
+		body, rest := io.Pipe()
+		go func() { _, _ = io.WriteString(rest, `{"title": `) }()
+		response, err := http.Post(web.URL, "application/json", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantProblem(t, response, http.StatusRequestTimeout, "slow_body")
+		rest.Close()
+		web.Close()
 	}
-	wantProblem(t, response, http.StatusRequestTimeout, "slow_body")
 }
 
 // TestNestedInRequest wants no second session beside a handler's own: it could wait for a slot that the first one has.

@@ -36,11 +36,8 @@ func readJSON(r *http.Request, v any) error {
 			return nil
 		}
 	}
-	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
+	if errors.As(err, new(*http.MaxBytesError)) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return newError(http.StatusRequestTimeout, "slow_body", "The body took too long to arrive")
 	}
 	return newError(http.StatusBadRequest, "bad_json", "The body must be one JSON object without unknown fields")
 }

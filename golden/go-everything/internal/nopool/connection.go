@@ -21,6 +21,8 @@ const (
 	silentTimeout = time.Second
 	// statementMargin is what an answer may take beyond the server's timeout.
 	statementMargin = 3 * time.Second
+	// writeSize is how much of a statement the server has to take within the time for an answer.
+	writeSize = 64 << 10
 )
 
 // errNoCancel is what pgx gets that dials again after a login has failed, to cancel it.
@@ -175,25 +177,48 @@ func (e *endpoint) Read(p []byte) (int, error) {
 	return e.Conn.Read(p)
 }
 
-// Write takes its time when a statement is large: pgx reads meanwhile, which would
-// count as waiting.
-func (e *endpoint) Write(p []byte) (int, error) {
+// Write takes its time when a statement is large, as long as the server takes it, too.
+// pgx reads meanwhile, which would count as waiting.
+func (e *endpoint) Write(p []byte) (n int, err error) {
+	for more := true; more && err == nil; more = n < len(p) {
+		var taken int
+		taken, err = e.write(p[n:min(n+writeSize, len(p))])
+		n += taken
+	}
+	return n, err
+}
+
+func (e *endpoint) write(p []byte) (int, error) {
 	defer e.expect()
+	if limit := e.patience(); limit > 0 {
+		defer time.AfterFunc(limit, e.fallSilent).Stop()
+	}
 	return e.Conn.Write(p)
 }
 
 // expect lets the time for an answer begin.
 func (e *endpoint) expect() {
-	if f := e.of.flight; f != nil && f.patience.Load() > 0 && e.reading.Load() {
-		e.watch.Reset(time.Duration(f.patience.Load()))
+	if limit := e.patience(); limit > 0 && e.reading.Load() {
+		e.watch.Reset(limit)
 	}
+}
+
+func (e *endpoint) patience() time.Duration {
+	if e.of.flight == nil {
+		return 0
+	}
+	return time.Duration(e.of.flight.patience.Load())
 }
 
 func (e *endpoint) overdue() {
 	if e.reading.Load() {
-		e.of.silent.Store(true)
-		_ = e.Conn.SetReadDeadline(time.Unix(1, 0))
+		e.fallSilent()
 	}
+}
+
+func (e *endpoint) fallSilent() {
+	e.of.silent.Store(true)
+	_ = e.Conn.SetDeadline(time.Unix(1, 0))
 }
 
 // SetDeadline is ignored once the endpoint waits for the other side: pgx resets

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -108,6 +109,37 @@ func TestSilentPeer(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestStuckStatement sends more than a server takes that has stopped to read.
+func TestStuckStatement(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	defer close(release)
+	db := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
+		if sql == "stop" {
+			<-release
+		}
+		return standin.Reply{}
+	}}).URL(), func(c *config) { c.StatementTimeout = 500 * time.Millisecond })
+	done := make(chan error, 1)
+	go func() {
+		done <- db.Run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			must(t, selectOne(ctx, s))
+			b := &pgx.Batch{}
+			b.Queue("stop")
+			b.Queue("insert", strings.Repeat("x", 30<<20))
+			return s.SendBatch(ctx, b).Close()
+		})
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, nopool.ErrUnavailable) {
+			t.Errorf("%v, want ErrUnavailable", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("no end after 10 s, want one after 3.5 s")
+	}
 }
 
 // TestLongStatement wants a session that has asked for more time to have it.

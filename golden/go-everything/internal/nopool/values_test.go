@@ -29,6 +29,7 @@ type (
 	rank  int32
 	level int32 // of which text is the name
 	blob  []byte
+	ranks []int
 	point struct{ X, Y int }
 )
 
@@ -52,13 +53,13 @@ func values() (all []any) {
 			pgtype.Range[pgtype.Timestamptz]{Lower: pgtype.Timestamptz{Time: at, Valid: true}, LowerType: pgtype.Inclusive, UpperType: pgtype.Unbounded, Valid: true})
 	}
 	for _, text := range []string{"a", "", "7", "2024-03-10", `{"a": "b\\n"}`, `\x61`, "{1,2}"} {
-		all = append(all, text, &text, word(text), []string{text, "NULL", `a"b\c`}, []word{word(text)}, []byte(text), blob(text), json.RawMessage(text), [][]byte{[]byte(text)},
+		all = append(all, text, &text, word(text), []string{text, "NULL", `a"b\c`}, []word{word(text)}, []*string{&text, nil}, []byte(text), blob(text), json.RawMessage(text), [][]byte{[]byte(text)},
 			given(text), given([]byte(text)), sql.NullString{String: text, Valid: true}, pgtype.Text{String: text, Valid: true}, json.Number(text))
 	}
 	for _, n := range []int{1, 20240310, math.MaxInt32} {
 		real := float32(n) + 0.1
 		all = append(all, n, &n, int8(n), int16(n), int32(n), int64(n), uint8(n), uint16(n), uint32(n), uint64(n), uint(n), rank(n), level(n&3), []level{level(n & 3)}, time.Month(n&7+1),
-			real, &real, float64(n)+0.1, float64(n), []float32{real}, []float64{0.1}, []int{n}, []int32{int32(n)}, []rank{rank(n)}, [2]int{n, n}, [][]int{{n}, {n}},
+			real, &real, float64(n)+0.1, float64(n), []float32{real}, []float64{0.1}, []int{n}, ranks{n}, []int32{int32(n)}, []rank{rank(n)}, [2]int{n, n}, [][]int{{n}, {n}},
 			time.Duration(n)*time.Second, []time.Duration{time.Duration(n) * time.Second}, given(int64(n)), given(float64(real)), big.NewInt(int64(n)),
 			sql.NullInt64{Int64: int64(n), Valid: true}, sql.NullFloat64{Float64: float64(real), Valid: true}, sql.Null[level]{V: level(n & 3), Valid: true},
 			pgtype.Int4{Int32: int32(n), Valid: true}, pgtype.Float4{Float32: real, Valid: true}, pgtype.Numeric{Int: big.NewInt(int64(n)), Exp: -2, Valid: true},
@@ -89,11 +90,14 @@ func TestValuesArrive(t *testing.T) {
 	db, url := open(t, nil)
 	admin := pgtest.Admin(t, url)
 	_, err := admin.Exec(t.Context(), `create type mood as enum ('a', 'level+'); create domain amount as numeric(10, 1);
-		do $$ begin execute format('alter database %I set timezone = ''America/St_Johns''', current_database()); end $$`)
+		do $$ begin execute format('alter database %I set timezone = ''America/St_Johns''', current_database());
+			execute format('alter database %I set array_nulls = off', current_database()); end $$`)
 	must(t, err)
 	plain, err := pgx.Connect(t.Context(), url)
 	must(t, err)
 	defer plain.Close(context.Background())
+	_, err = plain.Exec(t.Context(), "set array_nulls = on") // what it sends as text would suffer too
+	must(t, err)
 	session := db.Session(t.Context(), nopool.TxOptions{})
 	defer session.Rollback(t.Context())
 	alone := func(sql string, arg any) (got *string, err error) {

@@ -104,7 +104,7 @@ func ambiguous(arg any) bool {
 	case isValuer:
 		value, err := valuer.Value()
 		return err != nil || ambiguous(value)
-	case t.NumMethod() > 0, list && (v.Len() == 0 || t.Elem() == reflect.TypeFor[byte]() || t.Elem().PkgPath() != ""): // none is {} as an array, [] as json
+	case t.NumMethod() > 0, list && (v.Len() == 0 || t.Elem() == reflect.TypeFor[byte]() || t.PkgPath()+t.Elem().PkgPath() != ""): // none is {} as an array, [] as json
 		return true
 	case pointer || list:
 		t = t.Elem()
