@@ -170,6 +170,15 @@ func (b *breaker) asked(since time.Time) {
 	}
 }
 
+// unreached is told that an attempt that was let through at since met nobody who counts it.
+func (b *breaker) unreached(since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pause > 0 && since.After(b.unasked) {
+		b.pause, b.next = b.pause/2, time.Now().Add(breakerPause) // as it was before
+	}
+}
+
 // prove waits until the password may be proved once more, in order of arrival. It
 // returns errBlocked or ctx's cause.
 func (b *breaker) prove(ctx context.Context) (*proof, error) {
