@@ -64,7 +64,7 @@ type breaker struct {
 }
 
 func newBreaker() *breaker {
-	return &breaker{first: make(chan struct{}, 1), asking: make(chan struct{}, maxAsking)}
+	return &breaker{failures: 1, first: make(chan struct{}, 1), asking: make(chan struct{}, maxAsking)} // none has succeeded yet
 }
 
 // heldBack is what a caller gets who may not make an attempt.
@@ -103,7 +103,7 @@ func (b *breaker) Opened(since time.Time) {
 func (b *breaker) well() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.failures == 0 && b.trusted
+	return b.failures == 0
 }
 
 // take takes a place, and returns what gives it back, as the end of ctx does. A login that
@@ -146,20 +146,36 @@ func (b *breaker) Refused(err error) error {
 
 // told is told what a server has said to an attempt that was let through at since.
 func (b *breaker) told(refusal *pgconn.PgError, since time.Time) {
-	unasked := isUnasked(refusal)
+	if !isUnasked(refusal) {
+		b.asked(since)
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case !unasked && b.pause > 0 && since.After(b.unasked): // it got further than that
+	if b.pause > 0 || strings.Contains(refusal.Message, unaskedLong) {
+		b.pause = max(b.pause, circuitPause)
+	} else {
+		b.pause = unaskedPause
+	}
+	b.failures, b.last, b.unasked = breakerFailures, refusal, time.Now()
+	b.next = b.unasked.Add(b.pause)
+}
+
+// asked is told that an attempt that was let through at since got further than its secret.
+func (b *breaker) asked(since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pause > 0 && since.After(b.unasked) {
 		b.pause, b.next = 0, time.Time{}
-	case unasked:
-		if b.pause > 0 || strings.Contains(refusal.Message, unaskedLong) {
-			b.pause = max(b.pause, circuitPause)
-		} else {
-			b.pause = unaskedPause
-		}
-		b.failures, b.last, b.unasked = breakerFailures, refusal, time.Now()
-		b.next = b.unasked.Add(b.pause)
+	}
+}
+
+// unreached is told that an attempt that was let through at since met nobody who counts it.
+func (b *breaker) unreached(since time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pause > 0 && since.After(b.unasked) {
+		b.pause, b.next = b.pause/2, time.Now().Add(breakerPause) // as it was before
 	}
 }
 

@@ -50,6 +50,14 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 		return nil, err
 	}
 	config, g, checked := c.config.Copy(), new(guard), time.Now()
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			c.unreached(checked)
+		}
+		return conn, err
+	}
 	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
 		*g = guard{breaker: c.breaker, ctx: ctx, checked: checked} // migrations connect by one Config several times
 		err := g.goFirst()

@@ -166,8 +166,14 @@ func TestLateSuccess(t *testing.T) {
 	if b.check() == nil {
 		t.Error("the next login would be refused too")
 	}
-	b.told(&pgconn.PgError{Code: "57P03"}, time.Now())
-	if err := b.check(); err != nil {
-		t.Errorf("it got further than that, and yet: %v", err)
+	for name, further := range map[string]func(g *guard){
+		"refused later":               func(g *guard) { g.refusedBy(&pgconn.PgError{Code: "57P03"}) },
+		"let in, though nobody waits": func(g *guard) { g.end(&g.accepted) },
+	} {
+		b.told(&pgconn.PgError{Code: "XX000", Message: "(EAUTHQUERY) auth_query secret check timed out"}, time.Now())
+		further(&guard{breaker: b, checked: time.Now()})
+		if err := b.check(); err != nil {
+			t.Errorf("%s: it got further than that, and yet: %v", name, err)
+		}
 	}
 }

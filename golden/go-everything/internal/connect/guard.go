@@ -108,8 +108,11 @@ var refusedBySCRAM = pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocaliz
 	Message: "password authentication failed, says SCRAM"}
 
 // refusedBy is told of each error that the server sends. Supavisor counts those before
-// it has asked for the password too.
+// it has asked for the password too. What comes after the login can be anybody's text.
 func (g *guard) refusedBy(err *pgconn.PgError) {
+	if g.over {
+		return
+	}
 	as := &g.forgotten
 	if IsAuthentication(err) {
 		as = &g.refused
@@ -123,6 +126,9 @@ func (g *guard) refusedBy(err *pgconn.PgError) {
 
 func (g *guard) end(as *int) {
 	g.left()
+	if as == &g.accepted {
+		g.asked(g.checked)
+	}
 	if g.proof != nil && !g.over {
 		g.proof.move(nil, as)
 	}

@@ -326,8 +326,8 @@ func TestHangingFirst(t *testing.T) {
 		}
 		return standin.GoOn
 	}})
-	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = time.Minute })
-	ctx, giveUp := context.WithTimeout(t.Context(), 30*time.Second)
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 10 * time.Second })
+	ctx, giveUp := context.WithTimeout(t.Context(), 8*time.Second)
 	defer giveUp()
 	go func() { _ = db.Run(ctx, nopool.TxOptions{}, selectOne) }()
 	<-hangs

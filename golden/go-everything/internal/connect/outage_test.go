@@ -75,19 +75,22 @@ func TestSecretsCannotBeAsked(t *testing.T) {
 		processes, load int  // requests at a time, of each process
 		warm            bool // they were well before
 		outage, takes   time.Duration
+		unreached       time.Duration // nobody answers at all, at the end of the outage
 		well            time.Duration // after the outage
 	}{
-		{"alone", 1, 4, false, 20 * time.Second, 0, 30 * time.Second},
-		{"alone, warm, at load", 1, 40, true, 20 * time.Second, 50 * time.Millisecond, 30 * time.Second},
-		{"alone, warm, at load, asks long", 1, 40, true, 20 * time.Second, 4 * time.Second, 30 * time.Second},
-		{"alone, for long", 1, 40, true, 3 * time.Minute, 0, 80 * time.Second},
-		{"two", 2, 4, false, 20 * time.Second, 0, 30 * time.Second},
-		{"two, for long", 2, 4, false, 3 * time.Minute, 0, 80 * time.Second},
-		{"four", 4, 4, false, 20 * time.Second, 0, 30 * time.Second},
-		{"four, at load, asks long", 4, 40, false, 20 * time.Second, 4 * time.Second, 30 * time.Second},
-		{"four, warm", 4, 1, true, 20 * time.Second, 0, 30 * time.Second},
-		{"four, for a minute", 4, 4, false, time.Minute, 0, 30 * time.Second},
-		{"four, for a moment", 4, 4, false, time.Second, 0, 30 * time.Second},
+		{"alone", 1, 4, false, 20 * time.Second, 0, 0, 30 * time.Second},
+		{"alone, warm, at load", 1, 40, true, 20 * time.Second, 50 * time.Millisecond, 0, 30 * time.Second},
+		{"alone, warm, at load, asks long", 1, 40, true, 20 * time.Second, 4 * time.Second, 0, 30 * time.Second},
+		{"alone, for long", 1, 40, true, 3 * time.Minute, 0, 0, 80 * time.Second},
+		{"two", 2, 4, false, 20 * time.Second, 0, 0, 30 * time.Second},
+		{"two, for long", 2, 4, false, 3 * time.Minute, 0, 0, 80 * time.Second},
+		{"four", 4, 4, false, 20 * time.Second, 0, 0, 30 * time.Second},
+		{"four, at load, asks long", 4, 40, false, 20 * time.Second, 4 * time.Second, 0, 30 * time.Second},
+		{"four, warm", 4, 1, true, 20 * time.Second, 0, 0, 30 * time.Second},
+		{"four, for a minute", 4, 4, false, time.Minute, 0, 0, 30 * time.Second},
+		{"four, for a moment", 4, 4, false, time.Second, 0, 0, 30 * time.Second},
+		{"alone, then without a pooler", 1, 4, false, 80 * time.Second, 0, time.Minute, 35 * time.Second},
+		{"four, then without a pooler", 4, 4, false, 80 * time.Second, 0, time.Minute, 35 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -97,6 +100,9 @@ func TestSecretsCannotBeAsked(t *testing.T) {
 				var processes []*Connector
 				for range test.processes {
 					c, err := Parse(pooler.URL(), Options{AllowPlaintext: true, DialFunc: func(context.Context, string, string) (net.Conn, error) {
+						if left := time.Until(rules.to); left > 0 && left < test.unreached {
+							return nil, errors.New("connection refused")
+						}
 						ours, theirs := net.Pipe()
 						go pooler.Serve(theirs)
 						return ours, nil

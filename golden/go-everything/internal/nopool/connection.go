@@ -77,8 +77,8 @@ func (c *connection) connect(dialling, ctx context.Context, to Connector) (err e
 		if c.socket == nil {
 			c.socket = conn
 		}
-		context.AfterFunc(c.life, func() { conn.Close() })
 		e := &endpoint{Conn: conn, of: c}
+		context.AfterFunc(c.life, func() { conn.Close(); e.Close() }) // which pgx does not after a panic
 		e.watch = time.AfterFunc(time.Hour, e.overdue)
 		e.watch.Stop()
 		return e, nil

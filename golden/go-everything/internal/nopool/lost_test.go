@@ -70,16 +70,43 @@ func TestLostLogin(t *testing.T) {
 // TestPanickingDialer wants the slot back of a session that never came to be.
 func TestPanickingDialer(t *testing.T) {
 	t.Parallel()
-	db := on(t, standin.Start(t, standin.Options{}).URL(), func(c *config) {
-		c.DialFunc = func(context.Context, string, string) (net.Conn, error) { panic("the owner's dialer") }
-	})
-	func() {
-		defer func() { _ = recover() }()
-		_ = db.Run(t.Context(), nopool.TxOptions{}, selectOne)
-	}()
-	for started := time.Now(); db.Snapshot().InUse > 0; time.Sleep(time.Millisecond) {
-		if time.Since(started) > 10*time.Second {
-			t.Fatal("the slot was kept")
+	for name, panics := range map[string]func(*config){
+		"the owner's dialer": func(c *config) {
+			c.DialFunc = func(context.Context, string, string) (net.Conn, error) { panic("dialer") }
+		},
+		"a hook behind it": func(c *config) { c.wrap = func(net.Conn) net.Conn { panic("hook") } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := on(t, standin.Start(t, standin.Options{}).URL(), panics)
+			func() {
+				defer func() { _ = recover() }()
+				_ = db.Run(t.Context(), nopool.TxOptions{}, selectOne)
+			}()
+			for started := time.Now(); db.Snapshot().InUse > 0; time.Sleep(time.Millisecond) {
+				if time.Since(started) > 10*time.Second {
+					t.Fatal("the slot was kept")
+				}
+			}
+		})
+	}
+}
+
+// TestNothingWasSaid wants COMMIT not to wait for what the server could have said before it.
+func TestNothingWasSaid(t *testing.T) {
+	t.Parallel()
+	for _, encrypted := range []bool{false, true} {
+		db := on(t, standin.Start(t, standin.Options{TLS: encrypted}).URL(), nil)
+		least := time.Hour
+		for range 30 {
+			s := db.Session(t.Context(), nopool.TxOptions{})
+			must(t, selectOne(t.Context(), s))
+			started := time.Now()
+			must(t, s.Commit(t.Context()))
+			least = min(least, time.Since(started))
+		}
+		if least >= time.Millisecond {
+			t.Errorf("encrypted %t: COMMIT takes %v at least", encrypted, least)
 		}
 	}
 }

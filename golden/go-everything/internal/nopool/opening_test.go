@@ -195,6 +195,45 @@ func TestOpenedOnce(t *testing.T) {
 	}
 }
 
+// TestOpeningAtOnce wants logins not to wait for each other where none proves a password.
+func TestOpeningAtOnce(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{CheckOut: 200 * time.Millisecond})
+	db := on(t, pooler.URL(), func(c *config) { c.MaxSessions = 10 })
+	must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+	started := time.Now()
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() { must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne)) })
+	}
+	if all.Wait(); time.Since(started) > time.Second {
+		t.Errorf("10 took %v, want about 200 ms", time.Since(started))
+	}
+}
+
+// TestAnybodysText has a statement fail with a text that can be a user's: it is no word of the
+// pooler's about logins.
+func TestAnybodysText(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"EAUTHQUERY", "(ECIRCUITBREAKER) too many authentication failures", "no such user", "terminating connection"} {
+		db := on(t, standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+			if sql == "fail" {
+				r.Error = standin.Error("P0001", text)
+			}
+			return r
+		}}).URL(), nil)
+		for range 4 {
+			_ = db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, err := s.Exec(ctx, "fail")
+				return err
+			})
+		}
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); err != nil {
+			t.Errorf("after %q: %v", text, err)
+		}
+	}
+}
+
 // TestLeftWhileOpening has requests leave while the pooler is still at work for them, as
 // Supavisor is for up to 15 s: it counts them until then, and so must we.
 func TestLeftWhileOpening(t *testing.T) {

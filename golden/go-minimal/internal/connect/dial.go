@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -102,6 +103,14 @@ func (g *greeted) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return nil
+}
+
+// SyscallConn is where a nopool.Session looks whether anything was said.
+func (g *greeted) SyscallConn() (syscall.RawConn, error) {
+	if socket, ok := g.Conn.(syscall.Conn); ok {
+		return socket.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // hosts are the addresses of the host, the one first that accepted last.
