@@ -60,7 +60,7 @@ func values() (all []any) {
 		real := float32(n) + 0.1
 		all = append(all, n, &n, int8(n), int16(n), int32(n), int64(n), uint8(n), uint16(n), uint32(n), uint64(n), uint(n), rank(n), level(n&3), []level{level(n & 3)}, time.Month(n&7+1),
 			real, &real, float64(n)+0.1, float64(n), []float32{real}, []float64{0.1}, []int{n}, ranks{n}, []int32{int32(n)}, []rank{rank(n)}, [2]int{n, n}, [][]int{{n}, {n}},
-			time.Duration(n)*time.Second, []time.Duration{time.Duration(n) * time.Second}, given(int64(n)), given(float64(real)), big.NewInt(int64(n)),
+			time.Duration(n)*time.Second, sql.Null[time.Duration]{V: time.Duration(n) * time.Second, Valid: true}, []time.Duration{time.Duration(n) * time.Second}, given(int64(n)), given(float64(real)), big.NewInt(int64(n)),
 			sql.NullInt64{Int64: int64(n), Valid: true}, sql.NullFloat64{Float64: float64(real), Valid: true}, sql.Null[level]{V: level(n & 3), Valid: true},
 			pgtype.Int4{Int32: int32(n), Valid: true}, pgtype.Float4{Float32: real, Valid: true}, pgtype.Numeric{Int: big.NewInt(int64(n)), Exp: -2, Valid: true},
 			pgtype.Time{Microseconds: int64(n&0xff) * 1e6, Valid: true}, pgtype.Interval{Months: 1, Days: -2, Microseconds: int64(n), Valid: true})
@@ -171,6 +171,9 @@ func TestModeOfTheCaller(t *testing.T) {
 	session := db.Session(t.Context(), nopool.TxOptions{})
 	defer session.Rollback(t.Context())
 	must(t, selectOne(t.Context(), session))
+	if _, err := session.Exec(t.Context(), "select $1::interval", sql.Null[time.Duration]{V: time.Second, Valid: true}); err == nil {
+		t.Error("a number of nanoseconds was taken for an interval") // as which pgx's default mode refuses it
+	}
 	for _, c := range []struct {
 		args  []any
 		turns int32

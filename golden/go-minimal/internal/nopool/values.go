@@ -102,6 +102,9 @@ func ambiguous(arg any) bool {
 	case (pointer || list) && v.IsNil():
 		return isValuer // else NULL
 	case isValuer:
+		if inner := reflect.Indirect(v); inner.Kind() == reflect.Struct && inner.FieldByName("V").IsValid() { // sql.Null: Value forgets its type
+			return ambiguous(inner.FieldByName("V").Interface())
+		}
 		value, err := valuer.Value()
 		return err != nil || ambiguous(value)
 	case t.NumMethod() > 0, list && (v.Len() == 0 || t.Elem() == reflect.TypeFor[byte]() || t.PkgPath()+t.Elem().PkgPath() != ""): // none is {} as an array, [] as json
