@@ -748,7 +748,6 @@ type Store struct {
 	{name: "only a level that was asked for is looked at", fails: "NP19", edits: []edit{
 		{sessions, "	level := s.conn.flight.isolation\n", "	level := cmp.Or(s.opts.Isolation, pgx.ReadCommitted)\n"},
 		{sessions, "level != string(pgx.Serializable)", "level != pgx.Serializable"},
-		{sessions, "	\"context\"\n", "	\"cmp\"\n	\"context\"\n"},
 	}},
 	{name: "COMMIT is sent to a server that has closed the connection", fails: "NP19", edits: []edit{
 		{sessions, "if !unsent && !s.opts.ReadOnly {", "if unsent {"},
