@@ -104,7 +104,7 @@ func TestMutationsApply(t *testing.T) {
 }
 
 // TestMutations wants every mutation to fail the checks of the rules it breaks, and a
-// static one no other. It takes about eight minutes on two cores, so it runs where
+// static one no other. It takes about ten minutes on two cores, so it runs where
 // MUTATIONS asks for it: with "ci" one in forty, others each day, run the whole report,
 // where no rule may fail that the mutation does not name; any other text runs those
 // whose name has it, after "all" with the whole report.
