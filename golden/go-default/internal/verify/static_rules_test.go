@@ -254,18 +254,22 @@ func (c *checker) captures(below ast.Node) (found bool) {
 // returnsConnection reports whether the function around returns the connection too.
 func (c *checker) returnsConnection(outer []ast.Node) bool {
 	for _, node := range slices.Backward(outer) {
-		var function types.Type
-		switch f := node.(type) {
-		case *ast.FuncLit:
-			function = c.pkg.TypesInfo.TypeOf(f)
-		case *ast.FuncDecl:
-			function = c.pkg.TypesInfo.Defs[f.Name].Type()
-		default:
-			continue
+		if function := c.signature(node); function != nil {
+			return holds(function.Results(), isConnection)
 		}
-		return holds(function.(*types.Signature).Results(), isConnection)
 	}
 	return false
+}
+
+// signature is that of a function with a body, nil where n is none.
+func (c *checker) signature(n ast.Node) *types.Signature {
+	switch f := n.(type) {
+	case *ast.FuncLit:
+		return c.pkg.TypesInfo.TypeOf(f).(*types.Signature)
+	case *ast.FuncDecl:
+		return c.pkg.TypesInfo.Defs[f.Name].Type().(*types.Signature)
+	}
+	return nil
 }
 
 // callee names the function of another package that a call calls.

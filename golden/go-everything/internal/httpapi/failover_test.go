@@ -12,29 +12,9 @@ import (
 	"time"
 
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
 )
-
-// lost is a connection to a host that goes away without a word.
-type lost struct {
-	net.Conn
-	gone *atomic.Bool
-}
-
-func (l *lost) Write(p []byte) (int, error) {
-	if l.gone.Load() {
-		return len(p), nil
-	}
-	return l.Conn.Write(p)
-}
-
-func (l *lost) Read(p []byte) (int, error) {
-	for {
-		if n, err := l.Conn.Read(p); err != nil || !l.gone.Load() {
-			return n, err
-		}
-	}
-}
 
 // TestFailover loses the primary under as many statements as there are slots, with the new
 // one reachable at once under the same name.
@@ -57,7 +37,7 @@ func TestFailover(t *testing.T) {
 		c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if host, _, _ := net.SplitHostPort(address); host == "127.0.0.1" {
 				conn, err := new(net.Dialer).DialContext(ctx, network, address)
-				return &lost{conn, &gone}, err
+				return &pgtest.Lost{Conn: conn, Gone: &gone}, err
 			}
 			to, err := url.Parse(after.URL())
 			if err != nil {

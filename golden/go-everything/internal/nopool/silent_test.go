@@ -13,30 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
 )
-
-// deaf is a connection on a network that goes away without a word: what is sent goes
-// nowhere, what is received never comes, and nobody closes.
-type deaf struct {
-	net.Conn
-	gone *atomic.Bool
-}
-
-func (d *deaf) Write(p []byte) (int, error) {
-	if d.gone.Load() {
-		return len(p), nil
-	}
-	return d.Conn.Write(p)
-}
-
-func (d *deaf) Read(p []byte) (int, error) {
-	for {
-		if n, err := d.Conn.Read(p); err != nil || !d.gone.Load() {
-			return n, err
-		}
-	}
-}
 
 // TestSilentPeer loses the network with a session open, and wants both back in time: the
 // caller, whose context bounds nothing, and the slot.
@@ -82,7 +61,7 @@ func TestSilentPeer(t *testing.T) {
 					c.StatementTimeout = statement
 					c.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 						conn, err := new(net.Dialer).DialContext(ctx, network, address)
-						return &deaf{conn, &gone}, err
+						return &pgtest.Lost{Conn: conn, Gone: &gone}, err
 					}
 				})
 				var lost time.Time

@@ -40,16 +40,8 @@ func (s *source) findReaders() {
 // how long the connection is held.
 func (c *checker) checkBodies(file *ast.File) {
 	ast.Inspect(file, func(n ast.Node) bool {
-		var function types.Type
-		switch f := n.(type) {
-		case *ast.FuncLit:
-			function = c.pkg.TypesInfo.TypeOf(f)
-		case *ast.FuncDecl:
-			function = c.pkg.TypesInfo.Defs[f.Name].Type()
-		default:
-			return true
-		}
-		if !holds(function.(*types.Signature).Params(), isConnection) {
+		function := c.signature(n)
+		if function == nil || !holds(function.Params(), isConnection) {
 			return true
 		}
 		queried := token.NoPos // the end of the first query
