@@ -1,0 +1,173 @@
+"""The running process: an HTTP server, and the database to which each of its requests opens a connection."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import CommandError
+from app.api.app import create_app
+from app.nopool import Database, Misconfigured, describe
+from app.nopool.refusals import once_more
+from app.settings import Settings
+
+log = logging.getLogger("app.serve")
+
+PATIENCE = 2.0  # at most, for a moment in which no connection waits to be accepted
+NOTICE = 0.2  # for a request that is on its way on a connection that was accepted
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its handling of signals: it would end the process by the signal, not with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to us, and the end of a lifespan that fails, on which newer uvicorns exit."""
+        with contextlib.suppress(SystemExit):
+            yield
+
+
+def serve(settings: Settings) -> None:
+    """Answer requests until a signal, then let requests and sessions finish."""
+    db = Database(settings.database_url, settings.limits)
+    _warn(settings, db)
+    _check_database(settings, db)
+    try:
+        asyncio.run(_run(settings, db))
+    except SystemExit as err:
+        raise CommandError("the server has ended by a call of sys.exit()") from err
+
+
+def _warn(settings: Settings, db: Database) -> None:
+    """Say how many connections this process may hold: all replicas together must fit the pooler."""
+    budget = {"max_sessions": db.limits.max_sessions, "max_waiting": db.limits.max_waiting}
+    log.info("database budget", extra={**budget, "replicas": settings.db_replicas})
+    if settings.budget_guessed:
+        log.warning("database budget is a guess: set DB_POOL_SIZE and DB_REPLICAS, or DB_MAX_SESSIONS")
+    if not settings.database_url.verified:
+        log.warning("database certificate is not verified: set sslmode=verify-full and sslrootcert")
+
+
+def _check_database(settings: Settings, db: Database) -> None:
+    """Run a query in a session like any other.
+
+    It is tried again until the time is over, unless the database refuses us for a reason that will
+    not pass by itself.
+    """
+    deadline, pause = time.monotonic() + settings.db_startup_timeout, 0.25
+    sessions = logging.getLogger("app.database")
+    while True:
+        sessions.disabled = True  # what they meet is told once, here
+        try:
+            version = once_more(db.version)
+        except Misconfigured:
+            raise
+        except Exception as err:
+            text = describe(err)
+        else:
+            log.info("database ready", extra={"version": version})
+            return
+        finally:
+            sessions.disabled = False
+        if time.monotonic() + pause >= deadline:
+            raise CommandError(f"gave up after {settings.db_startup_timeout:g}s (DB_STARTUP_TIMEOUT): {text}")
+        log.warning("database not ready", extra={"error": text})
+        time.sleep(pause)
+        pause = min(2 * pause, 5.0)
+
+
+async def _run(settings: Settings, db: Database) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stopping.is_set():  # the second ends the process, whatever it is waiting for
+            os._exit(130)
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    app = create_app(settings, db)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout)),
+    )
+    with listen(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve([listener]))
+        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn tells nobody)
+            await asyncio.sleep(0.01)
+        if not server.started:
+            raise CommandError("the application did not start: its lifespan failed")
+        log.info("listening", extra={"addr": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"})
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping")
+        await _stop(settings, db, app, listener, server, serving)
+        waiting.cancel()
+    log.info("stopped")
+
+
+async def _stop(
+    settings: Settings,
+    db: Database,
+    app: FastAPI,
+    listener: socket.socket,
+    server: uvicorn.Server,
+    serving: "asyncio.Task[None]",
+) -> None:
+    """Fail the readiness probe, give load balancers time to see it, and let requests and sessions finish.
+
+    There is one deadline for all, since whoever stops us has one for the process.
+    """
+    deadline = time.monotonic() + settings.shutdown_delay + settings.shutdown_timeout
+    app.state.draining = True
+    await asyncio.sleep(settings.shutdown_delay)
+    # A close resets connections that only the kernel has accepted, and those that asyncio has in this turn or the last.
+    turns, patience = 0, min(deadline, time.monotonic() + PATIENCE)
+    while turns < 2 and time.monotonic() < patience and not serving.done():  # else uvicorn has closed it
+        await asyncio.sleep(0)
+        turns = 0 if select.select([listener], [], [], 0)[0] else turns + 1
+    for one in server.servers:
+        one.close()
+    await asyncio.sleep(NOTICE)
+    server.should_exit = True
+    cut = False
+    try:
+        await asyncio.wait_for(asyncio.shield(serving), max(0.1, deadline - time.monotonic()))
+    except TimeoutError:
+        cut = True
+    closed = await asyncio.to_thread(db.close, max(0.0, deadline - time.monotonic()))
+    await asyncio.wait({serving}, timeout=1)
+    if cut or not closed:
+        raise CommandError("requests were cut short" if cut else "sessions were still open at the end")
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return the socket that HTTP_ADDR or PORT asks for."""
+    host, port = settings.listen_at
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
+        else:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = socket.create_server((host, port), family=family, backlog=2048)
+        # What it accepts inherits it; asyncio sees to that for listeners of its own alone. Without, a
+        # response's body waits 40 ms for the client to acknowledge its head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
+    except OSError as err:
+        why = str(err.strerror).partition(" (while")[0]  # else with the address again
+        raise CommandError(f"cannot listen on {host}:{port}: {why}") from err

@@ -1,0 +1,217 @@
+"""Check what can be seen of the rules in the database that the settings name.
+
+It opens at most two sessions at a time, only reads, and leaves nothing behind.
+"""
+
+import json
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import text
+
+from app.migrations import applied_to, scripts_of_project
+from app.nopool import Database, Target, Tx, describe
+from app.settings import Settings
+from app.verify.report import Report
+
+# What cannot be checked against a database that is in use. The tests check it on databases of their own.
+NOT_LIVE = {
+    **dict.fromkeys(("NP03", "NP14", "NP15"), "needs the source"),
+    **dict.fromkeys(("NP02", "NP05", "NP06", "NP07", "NP19", "NP29"), "would write"),
+}
+
+# What a session sees. All values are text: every server, pooler and stand-in gives that alike.
+FACTS = """select json_object_agg(name, value)::text from (values
+    ('version', split_part(version(), ' on ', 1)),
+    ('pooler', (select reset_val from pg_settings where name = 'application_name')),
+    ('tls', (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl)),
+    ('timeouts', (select string_agg(setting, ' ' order by name) from pg_settings where name in
+        ('idle_in_transaction_session_timeout', 'lock_timeout', 'statement_timeout'))),
+    ('kind', concat_ws(', ', current_setting('transaction_read_only'), current_setting('transaction_isolation'))),
+    ('allowed', (select least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1),
+            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::text
+        from pg_roles, pg_database where rolname = current_user and datname = current_database())),
+    ('port', inet_client_port()::text)
+) as facts (name, value)"""
+WHO_AM_I = "select pg_backend_pid()::text"
+ASKED = Tx(read_only=True, isolation="repeatable read")  # more than a plain session has, to see whether it is given
+
+
+class Warned(Exception):
+    """What an owner should know of a rule that holds, or may hold."""
+
+
+class Failed(Exception):
+    """Why a rule does not hold."""
+
+
+class Live:
+    """An engine whose connections are watched.
+
+    It has a name of its own in the server's list, since the service may be running beside it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.target: Target = settings.database_url
+        params = {**self.target.params, "application_name": f"verify-{secrets.token_hex(8)}"}
+        self.db = Database(replace(self.target, params=params), settings.limits)
+        self.facts: dict[str, Any] = {}
+        self.direct = False  # no pooler is in between
+
+    def read(self, sql: str) -> str:
+        """Run a query of one value in a session of its own."""
+        with self.db.session(ASKED) as session:
+            return str(session.scalar(text(sql)))
+
+    def answers(self) -> str:
+        """Want the database to answer at all."""
+        with self.db.session(ASKED) as session:
+            self.facts = json.loads(str(session.scalar(text(FACTS))))
+            port = self._port(session)
+        self.direct = self.facts["port"] == port
+        how = ", through PgBouncer or another pooler or proxy"
+        if self.direct:
+            how = ", directly"
+        elif str(self.facts["pooler"]).startswith("Supavisor"):
+            how = ", through Supavisor"
+        return f"{self.facts['version']}{how}"
+
+    @staticmethod
+    def _port(session: Any) -> str | None:
+        """Return the local port of a session's connection, None of a Unix socket."""
+        real = session.connection().connection.driver_connection.real
+        with socket.socket(fileno=socket.dup(real.pgconn.socket)) as ours:
+            name = ours.getsockname()
+        return str(name[1]) if isinstance(name, tuple) else None
+
+    def distinct(self) -> str:
+        """Want a dial for each session, one after the other and, where the settings admit two, at the same time."""
+        one, other = "", self.read(WHO_AM_I)  # answers has had a session before
+        if self.db.limits.max_sessions > 1:
+            with self.db.session(ASKED) as first:
+                one = str(first.scalar(text(WHO_AM_I)))
+                other = Context().run(self.read, WHO_AM_I)  # as from elsewhere: it is no nested session
+        now = self.db.snapshot()
+        if one == other:
+            raise Failed("two sessions had the same connection")
+        if now.dials != now.opened + now.open_retries:
+            raise Failed(f"{now.opened} sessions dialled {now.dials} times")
+        return f"{now.opened} sessions, {now.dials} dials"
+
+    def encrypted(self) -> str:
+        """Look at what the engine insists on and, without a pooler in between, at what the server says."""
+        if not self.target.tls:
+            raise Warned("plaintext, which APP_ENV=local allows to this machine")
+        seen = self.facts["tls"] if self.direct else "TLS"
+        if not seen:
+            raise Failed("the server says that the connection is not encrypted")
+        if not self.target.verified:
+            raise Warned(f"{seen}\nthe certificate is not verified: set sslmode=verify-full and sslrootcert")
+        return f"{seen}, certificate verified"
+
+    def timeouts(self) -> str:
+        """Compare what is in force inside a session with the settings."""
+        limits = self.db.limits
+        asked = (limits.idle_in_transaction_timeout, limits.lock_timeout, limits.statement_timeout)
+        want = " ".join(str(int(seconds * 1000)) for seconds in asked)
+        return self._same("idle in transaction, lock, statement, in ms: ", self.facts["timeouts"], want)
+
+    def explicit(self) -> str:
+        """Want the transaction to be of the kind that was asked for."""
+        return self._same("read only, isolation: ", self.facts["kind"], "on, repeatable read")
+
+    @staticmethod
+    def _same(what: str, seen: str, want: str) -> str:
+        if seen != want:
+            raise Failed(f"{what}{seen}, asked for {want}")
+        return f"{what}{seen}"
+
+    def budgeted(self) -> str:
+        """Compare what all processes together may open with what the server allows this role and database."""
+        replicas, sessions = self.settings.db_replicas, self.db.limits.max_sessions
+        allowed = int(self.facts["allowed"])
+        seen = f"{replicas} x {sessions} sessions, the server allows this role {allowed}"
+        if replicas * sessions > allowed:
+            raise Failed(f"DB_REPLICAS x DB_MAX_SESSIONS is {seen}")
+        if self.settings.budget_guessed:
+            raise Warned(f"{seen}\nDB_MAX_SESSIONS is a guess: set DB_POOL_SIZE and DB_REPLICAS")
+        return seen
+
+    def migrated(self) -> str:
+        """Compare the migrations of this program with those that the database has."""
+        scripts = scripts_of_project()
+        every = [script.revision for script in scripts.walk_revisions()]
+        with self.db.session(ASKED) as session:
+            applied = applied_to(session.connection(), scripts)
+        missing = [revision for revision in reversed(every) if revision not in applied]
+        if missing:
+            raise Warned(f"{len(missing)} of {len(every)} migrations are not applied: {', '.join(missing)}")
+        return f"all {len(every)} migrations are applied"
+
+    def closed(self) -> str:
+        """Want none of the connections to be left: here, and in the server's own list."""
+        deadline = time.monotonic() + 10
+        while self.db.snapshot().in_use and time.monotonic() < deadline:
+            time.sleep(0.01)
+        now = self.db.snapshot()
+        if now.in_use or now.close_timeouts:
+            raise Failed(f"{now.in_use} sessions are open, the close of {now.close_timeouts} was not seen")
+        if not self.direct:
+            return "none here; what the pooler keeps is its own"
+        left = self.read(
+            "select count(*)::text from pg_stat_activity where pid <> pg_backend_pid() and application_name = "
+            "current_setting('application_name')"
+        )
+        if left != "0":
+            raise Failed(f"the server counts {left} connections")
+        return "none here, none at the server"
+
+
+def check(settings: Settings) -> Report:
+    """Return the report. Every rule that could not be looked at says why not."""
+    report = Report(
+        f"self-verification of {settings.app_name} against its database\n"
+        "what could not run here runs in pytest tests/verify"
+    )
+    for rule in report.results:
+        report.set(rule, "not run", NOT_LIVE.get(rule, "needs servers of its own"))
+    live = Live(settings)
+    # closed is last: it looks at what the others left behind.
+    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("NP09", live.answers),
+        ("NP01", live.distinct),
+        ("NP12", live.encrypted),
+        ("NP13", live.timeouts),
+        ("NP16", live.explicit),
+        ("NP17", live.budgeted),
+        ("NP30", live.migrated),
+        ("NP04", live.closed),
+    )
+    for rule, _ in checks:
+        report.set(rule, "not run", "the database could not be reached")
+    for rule, run in checks:
+        try:
+            report.set(rule, "passed", run())
+        except Warned as warned:
+            report.set(rule, "warned", str(warned))
+        except Exception as err:
+            report.set(rule, "failed", str(err) if isinstance(err, Failed) else describe(err))
+        if not live.facts:  # answers saw nothing
+            break
+    live.db.close(10)
+    return report
+
+
+def verify(settings: Settings, as_json: bool, strict: bool) -> int:
+    """Print the report, and return 1 when a check fails, or with strict when one warns."""
+    report = check(settings)
+    if strict:
+        report.strict()
+    print(report.json() if as_json else report.text())
+    return int(report.failed)

@@ -1,0 +1,1 @@
+"""The proof: what the service promises, rule by rule."""

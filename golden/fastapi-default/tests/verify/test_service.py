@@ -1,0 +1,430 @@
+"""What the service tells its clients, its operators and its probes."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
+
+import psycopg
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from app import nopool
+from app.api.deps import Db, DbSession, session_with, within
+from app.api.problems import answer
+from app.logs import JSONFormatter
+from app.nopool import Tx
+from tests.conftest import MakeClient, MakeDatabase
+from tests.verify.program import Thing, make_app
+from tests.verify.standin import Reply, Standin
+
+STATES = (
+    ("23505", 409, "already_exists"), ("23P01", 409, "conflict"), ("23503", 409, "reference"), ("23001", 409, "reference"),
+    ("23514", 422, "constraint"), ("23502", 422, "constraint"), ("22012", 500, "internal_error"),
+    ("22003", 400, "invalid_value"), ("40001", 503, "concurrent_change"), ("40P01", 503, "concurrent_change"),
+    ("40003", 500, "commit_unknown"), ("25006", 503, "read_only"),
+    ("55P03", 503, "locked"), ("57014", 504, "timeout"), ("25P03", 504, "timeout"), ("53200", 503, "busy"), ("54000", 422, "constraint"),
+    ("57P01", 503, "database_unavailable"), ("08006", 503, "database_unavailable"), ("42703", 500, "internal_error"),
+)  # fmt: skip
+KINDS = (
+    (nopool.Busy(), 503, "busy"), (nopool.PoolerFull("x"), 503, "busy"), (nopool.Unavailable("x"), 503, "database_unavailable"),
+    (nopool.Misconfigured("s3cret"), 503, "database_unavailable"), (nopool.Closed(), 503, "shutting_down"),
+    (nopool.CommitUnknown("x"), 500, "commit_unknown"), (nopool.DeadlineExceeded(), 504, "timeout"),
+    (psycopg.OperationalError("s3cret"), 503, "database_unavailable"), (ValueError("s3cret"), 500, "internal_error"),
+)  # fmt: skip
+
+
+@pytest.mark.rule("NP25", "NP24")
+@pytest.mark.parametrize(("err", "status", "code"), KINDS, ids=lambda value: getattr(value, "text", None))
+def test_kinds(err: Exception, status: int, code: str) -> None:
+    told = answer(err)
+    assert (told.status_code, told.code) == (status, code)
+    assert "s3cret" not in told.detail
+
+
+@pytest.mark.rule("NP24", "NP25", "NP26")
+@pytest.mark.parametrize(("state", "status", "code"), STATES)
+def test_states(state: str, status: int, code: str, standin: Standin, make_db: MakeDatabase, client_of: MakeClient,
+                caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+    """Each SQLSTATE has a status, and nothing of the server's words reaches the client."""
+    db = make_db(standin.url)
+    db.version()
+    standin._answer = lambda _, sql: Reply(error=(state, "s3cret")) if sql.startswith("insert") else None
+    response = client_of(db).post("/things", json={"title": "a"})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (status, code)
+    assert "s3cret" not in response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.headers.get("retry-after") == "1") == (status == 503)
+    assert problem["correlation_id"] == response.headers["x-request-id"]
+    (logged,) = [record for record in caplog.records if record.message == "database session error"]
+    assert (logged.levelno == logging.ERROR) == (state[:2] not in ("22", "23") or state == "22012")
+
+
+@pytest.mark.rule("NP20", "NP25")
+@pytest.mark.parametrize(
+    ("setting", "title", "status"),
+    [("a\0", "a", 400), ("\ud800", "a", 400), ("x", "a\0", 400), ("x", "\ud800", 400), ("nope", "a", 500)],
+)
+def test_what_cannot_be_sent(setting: str, title: str, status: int, standin: Standin, make_db: MakeDatabase) -> None:
+    """A value is its client's fault, a setting that the server refuses is ours, whatever it says, and neither fails others."""
+    db = make_db(standin.url)
+    db.version()
+    nope = Reply(error=("22023", 'role "EMAXCONN" does not exist'))
+    standin._answer = lambda _, sql: nope if setting == "nope" and "set_config" in sql else None
+    app = make_app(db)
+
+    @app.post("/set")
+    def route(session: Annotated[Session, session_with(Tx(settings=(("role", setting),)))]) -> None:
+        session.execute(text("insert into things values (:title)"), {"title": title})
+
+    with TestClient(app) as client:
+        assert client.post("/set").status_code == status
+    assert db._core.breaker._failures == 0
+
+
+@pytest.mark.rule("NP24")
+def test_logs_tell_no_values(
+    standin: Standin, make_db: MakeDatabase, client_of: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At info, nothing that a user typed and nothing that the server said is in the log."""
+    caplog.set_level(logging.INFO, logger="app")
+    db = make_db(standin.url)
+    db.version()
+    standin._answer = lambda _, sql: Reply(error=("23505", "s3cret")) if sql.startswith("insert") else None
+    client_of(db).post("/things?s3cret=1", json={"title": "s3cret"})
+    fields = [
+        str(vars(record)) for record in caplog.records if record.name.startswith(("app", "uvicorn", "sqlalchemy"))
+    ]
+    assert fields
+    assert "s3cret" not in "".join(fields)
+
+
+@pytest.mark.rule("NP26", "NP11")
+def test_correlation(standin: Standin, make_db: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    """Every line of a request has its id, those of its session in other threads too."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(JSONFormatter().format(record))
+
+    db = make_db(standin.url)
+    db.version()
+    assert standin.within(lambda: db.snapshot().in_use == 0)
+    standin._answer = lambda _, sql: Reply(error=("42703", "x")) if sql.startswith("insert") else None
+    handler = Keep()
+    logging.getLogger("app").addHandler(handler)
+    try:
+        with TestClient(make_app(db), raise_server_exceptions=False) as client:
+            assert client.get("/things/1", headers={"X-Request-ID": "good-one"}).status_code == 200
+            assert client.post("/things", json={"title": "a"}, headers={"X-Request-ID": "bad-one"}).status_code == 500
+            trace = client.get("/health", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
+            odd = client.get("/health", headers={"X-Request-ID": "no spaces, please"})
+        assert standin.within(lambda: db.snapshot().in_use == 0)
+    finally:
+        logging.getLogger("app").removeHandler(handler)
+    assert trace.headers["x-request-id"] == "a" * 32
+    assert len(odd.headers["x-request-id"]) == 26
+    assert all('"correlation_id"' in line for line in lines)
+    for message in ("database session opened", "database session closed", "request"):
+        assert any(message in line and "good-one" in line for line in lines), message
+    assert any("database session error" in line and "bad-one" in line and "42703" in line for line in lines)
+    now = db.snapshot()
+    assert (now.opened, now.closed, now.dials) == (3, 3, 3)
+    assert (now.committed, now.rolled_back) == (2, 1)
+
+
+@pytest.mark.rule("NP27")
+def test_probes(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+    """Probes ask at most once in three seconds, those at the same time together, and /health never."""
+    db = make_db(standin.url)
+    standin._answer = lambda _, sql: Reply(after=0.3) if sql == "select 1" else None
+    client = client_of(db)
+    for _ in range(5):
+        assert client.get("/health").json() == {"status": "ok"}
+    assert standin.clients == []
+    with ThreadPoolExecutor(5) as pool:
+        answers = pool.map(lambda _: client.get("/ready").json(), range(5))
+        assert list(answers) == [{"status": "ready"}] * 5
+    assert len(standin.clients) == 1
+
+
+@pytest.mark.rule("NP27")
+def test_ready_when_busy(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+    """A service that is only busy is ready, without another connection."""
+    db = make_db(standin.url, max_sessions=1)
+    with db.session() as session:
+        session.execute(text("select 1"))
+        assert client_of(db).get("/ready").status_code == 200
+    assert len(standin.clients) == 1
+
+
+@pytest.mark.rule("NP27", "NP25")
+def test_not_ready(make_db: MakeDatabase, client_of: MakeClient) -> None:
+    client = client_of(make_db("postgres://app:s3cret@127.0.0.1:1/app?sslmode=disable"))
+    response = client.get("/ready")
+    assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+
+
+@pytest.mark.rule("NP13")
+def test_request_timeout(standin: Standin, make_db: MakeDatabase) -> None:
+    """A request that is out of time is answered with 504, and its session ends."""
+    db = make_db(standin.url)
+    db.version()
+    standin._answer = lambda _, sql: Reply(hang=True) if sql.startswith("insert") else None
+    with TestClient(make_app(db, request_timeout=0.5), raise_server_exceptions=False) as client:
+        began = time.monotonic()
+        response = client.post("/things", json={"title": "a"})
+    assert time.monotonic() - began < 15
+    assert (response.status_code, response.json()["code"]) == (504, "timeout")
+    assert standin.within(lambda: db.snapshot().in_use == 0)
+
+
+@pytest.mark.rule("NP06", "NP13")
+@pytest.mark.parametrize(
+    ("method", "path", "status", "bound"),
+    [("POST", "/sleep", 504, 0.3), ("GET", "/sleep", 504, 0.3), ("GET", "/stream", 504, 0.3), ("POST", "/sleep/long", 200, 2)],
+)  # fmt: skip
+def test_handler_takes_too_long(
+    method: str, path: str, status: int, bound: float, standin: Standin, make_db: MakeDatabase
+) -> None:
+    """What a handler did whose time was over is not committed, nor answered; a route may have a time of its own."""
+    app = make_app(make_db(standin.url), request_timeout=bound, db_session_wait="100ms", db_connect_timeout="100ms")
+
+    @app.api_route("/sleep", methods=["GET", "POST"], response_model=None)
+    @app.post("/sleep/long", dependencies=[within(20)])
+    def sleep(session: DbSession) -> None:
+        session.execute(text("insert into things values (1)"))
+        time.sleep(1.5 * bound)
+
+    @app.get("/stream")
+    def stream(session: DbSession) -> StreamingResponse:
+        sleep(session)
+        return StreamingResponse(iter("a"))
+
+    with TestClient(app) as client:
+        assert client.request(method, path).status_code == status
+    assert standin.rows == (status == 200)
+
+
+class Base(DeclarativeBase):
+    """The models of this file."""
+
+
+class Row(Base):
+    """A row."""
+
+    __tablename__ = "things"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@pytest.mark.rule("NP05", "NP17")
+@pytest.mark.parametrize("way", ["inserted", "added"])
+def test_finish_needs_no_thread_of_a_handler(way: str, standin: Standin, make_db: MakeDatabase) -> None:
+    """Handlers that wait for a slot cannot keep one that has it from ending, nor can sessions that open by their flush."""
+    db = make_db(standin.url, max_sessions=2, max_waiting=60, session_wait=10)
+    db.version()
+    app = make_app(db)
+
+    @app.post("/inserted/{number}")
+    def inserted(number: int, session: DbSession) -> None:
+        session.execute(text("insert into things values (1)"))
+
+    @app.post("/added/{number}")
+    def added(number: int, session: DbSession) -> None:
+        session.add(Row(id=number))
+
+    with TestClient(app) as client, ThreadPoolExecutor(50) as pool:
+        statuses = pool.map(lambda number: client.post(f"/{way}/{number}").status_code, range(50))
+        assert list(statuses) == [200] * 50
+    assert standin.rows == 50
+
+
+@pytest.mark.rule("NP28")
+def test_stream_with_sessions_of_its_own(standin: Standin, make_db: MakeDatabase) -> None:
+    """Behind a read, while its COMMIT is under way, and in a generator that many threads take steps of."""
+    db = make_db(standin.url)
+    app = make_app(db)
+    standin._answer = lambda _, sql: Reply("COMMIT", after=0.2) if sql == "commit" else None
+
+    @app.get("/stream")
+    def stream(session: DbSession, own: Db) -> StreamingResponse:
+        session.execute(text("select 1"))
+
+        def rows() -> Iterator[str]:
+            with own.session() as further:
+                yield str(further.scalar(text("select 1")))
+                yield str(further.scalar(text("select 1")))
+
+        return StreamingResponse(rows())
+
+    with TestClient(app) as client:
+        assert client.get("/stream").text == "11"
+    assert standin.within(lambda: standin.open == 0)
+
+
+@pytest.mark.rule("NP19", "NP23")
+def test_commit_near_the_end_of_the_time(standin: Standin, make_db: MakeDatabase) -> None:
+    """What a COMMIT has done is told, also when it is acknowledged after the request's time."""
+    db = make_db(standin.url, session_wait=0.2, connect_timeout=0.2, statement_timeout=0.5)
+    db.version()
+    standin._answer = lambda _, sql: Reply("COMMIT", after=1) if sql == "commit" else None
+    app = make_app(db, request_timeout="500ms", db_session_wait="200ms", db_connect_timeout="200ms")
+    with TestClient(app) as client:
+        assert client.post("/things", json={"title": "a"}).status_code == 201
+    assert standin.rows == 1
+
+
+@pytest.mark.rule("NP05")
+def test_mounted_application(standin: Standin, make_db: MakeDatabase) -> None:
+    """An application inside the application has the request's session, too."""
+    db = make_db(standin.url)
+    app, inside = make_app(db), FastAPI()
+
+    @inside.post("/things")
+    def create(session: DbSession) -> None:
+        session.execute(text("insert into things values (1)"))
+
+    app.mount("/inside", inside)
+    with TestClient(app) as client:
+        assert client.post("/inside/things").status_code == 200
+    assert standin.rows == 1
+
+
+@pytest.mark.rule("NP19")
+def test_second_commit(standin: Standin, make_db: MakeDatabase) -> None:
+    """A COMMIT that failed is forgotten when it succeeds at the second try."""
+    db = make_db(standin.url)
+    app = make_app(db)
+    answers = iter([Reply(error=("40001", "x"))])
+    standin._answer = lambda _, sql: next(answers, None) if sql == "commit" else None
+
+    @app.post("/twice")
+    def twice(session: DbSession) -> None:
+        for _ in range(2):
+            session.execute(text("insert into things values (1)"))
+            try:
+                session.commit()
+            except DBAPIError:
+                session.rollback()
+            else:
+                return
+
+    with TestClient(app) as client:
+        assert client.post("/twice").status_code == 200
+    assert standin.rows == 1
+
+
+@pytest.mark.rule("NP04", "NP06")
+@pytest.mark.parametrize("path", ["/two", "/unread"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_client_gone(path: str, cancelled: bool, standin: Standin, make_db: MakeDatabase) -> None:
+    """A write whose client has left before it could be answered is rolled back, one that is cancelled cut off."""
+    db = make_db(standin.url)
+    db.version()
+    standin._answer = lambda _, sql: Reply(hang=True) if cancelled and sql.startswith("insert") else None
+    app = make_app(db)
+    sent: list[Any] = []
+
+    @app.post("/two")
+    def two(_: Thing, session: DbSession) -> None:
+        session.execute(text("select 1"))
+        session.execute(text("insert into things values (1)"))
+
+    @app.post("/unread")
+    def unread(session: DbSession) -> None:
+        session.execute(text("insert into things values (1)"))
+
+    async def call() -> None:
+        body = [{"type": "http.request", "body": b'{"title": "a"}'}, {"type": "http.disconnect"}]
+        scope = {
+            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "headers": [(b"content-type", b"application/json")], "http_version": "1.1", "scheme": "http",
+            "server": ("x", 80), "client": ("y", 1),
+        }  # fmt: skip
+
+        async def receive() -> Any:
+            return body.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        task = asyncio.create_task(app(scope, receive, send))
+        if cancelled:
+            said = lambda: any(sql.startswith("insert") for sql in standin.statements)  # noqa: E731
+            assert await asyncio.to_thread(standin.within, said)
+            task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(call())
+    assert standin.within(lambda: db.snapshot().in_use == 0)
+    assert standin.rows == 0
+    assert cancelled or standin.clients[-1].statements[-1] == "rollback"
+    assert sent == []
+
+
+@pytest.mark.rule("NP08")
+def test_problems_everywhere(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+    """Every error is a problem."""
+    client = client_of(make_db(standin.url))
+    cases = (
+        (client.get("/nothing"), 404, "not_found"),
+        (client.post("/health"), 405, "method_not_allowed"),
+        (client.put("/things"), 405, "method_not_allowed"),
+        (client.post("/things", content=b'{"title": '), 415, "unsupported_media_type"),
+        (client.post("/things", content=b'{"title": ', headers={"Content-Type": "application/json"}), 400, "bad_json"),
+        (client.post("/things", json=[]), 400, "bad_json"),
+        (client.post("/things", json={"title": "a", "more": 1}), 400, "bad_json"),
+        (client.post("/things", json={"title": 5}), 400, "bad_json"),
+        (client.post("/things", json={"title": ""}), 422, "invalid_thing"),
+        (client.get("/things/1?limit=0"), 400, "bad_query"),
+        (client.get("/things/x"), 404, "not_found"),
+        (client.post("/things", content=b"\xff", headers={"Content-Type": "application/json"}), 400, "bad_json"),
+        (client.post("/things", json={"title": "x" * 2_000_000}), 413, "body_too_large"),
+        (client.post("/things", content=iter([b"x" * 2_000_000])), 413, "body_too_large"),
+    )
+    for response, status, code in cases:
+        assert (response.status_code, response.json()["code"]) == (status, code), response.text
+        assert response.headers["content-type"] == "application/problem+json"
+    assert cases[1][0].headers["allow"] == "GET, HEAD"
+    assert client.head("/health").status_code == 200
+    assert standin.clients == []
+
+
+@pytest.mark.rule("NP08", "NP19")
+@pytest.mark.parametrize("status", [500, 200])
+def test_handlers_of_the_application(status: int, standin: Standin, make_db: MakeDatabase) -> None:
+    """One for an exception is asked where that is of COMMIT, too, and makes no success of it."""
+    app = make_app(make_db(standin.url))
+
+    @app.exception_handler(nopool.CommitUnknown)
+    def look(*_: object) -> JSONResponse:
+        return JSONResponse({"code": "mine"}, status)
+
+    standin._answer = lambda _, sql: Reply(drop=True) if sql == "commit" else None
+    with TestClient(app, raise_server_exceptions=False) as client:
+        response = client.post("/things", json={"title": "a"})
+    assert response.status_code == 500
+    assert ("mine" in response.text) == (status == 500)
+
+
+@pytest.mark.rule("NP17")
+def test_no_session_in_the_event_loop(standin: Standin, make_db: MakeDatabase) -> None:
+    """It would stop the loop that the ends of all others need."""
+    app = make_app(make_db(standin.url))
+
+    @app.get("/loop")
+    async def loop(session: DbSession) -> object:
+        return session.scalar(text("select 1"))
+
+    with TestClient(app) as client:
+        assert client.get("/loop").status_code == 500
+    assert standin.clients == []

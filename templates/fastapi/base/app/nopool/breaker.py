@@ -1,0 +1,97 @@
+"""Whether another attempt may be made."""
+
+import random
+import threading
+import time
+
+from app.nopool.errors import DatabaseError, Misconfigured, PoolerFull, SettingRefused, Unavailable
+from app.nopool.refusals import Refusal, is_password, is_unasked, kind_of
+
+FAILURES = 10  # attempts running, before they are spaced out
+PAUSE = 1.0  # at most, between attempts; at least half of it
+MAX_REFUSED = 3  # passwords within REFUSED_FOR; afterwards none is given
+REFUSED_FOR = 150.0  # Supavisor's window, in which ten refusals block an address
+MAX_LOGINS = 6  # under way at once, less those refused of late, while the last one was let in
+MAX_DOUBTFUL = 3  # the same where it was not
+UNASKED_PAUSE = 22.0  # after an answer that the secret cannot be asked for
+CIRCUIT_PAUSE = 31.0  # after several: at five, Supavisor does not try for 30 s
+LONGEST_PAUSE = 75.0
+
+
+class Breaker:
+    """Decides whether another login may begin, for three reasons not to.
+
+    Attempts at a database that has refused several times running are spaced out. Supavisor blocks
+    an address for two minutes after ten refused passwords in 150 s, while a password can change
+    under many logins: so those under way and those refused of late are never more than six
+    together. And to the same ten it counts each login whose secret it could not ask the database
+    for: after such an answer nobody dials for a pause, twice as long after each.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._failures = 1  # none has succeeded yet
+        self._last: tuple[type[DatabaseError], str] = (Unavailable, "")  # what the last attempt was told
+        self._next = 0.0  # when an attempt is due
+        self._pause = 0.0  # of those who cannot be asked for
+        self._logins = 0
+        self._refused: list[float] = []  # when passwords were
+
+    def enter(self, deadline: float) -> None:
+        """Begin a login, when there is room for one. The caller must leave() it."""
+        with self._lock:
+            self._check()
+            while not self._room():
+                if not self._lock.wait(deadline - time.monotonic()):
+                    raise Unavailable("no login could begin in time")
+                self._check()
+            self._logins += 1
+
+    def _check(self) -> None:
+        now = time.monotonic()
+        self._refused = [at for at in self._refused if now - at < REFUSED_FOR]
+        if len(self._refused) >= MAX_REFUSED:
+            raise Misconfigured(f"authentication: failed {len(self._refused)} times within {REFUSED_FOR:.0f} s")
+        if self._failures >= FAILURES and now < self._next:
+            kind, text = self._last
+            raise kind(text)
+        self._next = now + max(self._pause, PAUSE * random.uniform(0.5, 1))
+
+    def _room(self) -> bool:
+        return self._logins + len(self._refused) < (MAX_DOUBTFUL if self._failures else MAX_LOGINS)
+
+    def leave(self, refusal: Refusal | None = None) -> None:
+        """End a login, with what it was told if it was not let in."""
+        with self._lock:
+            self._logins -= 1
+            if refusal is not None and is_password(refusal):
+                self._refused.append(time.monotonic())
+            elif refusal is not None and is_unasked(refusal):
+                first = CIRCUIT_PAUSE if self._pause or "ECIRCUITBREAKER" in refusal.text else UNASKED_PAUSE
+                self._pause = min(max(first, 2 * self._pause), LONGEST_PAUSE)
+                self._next = time.monotonic() + self._pause
+                self._failures = FAILURES
+                self._last = (Unavailable, str(refusal))
+            self._lock.notify_all()
+
+    def opened(self) -> None:
+        """Note that BEGIN was acknowledged.
+
+        A login alone is no success: PgBouncer lets clients in while it cannot reach the server,
+        and says so at their first statement.
+        """
+        if self._failures or self._pause:
+            with self._lock:
+                self._failures, self._pause = 0, 0.0
+                self._lock.notify_all()
+
+    def failed(self, refusal: Refusal) -> DatabaseError:
+        """Note a failed attempt, and return what it means."""
+        kind = kind_of(refusal)
+        # A full pooler can be reached; so can a server that refused one caller's setting.
+        if kind is not PoolerFull and refusal.fatal:
+            with self._lock:
+                self._failures += 1
+                self._last = (kind, str(refusal))
+        refused = kind is Misconfigured and not refusal.fatal  # by the caller's own setting
+        return SettingRefused(str(refusal)) if refused else kind(str(refusal))

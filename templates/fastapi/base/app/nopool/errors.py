@@ -1,0 +1,147 @@
+"""What a session's error means for its caller."""
+
+import psycopg
+from psycopg.errors import Diagnostic
+from sqlalchemy.exc import DBAPIError, StatementError
+
+
+class DatabaseError(Exception):
+    """A failure with its meaning. Its text is one line, fit for a log."""
+
+    text = "database error"
+
+    def __init__(self, cause: str = "") -> None:
+        super().__init__(f"{self.text}: {cause}" if cause else self.text)
+
+
+class Busy(DatabaseError):
+    """No slot was free in time, or the queue for one is full."""
+
+    text = "too many database sessions"
+
+
+class PoolerFull(DatabaseError):
+    """The pooler or server admitted no more connections until the connect timeout."""
+
+    text = "database pooler is full"
+
+
+class Unavailable(DatabaseError):
+    """The database could not be reached, or the connection was lost, for a reason that may pass."""
+
+    text = "database is unavailable"
+
+
+class Misconfigured(DatabaseError):
+    """The database refused us for a reason that will not pass by itself."""
+
+    text = "database configuration"
+
+
+class SettingRefused(DatabaseError):
+    """The server took the connection, but not a setting of the session, such as its role."""
+
+    text = "session setting refused"
+
+
+class CommitUnknown(DatabaseError):
+    """COMMIT was sent, and its answer lost or not there within 5 s. Do not repeat it."""
+
+    text = "commit outcome unknown"
+
+
+class RolledBack(DatabaseError):
+    """There was nothing to commit: an error was ignored, or a statement had ended the transaction."""
+
+    text = "transaction was rolled back by one of its statements"
+
+
+class NestedSession(DatabaseError):
+    """The caller already holds a session, and could wait in vain for a second connection."""
+
+    text = "a database session is open already: use it, or end it first"
+
+
+class SessionDone(DatabaseError):
+    """The session was used after its end."""
+
+    text = "database session has ended"
+
+
+class SessionBusy(DatabaseError):
+    """Two threads used a session at the same time."""
+
+    text = "another thread is using the session"
+
+
+class OnEventLoop(DatabaseError):
+    """An async function used a session, whose waits would stop all others, those that end sessions among them."""
+
+    text = "a session waits for the database: use it in def, not in async def"
+
+
+class Closed(DatabaseError):
+    """The database has been closed."""
+
+    text = "database is closed"
+
+
+class DeadlineExceeded(DatabaseError):
+    """The time of the request was over."""
+
+    text = "out of time"
+
+
+# Of a session that took too long, which says nothing of the connection.
+_OUT_OF_TIME = ("25P03", "25P04", "57014")
+
+
+def server_error(err: BaseException | None) -> psycopg.Error | None:
+    """Return the server's or libpq's error that err is, or wraps."""
+    if isinstance(err, DBAPIError):
+        err = err.orig
+    return err if isinstance(err, psycopg.Error) else None
+
+
+def connection_lost(err: BaseException) -> bool:
+    """Report whether the connection broke, or the server said that it closes it.
+
+    The SQLSTATE does not tell: Supavisor tells all clients of a pool what one of its
+    connections was told.
+    """
+    cause = server_error(err)
+    if cause is None:
+        return False
+    if cause.sqlstate is None:
+        return isinstance(cause, psycopg.OperationalError)
+    return is_fatal(cause.diag) and cause.sqlstate not in _OUT_OF_TIME
+
+
+def is_fatal(diag: Diagnostic) -> bool:
+    """Report whether the server closes the connection with what it said."""
+    severity = diag.severity_nonlocalized or diag.severity  # some poolers know the old one alone
+    return severity in ("FATAL", "PANIC")
+
+
+def describe(err: BaseException) -> str:
+    """Return err as a line fit for a log.
+
+    Of an error that the server sent it is no more than SQLSTATE and constraint, since its
+    message and detail can quote what a user typed; and SQLAlchemy adds the statement.
+    """
+    cause = server_error(err)
+    if cause is not None and cause.sqlstate is not None:
+        constraint = cause.diag.constraint_name
+        return f"SQLSTATE {cause.sqlstate}" + (f", constraint {constraint}" if constraint else "")
+    if cause is not None:
+        return f"{type(cause).__name__}: {one_line(str(cause))}" if cause.pgconn else type(cause).__name__
+    if isinstance(err, StatementError):
+        return f"{type(err).__name__}: {type(err.orig).__name__}"
+    if isinstance(err, DatabaseError):
+        return str(err)
+    return type(err).__name__
+
+
+def one_line(text: str) -> str:
+    """Return text without its line breaks."""
+    return " ".join(text.split())

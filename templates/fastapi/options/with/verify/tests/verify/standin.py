@@ -1,0 +1,314 @@
+"""A pooler that speaks the protocol, and is full, slow or broken on demand.
+
+It has no database: INSERT counts a row, which COMMIT keeps. What it was told and how its clients
+went is there to be looked at.
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import re
+import ssl
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.verify.servers import within
+
+TEXT = 25  # its type's oid
+FULL = ("XX000", "(EMAXCONNSESSION) max clients reached in session mode - max clients are limited to pool_size: 15")
+
+Columns = tuple[tuple[str, int], ...]
+
+
+@dataclass
+class Reply:
+    """What a statement is answered with."""
+
+    tag: str = "SELECT 0"
+    columns: Columns = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    error: tuple[str, str] | None = None  # SQLSTATE and text
+    fatal: bool = False  # with the error the connection ends
+    drop: bool = False  # the connection ends without an answer
+    hang: bool = False  # there is no answer at all
+    leave: bool = False  # the connection ends behind the answer
+    after: float = 0.0  # seconds to the answer
+
+
+@dataclass
+class Client:
+    """A connection as the pooler saw it."""
+
+    number: int
+    statements: list[str] = field(default_factory=list)
+    flights: list[int] = field(default_factory=list)  # how many statements came in each
+    status: str = "I"
+    pending: int = 0  # rows that COMMIT would keep
+    end: str = ""  # how the client went: "terminated" or "dropped"
+
+
+Answer = Callable[[Client, str], Reply | None]
+
+
+class Standin:
+    """The pooler, in a thread of its own."""
+
+    def __init__(
+        self,
+        size: int = 1000,
+        answer: Answer | None = None,
+        refuse: Callable[[int], tuple[str, str] | None] | None = None,
+    ) -> None:
+        self.size = size
+        self.clients: list[Client] = []
+        self.open = 0
+        self.most = 0  # connections at once
+        self.refused = 0
+        self.rows = 0
+        self.scram = False  # the password is proved before anything is said
+        self.believes = True  # the proof
+        self.tls: ssl.SSLContext | None = None
+        self.cleartext = False  # the password itself is asked for
+        self.release_lag = 0.0  # seconds for which a place is taken after its client's goodbye
+        self._answer = answer or (lambda client, sql: None)
+        self._refuse = refuse or (lambda number: None)
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.port = 0
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1000))
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        self._loop.run_forever()
+        self._loop.remove_reader(server.sockets[0])  # a server that is closed forgets those that it has just accepted
+        self._loop.run_until_complete(_end_all())
+        server.close()
+        self._loop.close()
+
+    def __enter__(self) -> "Standin":
+        self._thread.start()
+        self._started.wait()
+        return self
+
+    def within(self, condition: Callable[[], object], seconds: float = 20) -> bool:
+        """Wait until a condition is true."""
+        return within(seconds, condition)
+
+    def __exit__(self, *_: object) -> None:
+        self.within(lambda: self.open == 0, 0.5)  # else a connection that is about to end would be left behind
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"postgres://app:s3cret@127.0.0.1:{self.port}/app?sslmode=disable"
+
+    @property
+    def statements(self) -> list[str]:
+        """All that was said, in lower case."""
+        return [sql.lower() for client in self.clients for sql in client.statements]
+
+    # -- the protocol ---------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = Client(len(self.clients) + 1)
+        self.clients.append(client)
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            await self._talk(client, reader, writer)
+        except (OSError, EOFError, asyncio.CancelledError):
+            client.end = client.end or "dropped"
+        finally:
+            client.end = client.end or "dropped"
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(self.release_lag)
+            self.open -= 1
+            writer.close()
+
+    async def _talk(self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.tls is not None:
+            await reader.readexactly(8)  # its request
+            writer.write(b"S")
+            await writer.start_tls(self.tls)
+            await asyncio.sleep(0.05)  # its tickets arrive alone
+        await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)
+        if self.cleartext:
+            writer.write(_message("R", struct.pack("!i", 3)))
+            await reader.readexactly(1)
+        if self.scram:
+            await _prove(reader, writer, self.believes)
+        refusal = self._refuse(client.number) or (FULL if self.open > self.size else None)
+        if refusal:
+            self.refused += 1
+            writer.write(_error("FATAL", *refusal))
+            await writer.drain()
+            client.end = "refused"
+            return
+        writer.write(_message("R", struct.pack("!i", 0)))
+        for name, value in (("server_version", "17.0"), ("client_encoding", "UTF8"), ("standard_conforming_strings", "on"),
+                            ("integer_datetimes", "on"), ("TimeZone", "UTC"), ("DateStyle", "ISO, MDY")):  # fmt: skip
+            writer.write(_message("S", f"{name}\0{value}\0".encode()))
+        writer.write(_message("K", struct.pack("!ii", client.number, 1)) + _ready(client))
+        await self._statements(client, reader, writer)
+
+    async def _statements(self, client: Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sql, failed, flight, described, reply = "", False, 0, False, Reply()
+        while True:
+            kind = (await reader.readexactly(1)).decode()
+            body = await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)
+            if kind == "X":
+                client.end = "terminated"
+                return
+            if kind == "S":
+                client.flights.append(flight)
+                failed, flight = False, 0
+                writer.write(_ready(client))
+                if reply.leave:
+                    return
+            elif failed:
+                continue
+            elif kind == "P":
+                sql = body.split(b"\0")[1].decode()
+                writer.write(_message("1"))
+            elif kind == "B":
+                writer.write(_message("2"))
+            elif kind == "D":
+                described = True
+            elif kind in "EQ":
+                if kind == "Q":
+                    sql, described = body.rstrip(b"\0").decode(), True
+                    client.flights.append(1)
+                reply = self._reply(client, sql)
+                flight += kind == "E"
+                if reply.hang:
+                    while await reader.read(1 << 16):
+                        pass
+                    return
+                if not await self._write(client, writer, sql, reply, described):
+                    return
+                failed, described = reply.error is not None and kind == "E", False
+                if kind == "Q":
+                    writer.write(_ready(client))
+            await writer.drain()
+
+    def _reply(self, client: Client, sql: str) -> Reply:
+        client.statements.append(sql)
+        return self._answer(client, sql) or default(client, sql)
+
+    async def _write(
+        self, client: Client, writer: asyncio.StreamWriter, sql: str, reply: Reply, described: bool
+    ) -> bool:
+        await asyncio.sleep(reply.after)
+        if reply.drop:
+            return False
+        if reply.error:
+            if client.status == "T":
+                client.status = "I" if sql == "commit" else "E"
+            writer.write(_error("FATAL" if reply.fatal else "ERROR", *reply.error))
+            await writer.drain()
+            return not reply.fatal
+        if described:
+            writer.write(_columns(reply.columns) if reply.columns else _message("n"))
+        for row in reply.rows:
+            fields = b"".join(struct.pack("!i", len(value)) + value for value in (text.encode() for text in row))
+            writer.write(_message("D", struct.pack("!h", len(row)) + fields))
+        self._keep(client, sql, reply)
+        writer.write(_message("C", reply.tag.encode() + b"\0"))
+        return True
+
+    def _keep(self, client: Client, sql: str, reply: Reply) -> None:
+        verb = sql.split(" ")[0].lower()
+        if verb == "begin":
+            client.status, client.pending = "T", 0
+        elif verb == "insert":
+            client.pending += 1
+        elif verb in ("commit", "rollback"):
+            self.rows += client.pending if reply.tag == "COMMIT" else 0
+            client.status, client.pending = "I", 0
+
+
+def default(client: Client, sql: str) -> Reply:
+    """Answer as a database would, as far as the service asks."""
+    low = sql.lower()
+    verb = low.split(" ")[0]
+    if client.status == "E" and verb not in ("rollback", "commit"):
+        return Reply(error=("25P02", "current transaction is aborted"))
+    if verb == "commit":
+        return Reply("ROLLBACK" if client.status == "E" else "COMMIT")
+    if verb in ("begin", "rollback", "set"):
+        return Reply(verb.upper())
+    if "set_config" in low:
+        count = len(re.findall("set_config", low)) + 1
+        level = "read committed"
+        return Reply("SELECT 1", tuple((f"c{i}", TEXT) for i in range(count)), ((level, *[""] * (count - 1)),))
+    answers = {
+        "version()": "PostgreSQL 17.0",
+        "standard_conforming": "on",
+        "current_schema": "public",
+        "isolation": "read committed",
+    }
+    for part, value in answers.items():
+        if part in low:
+            return Reply("SELECT 1", (("v", TEXT),), ((value,),))
+    if verb == "select" and len(low) > len("select"):
+        return Reply("SELECT 1", (("v", TEXT),), (("1",),))
+    return Reply("INSERT 0 1" if verb == "insert" else "SELECT 0")
+
+
+async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, believe: bool) -> None:
+    """Let the client prove its password by SCRAM (RFC 5802), believe it or not, and prove that it is known here."""
+
+    async def heard() -> str:
+        await reader.readexactly(1)
+        body = await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)
+        return body.decode(errors="replace")
+
+    writer.write(_message("R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"))
+    first = (await heard()).partition(",,")[2]
+    challenge = f"r={first.partition('r=')[2]}ours,s={base64.b64encode(b'salt').decode()},i=4096"
+    writer.write(_message("R", struct.pack("!i", 11) + challenge.encode()))
+    last = (await heard()).partition(",p=")[0]
+    if not believe:
+        return
+    key = hmac.digest(hashlib.pbkdf2_hmac("sha256", b"s3cret", b"salt", 4096), b"Server Key", "sha256")
+    proof = hmac.digest(key, ",".join((first, challenge, last)).encode(), "sha256")
+    writer.write(_message("R", struct.pack("!i", 12) + b"v=" + base64.b64encode(proof)))
+
+
+def _message(kind: str, body: bytes = b"") -> bytes:
+    return kind.encode() + struct.pack("!i", len(body) + 4) + body
+
+
+def _ready(client: Client) -> bytes:
+    return _message("Z", client.status.encode())
+
+
+def _error(severity: str, state: str, text: str) -> bytes:
+    fields = (("S", severity), ("V", severity), ("C", state), ("M", text))
+    return _message("E", b"".join(f"{kind}{value}\0".encode() for kind, value in fields) + b"\0")
+
+
+def _columns(columns: Columns) -> bytes:
+    described = b"".join(name.encode() + b"\0" + struct.pack("!ihihih", 0, 0, oid, -1, -1, 0) for name, oid in columns)
+    return _message("T", struct.pack("!h", len(columns)) + described)
+
+
+async def _end_all() -> None:
+    """End all conversations, those that have only been accepted too, and let their sockets be closed."""
+    while True:
+        for _ in range(10):  # one that is cancelled before it began would not close its socket
+            await asyncio.sleep(0)
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:  # one may need it twice: it may end in a wait for the release of a place
+            task.cancel()
+        if not tasks:
+            return
