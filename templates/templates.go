@@ -11,6 +11,3 @@ import "embed"
 //
 //go:embed all:*
 var Files embed.FS
-
-// Default is the stack that is meant where none is named.
-const Default = "go"

@@ -2,6 +2,7 @@ package templates_test
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -94,9 +95,9 @@ func TestDefaults(t *testing.T) {
 func TestOptionsOfGo(t *testing.T) {
 	t.Parallel()
 	stacks := load(t)
-	at := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == templates.Default })
+	at := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Default })
 	if at < 0 {
-		t.Fatalf("no stack %q", templates.Default)
+		t.Fatal("no default")
 	}
 	want := []string{"name", "module", "router", "db", "migrations", "provider", "with"}
 	var got []string
@@ -107,5 +108,37 @@ func TestOptionsOfGo(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("options %q, want %q", got, want)
+	}
+}
+
+// A project without an extra has no word of it. Postgres has words of its own that begin with verify, and
+// NP12 looks at a compose file that the owner may add.
+func TestNoTrace(t *testing.T) {
+	t.Parallel()
+	for without, words := range map[string]string{
+		"docker": `(?i)docker|\bcompose\b`,
+		"verify": `\bNP\d\d\b|(?i)\bverify\b(-\w+)?|\bverification\b|stand-?in\b`,
+	} {
+		given := generator.Answers{
+			generator.NameOption: {Values: []string{"demo"}, Origin: generator.FromFlag},
+			"with":               {Values: slices.DeleteFunc([]string{"docker", "notes", "verify"}, func(extra string) bool { return extra == without }), Origin: generator.FromFlag},
+		}
+		stack := load(t)[slices.IndexFunc(load(t), func(s *generator.Stack) bool { return s.Name == "go" })]
+		plan, err := generator.NewPlan(stack, given.WithDefaults(stack), "devel")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := generator.Generate(plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range tree {
+			for _, word := range regexp.MustCompile(words).FindAllString(string(f.Data), -1) {
+				added := word == "compose" && (f.Path == "docs/verification.md" || f.Path == "internal/verify/configuration_test.go")
+				if !added && word != "verify-full" && word != "verify-ca" && !strings.HasSuffix(f.Path, ".sum") {
+					t.Errorf("without %s, %s has %q", without, f.Path, word)
+				}
+			}
+		}
 	}
 }

@@ -7,5 +7,14 @@ create table notes (
     updated_at timestamptz not null default now()
 );
 
+-- Supabase gives the roles of its public API every privilege on every table, goose's
+-- own included. Row-level security shuts them out. The tables' owner is exempt from
+-- it; the policies let in every other role that you have given a privilege.
+alter table notes enable row level security;
+create policy not_the_api on notes using (current_user not in ('anon', 'authenticated'));
+alter table goose_db_version enable row level security;
+create policy not_the_api on goose_db_version using (current_user not in ('anon', 'authenticated'));
+
 -- +goose Down
+drop policy not_the_api on goose_db_version;
 drop table notes;

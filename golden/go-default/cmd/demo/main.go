@@ -44,23 +44,17 @@ const (
 // errUsage is an error of the command line.
 var errUsage = errors.New("unknown or incomplete command")
 
-func main() { os.Exit(run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 // run is the whole program with nothing global in it: it returns the exit
 // status. Results go to stdout, logs and errors to stderr.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	signalled, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	received := make(chan os.Signal, 2)
-	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(received)
-	go func() { // the first signal ends ctx, the second the process, whatever that is waiting for
-		<-received
-		cancel()
-		<-received
-		os.Exit(exitInterrupted)
-	}()
-	err := app{getenv, stdout, stderr}.dispatch(ctx, args)
+	// stop is first: from when anybody can know of a signal, a second one ends the process, whatever that waits for.
+	context.AfterFunc(signalled, func() { stop(); cancel() })
+	err := app{environ, stdout, stderr}.dispatch(ctx, args)
 	switch {
 	case err == nil:
 		return exitOK
@@ -68,57 +62,57 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		fmt.Fprintln(stderr, "demo: interrupted")
 		return exitInterrupted
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "demo: error: %s: %q\n%s", err, strings.Join(args, " "), usage)
+		fmt.Fprintf(stderr, "demo: error: %s\n%s", err, usage) // without the arguments: a URL can be among them
 		return exitUsage
 	}
-	text := strings.ReplaceAll(err.Error(), "\n\t", " ") // drivers break their errors into several lines
-	if advice := connect.Advice(err); advice != "" {
-		text += ": " + advice
-	}
-	for line := range strings.Lines(text) { // one for each problem with the settings
+	for line := range strings.Lines(connect.Explain(err)) { // one for each problem with the settings
 		fmt.Fprintln(stderr, "demo: error:", strings.TrimSpace(line))
 	}
 	if connect.IsAuthentication(err) {
 		// Restarted over and over, the process would have its address blocked:
 		// Supavisor allows ten refused passwords in 150 s.
-		time.Sleep(authenticationDelay)
+		time.Sleep(3 * time.Second)
 	}
 	return exitFailed
 }
 
-const authenticationDelay = 3 * time.Second
-
 // app is what the commands share.
 type app struct {
-	getenv         func(string) string
+	environ        []string
 	stdout, stderr io.Writer
 }
 
 func (a app) dispatch(ctx context.Context, args []string) error {
 	help := func(arg string) bool { return slices.Contains([]string{"-h", "-help", "--help", "help"}, arg) }
-	switch line := strings.Join(args, " "); {
+	if len(args) == 0 {
+		args = []string{"serve"}
+	}
+	line := strings.Join(args, " ")
+	migrates := len(args) == 2 && args[0] == "migrate" && slices.Contains(migrate.Commands, args[1])
+	switch {
 	case slices.ContainsFunc(args, help):
 		fmt.Fprint(a.stdout, usage)
 		return nil
-	case line == "", line == "serve":
-		return a.serve(ctx)
 	case line == "dev":
 		return a.dev(ctx)
-	case args[0] == "verify":
-		return a.verify(ctx, args[1:])
 	case line == "version":
 		return a.version()
-	case args[0] == "migrate" && len(args) == 2 && slices.Contains(migrate.Commands, args[1]):
-		return a.migrate(ctx, args[1])
+	case args[0] == "verify":
+		return a.verify(ctx, args[1:])
+	case !migrates && line != "serve":
+		return errUsage
 	}
-	return errUsage
+	cfg, err := config.Load(a.environ)
+	switch {
+	case err != nil:
+		return err
+	case migrates:
+		return a.migrate(ctx, cfg, args[1])
+	}
+	return a.serve(ctx, cfg)
 }
 
-func (a app) migrate(ctx context.Context, command string) error {
-	cfg, err := config.Load(a.getenv)
-	if err != nil {
-		return err
-	}
+func (a app) migrate(ctx context.Context, cfg config.Config, command string) error {
 	return migrate.Run(ctx, migrate.Options{
 		Connector:      cfg.Migrations,
 		FS:             migrations.FS,
@@ -128,8 +122,7 @@ func (a app) migrate(ctx context.Context, command string) error {
 	}, command)
 }
 
-// version prints the program's name, the version or commit it was built from,
-// and that of Go.
+// version prints the program's name, the version or commit it was built from, and that of Go.
 func (a app) version() error {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

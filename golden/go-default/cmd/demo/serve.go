@@ -19,11 +19,7 @@ import (
 
 // serve answers requests until ctx ends, then lets requests and sessions finish. It
 // returns nil when all of them did.
-func (a app) serve(ctx context.Context) error {
-	cfg, err := config.Load(a.getenv)
-	if err != nil {
-		return err
-	}
+func (a app) serve(ctx context.Context, cfg config.Config) error {
 	s, err := newService(cfg, a.stderr)
 	if err != nil {
 		return err
@@ -42,10 +38,7 @@ func (a app) serve(ctx context.Context) error {
 	case err = <-s.failed:
 	}
 	s.log.Info("stopping")
-	// One deadline for all parts, since whoever stops us has one for the process.
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.ShutdownTimeout)
-	defer cancel()
-	if err = errors.Join(err, parts.Stop(stopCtx)); err == nil {
+	if err = errors.Join(err, parts.Stop(ctx, cfg.ShutdownDelay+cfg.ShutdownTimeout)); err == nil {
 		s.log.Info("stopped")
 	}
 	return err
@@ -70,26 +63,15 @@ func newService(cfg config.Config, logs io.Writer) (*service, error) {
 	if s.db, err = nopool.Open(cfg.DB); err != nil {
 		return nil, err
 	}
-	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: s.log, MaxBody: int64(cfg.MaxBody), RequestTimeout: cfg.RequestTimeout})
+	s.api = &httpapi.Server{DB: s.db, Logger: s.log, MaxBody: int64(cfg.MaxBody), RequestTimeout: cfg.RequestTimeout}
 	s.http = &http.Server{
 		Handler:           s.api.Handler(),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       cfg.RequestTimeout + 10*time.Second, // the API bounds its requests itself, and each route can
-		WriteTimeout:      cfg.RequestTimeout + 10*time.Second,
+		ReadTimeout:       cfg.RequestTimeout + 10*time.Second, // the API bounds its requests itself, each route can, and its listener the responses
 		IdleTimeout:       2 * time.Minute,
-		ConnContext:       smallBuffer,
 	}
 	return s, nil
-}
-
-// smallBuffer keeps the kernel from taking much for a client that does not read, and from
-// telling us late of one that reads slowly.
-func smallBuffer(ctx context.Context, conn net.Conn) context.Context {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(64 << 10)
-	}
-	return ctx
 }
 
 func newLogger(w io.Writer, cfg config.Config) *slog.Logger {
@@ -124,13 +106,14 @@ func (s *service) checkDatabase(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.StartupTimeout)
 	defer cancel()
+	var version string
+	ask := func(ctx context.Context, session *nopool.Session) error {
+		return session.QueryRow(ctx, "select version()").Scan(&version)
+	}
 	last := errors.New("no answer")
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		var version string
 		err := connect.OnceMore(ctx, func(ctx context.Context) error {
-			return quiet.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
-				return session.QueryRow(ctx, "select version()").Scan(&version)
-			})
+			return quiet.Run(ctx, nopool.TxOptions{ReadOnly: true}, ask)
 		})
 		switch {
 		case err == nil:
@@ -159,7 +142,7 @@ func (s *service) listen(ctx context.Context) error {
 		return err
 	}
 	s.log.Info("listening", "addr", listener.Addr().String())
-	go func() { s.failed <- s.http.Serve(listener) }()
+	go func() { s.failed <- s.http.Serve(httpapi.Patient(listener)) }()
 	return nil
 }
 

@@ -60,33 +60,41 @@ func (d *dialer) dialHost(ctx context.Context, network, address string) (net.Con
 	return nil, err
 }
 
-// greet returns a pgconn.DialFunc for connections on which TLS is asked for.
-func greet(dial pgconn.DialFunc) pgconn.DialFunc {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return &greeted{Conn: conn}, nil
-	}
+// socket is what a nopool.Session needs of a connection: it closes one half, and looks
+// whether anything was said.
+type socket interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
 }
 
 // greeted is a connection on which the first answer can be an error in the clear: of a
 // pooler that is full, or of a server that cannot start a process.
 type greeted struct {
-	net.Conn
+	socket
 	heard bool
 }
 
+// greet returns a pgconn.DialFunc for connections on which TLS is asked for.
+func greet(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if s, ok := conn.(socket); ok {
+			return &greeted{socket: s}, err
+		}
+		return conn, err
+	}
+}
+
 func (g *greeted) Read(p []byte) (int, error) {
-	n, err := g.Conn.Read(p)
+	n, err := g.socket.Read(p)
 	if n == 0 || g.heard {
 		return n, err
 	}
 	if g.heard = true; p[0] != 'E' {
 		return n, err
 	}
-	said := pgproto3.NewFrontend(io.MultiReader(bytes.NewReader(p[:n]), g.Conn), nil)
+	said := pgproto3.NewFrontend(io.MultiReader(bytes.NewReader(p[:n]), g.socket), nil)
 	said.SetMaxBodyLen(1 << 14)
 	message, err := said.Receive()
 	if refusal, ok := message.(*pgproto3.ErrorResponse); ok {
@@ -95,22 +103,6 @@ func (g *greeted) Read(p []byte) (int, error) {
 		err = &pgconn.PgError{Severity: "FATAL", Code: "53300", Message: "the server cannot start a process for the connection"}
 	}
 	return 0, err
-}
-
-// CloseWrite is what a nopool.Session closes a connection with.
-func (g *greeted) CloseWrite() error {
-	if half, ok := g.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
-
-// SyscallConn is where a nopool.Session looks whether anything was said.
-func (g *greeted) SyscallConn() (syscall.RawConn, error) {
-	if socket, ok := g.Conn.(syscall.Conn); ok {
-		return socket.SyscallConn()
-	}
-	return nil, errors.ErrUnsupported
 }
 
 // hosts are the addresses of the host, the one first that accepted last.
@@ -124,25 +116,24 @@ func (d *dialer) lookup(ctx context.Context, host string) (*hosts, error) {
 	if known != nil && time.Now().Before(known.until) {
 		return known, nil
 	}
-	asking := ctx
-	if known != nil {
+	if known != nil { // the others go on with it meanwhile, and all do if that is in vain
+		known = &hosts{known.addresses, time.Now().Add(addressTTL)}
+		d.hosts.Store(known)
 		short, cancel := context.WithTimeout(ctx, resolveTimeout)
 		defer cancel()
-		asking = short
+		ctx = short
 	}
-	found, err := d.resolve(asking, host)
+	found, err := d.resolve(ctx, host)
 	switch {
 	case err == nil && len(found) > 0:
-	case known == nil || ctx.Err() != nil:
+		if known != nil {
+			found = from(found, max(0, slices.Index(found, known.addresses[0])))
+		}
+		known = &hosts{found, time.Now().Add(addressTTL)}
+		d.hosts.Store(known)
+	case known == nil:
 		return nil, cmp.Or(err, errors.New("the host has no address"))
-	default: // they may still be good
-		found = known.addresses
 	}
-	if known != nil {
-		found = from(found, max(0, slices.Index(found, known.addresses[0])))
-	}
-	known = &hosts{found, time.Now().Add(addressTTL)}
-	d.hosts.Store(known)
 	return known, nil
 }
 

@@ -16,8 +16,7 @@ const (
 	busyFor      = 30 * time.Second // how long after the last session opened a wait still means ready
 )
 
-// health answers that the process lives. It never asks the database: a restart
-// would not mend that.
+// health answers that the process lives. It never asks the database: a restart would not mend that.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
@@ -45,11 +44,10 @@ type readiness struct {
 func (c *readiness) check(db *nopool.DB) error {
 	c.mu.Lock() // later callers wait for the check that runs, and share its answer
 	defer c.mu.Unlock()
-	if time.Since(c.checked) < readyFor {
-		return c.err
+	if time.Since(c.checked) > readyFor {
+		c.err = reachable(db)
+		c.checked = time.Now()
 	}
-	c.err = reachable(db)
-	c.checked = time.Now()
 	return c.err
 }
 
@@ -58,7 +56,8 @@ func (c *readiness) check(db *nopool.DB) error {
 // that the database answers. So is a queue or a pooler that makes us wait.
 func reachable(db *nopool.DB) error {
 	now := db.Snapshot()
-	if now.InUse >= now.MaxSessions && time.Since(now.LastOpened) < busyFor {
+	answers := time.Since(now.LastOpened) < busyFor
+	if answers && now.InUse >= now.MaxSessions {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
@@ -67,11 +66,8 @@ func reachable(db *nopool.DB) error {
 		_, err := session.Exec(ctx, "select 1")
 		return err
 	})
-	if errors.Is(err, nopool.ErrBusy) || errors.Is(err, nopool.ErrPoolerFull) {
-		return nil
-	}
-	if errors.Is(err, context.DeadlineExceeded) && time.Since(now.LastOpened) < busyFor {
-		return nil // PgBouncer lets a client wait for its first statement
+	if is(nopool.ErrBusy, nopool.ErrPoolerFull)(err) || answers && errors.Is(err, context.DeadlineExceeded) {
+		return nil // the latter since PgBouncer lets a client wait for its first statement
 	}
 	return err
 }

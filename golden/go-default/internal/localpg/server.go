@@ -16,7 +16,9 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,12 +27,50 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// ErrNotFound is returned where the machine has no Postgres. It says how to get one.
+var ErrNotFound = errors.New("no Postgres on this machine: install one (Debian: apt-get install postgresql, " +
+	"macOS: brew install postgresql@17), or name its folder in EMBEDDED_PG")
+
+// folders are where packages put the server's programs without putting them on PATH. A version has two digits: older
+// servers know no SCRAM.
+var folders = []string{
+	"/usr/lib/postgresql/??/bin", // Debian and Ubuntu
+	"/usr/pgsql-??/bin",          // PGDG's packages for Red Hat
+	"/opt/homebrew/opt/postgresql@??/bin",
+	"/usr/local/opt/postgresql@??/bin", // Homebrew on Intel
+	"/Applications/Postgres.app/Contents/Versions/??/bin",
+}
+
+// findBinaries returns the folder that holds postgres and initdb. It looks in EMBEDDED_PG (which, when set, is the
+// only place), then on PATH, then in the usual folders of packages, newest version first.
+func findBinaries() (string, error) {
+	dirs, missing := filepath.SplitList(os.Getenv("PATH")), ErrNotFound
+	for _, pattern := range folders {
+		found, _ := filepath.Glob(pattern) // fails for a malformed pattern alone
+		slices.Reverse(found)
+		dirs = append(dirs, found...)
+	}
+	if dir := os.Getenv("EMBEDDED_PG"); dir != "" {
+		dirs = []string{dir, filepath.Join(dir, "bin")}
+		missing = fmt.Errorf("EMBEDDED_PG %q holds no postgres and initdb: name a folder that does, or unset it", dir)
+	}
+	for _, dir := range dirs {
+		dir, err := filepath.Abs(dir) // PATH may say "" for where we are
+		_, err1 := exec.LookPath(filepath.Join(dir, "postgres"))
+		_, err2 := exec.LookPath(filepath.Join(dir, "initdb")) // client packages bring psql alone
+		if errors.Join(err, err1, err2) == nil {
+			return dir, nil
+		}
+	}
+	return "", missing
+}
+
 // startTimeout bounds initdb and the server's start together; both take seconds on a busy machine.
 const startTimeout = 90 * time.Second
 
 // Options say what kind of server to start.
 type Options struct {
-	Dir     string // the cluster's folder, made when missing or empty
+	Dir     string // the cluster's folder, made when missing or empty; the log is beside it
 	Port    int    // 0 takes a free one
 	Durable bool   // survive a crash of the machine, at the price of slow commits
 }
@@ -38,10 +78,9 @@ type Options struct {
 // Server is a running Postgres, reachable at 127.0.0.1 alone.
 type Server struct {
 	*Process
-	// Options are complete: Start(ctx, s.Options) after Stop or Kill starts the same server on the same port.
-	Options  Options
-	binDir   string
+	Options         // complete: Start(ctx, s.Options) after Stop or Kill starts the same server on the same port
 	password string // of app and postgres
+	stop     context.CancelFunc
 }
 
 // Start makes the cluster if there is none yet, starts its server, and returns once it answers. ctx bounds the start
@@ -49,28 +88,11 @@ type Server struct {
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	opts.Port = cmp.Or(opts.Port, FreePort())
-	binDir, err := findBinaries()
-	if err == nil {
-		opts.Dir, err = filepath.Abs(opts.Dir)
-	}
-	s := &Server{Options: opts, binDir: binDir}
-	if err == nil {
-		err = s.prepare(ctx)
-	}
-	if err == nil {
-		err = s.launch(ctx)
-	}
-	for range 30 { // the children of a server that was killed hold its memory for a moment
-		if err == nil || !strings.Contains(err.Error(), "shared memory block") {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-		err = s.launch(ctx)
-	}
+	s := &Server{Options: opts}
+	s.Port = cmp.Or(opts.Port, FreePort())
+	err := s.start(ctx)
 	if err != nil && os.Getuid() == 0 && strings.Contains(err.Error(), "Permission denied") {
-		err = fmt.Errorf("%w (Postgres does not run as root, and as another user it cannot go there: "+
-			"run this as an ordinary user, or from a folder that is open to others)", err)
+		err = fmt.Errorf("%w (Postgres does not run as root: run this as an ordinary user, or in a folder open to others)", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start Postgres on %q: %w", opts.Dir, err)
@@ -78,110 +100,83 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	return s, nil
 }
 
-// prepare makes a cluster if there is none, and removes what the last server left there: its log, and the pid file of a
-// crash. Postgres removes the latter too, but not when another program has got that pid since.
-func (s *Server) prepare(ctx context.Context) error {
+// start makes the cluster and starts the server. Its first answer is to have made the role app.
+func (s *Server) start(ctx context.Context) error {
+	programs, err := findBinaries()
+	if err != nil {
+		return err
+	}
+	if s.Dir, err = filepath.Abs(s.Dir); err != nil {
+		return err
+	}
 	password, err := os.ReadFile(s.file("password")) // the last thing that initialize makes
 	if errors.Is(err, os.ErrNotExist) {
-		return s.initialize(ctx)
-	}
-	s.password = string(password)
-	content, _ := os.ReadFile(s.file("postmaster.pid"))
-	lines := strings.Split(string(content)+"\n\n\n\n", "\n") // pid, folder, start time, port, …
-	if conn, dialErr := net.DialTimeout("tcp", "127.0.0.1:"+lines[3], time.Second); dialErr == nil {
-		return errors.Join(err, conn.Close()) // a server is there, and Postgres will refuse to start a second one
-	}
-	return errors.Join(err, os.RemoveAll(s.file("postmaster.pid")), os.RemoveAll(s.file("server.log")))
-}
-
-func (s *Server) file(name string) string { return filepath.Join(s.Options.Dir, name) }
-
-// initialize makes a cluster beside its folder and moves it there when complete, so that an interruption leaves
-// nothing half made.
-func (s *Server) initialize(ctx context.Context) error {
-	dir, parent := s.Options.Dir, filepath.Dir(s.Options.Dir)
-	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return errors.New("it holds something else than a cluster made here: remove it, or name another folder")
-	}
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return err
-	}
-	draft, err := os.MkdirTemp(parent, ".new-cluster-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(draft)
-	s.password = rand.Text()
-	data, password := filepath.Join(draft, "data"), filepath.Join(draft, "password")
-	if err := errors.Join(own(draft), WriteFile(password, []byte(s.password))); err != nil {
-		return err
-	}
-	initdb, err := StartProcess(filepath.Join(draft, "log"), filepath.Join(s.binDir, "initdb"), "-D", data, "-U", "postgres",
-		"--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
-	if err == nil {
-		err = initdb.wait(ctx)
+		password, err = s.initialize(ctx, filepath.Join(programs, "initdb"))
 	}
 	if err != nil {
 		return err
 	}
-	if !initdb.cmd.ProcessState.Success() {
-		return fmt.Errorf("make a cluster: %s", initdb.Complaint())
-	}
-	cert, key, err := NewCertificate()
-	err = errors.Join(err,
-		WriteFile(filepath.Join(data, "server.crt"), cert),
-		WriteFile(filepath.Join(data, "server.key"), key),
-		WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n")),
-		os.Rename(password, filepath.Join(data, "password")))
-	if err != nil {
-		return err
-	}
-	return os.Rename(data, dir)
-}
-
-// launch starts the server and waits for its first answer, which is to have made the role app.
-func (s *Server) launch(ctx context.Context) error {
-	args := []string{"-D", s.Options.Dir, "-l", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Options.Port), "-k", ""} // no Unix socket
-	if !s.Options.Durable {
+	args := []string{"-D", s.Dir, "-l", "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port), "-k", ""} // no Unix socket
+	if !s.Durable {
 		args = append(args, "-F", "-c", "full_page_writes=off")
 	}
-	var err error
-	if s.Process, err = StartProcess(s.file("server.log"), filepath.Join(s.binDir, "postgres"), args...); err != nil {
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.password, s.stop = string(password), stop
+	if s.Process, err = StartProcess(life, s.Dir+".log", filepath.Join(programs, "postgres"), args...); err != nil {
 		return err
 	}
 	for {
 		err := s.execute(ctx, "create role app login password '"+s.password+"'", "42710")
-		switch refusal, answered := errors.AsType[*pgconn.PgError](err); {
-		case err == nil:
+		if refusal, answered := errors.AsType[*pgconn.PgError](err); err == nil {
 			return nil
-		case answered && refusal.Code != "57P03": // 57P03: it is starting up
-			s.Kill()
+		} else if answered && refusal.Code != "57P03" { // it is starting up
+			s.Stop()
 			return err
 		}
 		select {
-		case <-s.Done():
-			return s.diagnose()
+		case <-s.Done:
+			return errors.New(s.Complaint())
 		case <-ctx.Done():
 			s.Kill()
-			return fmt.Errorf("wait for its answer: %w", ctx.Err())
+			return fmt.Errorf("wait for its answer: %w: %w", ctx.Err(), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// diagnose returns why the server ended, with what to do where the server does not say.
-func (s *Server) diagnose() error {
-	complaint := s.Complaint()
-	switch {
-	case strings.Contains(complaint, "postmaster.pid"):
-		return errors.New("another server already runs there: stop it first")
-	case strings.Contains(complaint, "incompatible with server"):
-		content, _ := os.ReadFile(s.file("PG_VERSION"))
-		version := strings.TrimSpace(string(content))
-		return fmt.Errorf("it holds data of Postgres %s, and %q is another version: name version %s's folder in EMBEDDED_PG, "+
-			"or remove the data to start afresh", version, s.binDir, version)
+// Stop shuts the server down in good order.
+func (s *Server) Stop() {
+	s.stop()
+	<-s.Done
+}
+
+func (s *Server) file(name string) string { return filepath.Join(s.Dir, name) }
+
+// initialize makes a cluster. initdb removes what it has made when it is interrupted.
+func (s *Server) initialize(ctx context.Context, program string) ([]byte, error) {
+	if err := os.Remove(s.Dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, errors.New("it holds something else than a cluster made here: remove it, or name another folder")
 	}
-	return errors.New(complaint)
+	password, file := []byte(rand.Text()), s.Dir+".password"
+	defer os.Remove(file)
+	err := errors.Join(os.MkdirAll(s.Dir, 0o755), own(s.Dir), WriteFile(file, password))
+	if err != nil {
+		return nil, err
+	}
+	initdb, err := StartProcess(ctx, s.Dir+".log", program, "-D", s.Dir, "-U", "postgres",
+		"--pwfile", file, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
+	if err != nil {
+		return nil, err
+	}
+	if <-initdb.Done; !initdb.cmd.ProcessState.Success() {
+		return nil, fmt.Errorf("make a cluster: %w", cmp.Or(ctx.Err(), errors.New(initdb.Complaint())))
+	}
+	cert, key, err := NewCertificate()
+	return password, errors.Join(err,
+		WriteFile(s.file("server.crt"), cert),
+		WriteFile(s.file("server.key"), key),
+		WriteFile(s.file("pg_hba.conf"), []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n")),
+		os.Rename(file, s.file("password")))
 }
 
 // CreateDatabase makes a database that belongs to the role app, unless there is one of that name.
@@ -205,14 +200,15 @@ func (s *Server) execute(ctx context.Context, sql, done string) error {
 
 // URL returns the address, password included, of a database for the role app, which owns what CreateDatabase made and
 // is no superuser. It asks for a verified certificate.
-func (s *Server) URL(database string) string { return s.url("app", database) }
+func (s *Server) URL(database string) string {
+	ca := strings.ReplaceAll(url.QueryEscape(s.file("server.crt")), "+", "%20") // to pgx and libpq a plus is no space
+	return fmt.Sprintf("postgres://app:%s@127.0.0.1:%d/%s?sslmode=verify-full&sslrootcert=%s",
+		s.password, s.Port, url.PathEscape(database), ca)
+}
 
 // AdminURL is URL for the superuser postgres.
-func (s *Server) AdminURL(database string) string { return s.url("postgres", database) }
-
-func (s *Server) url(role, database string) string {
-	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=verify-full&sslrootcert=%s", role, s.password, s.Options.Port,
-		url.PathEscape(database), url.QueryEscape(s.file("server.crt")))
+func (s *Server) AdminURL(database string) string {
+	return strings.Replace(s.URL(database), "app", "postgres", 1)
 }
 
 // FreePort returns a port of 127.0.0.1 that is free now, and below those that outgoing connections get: a client that
@@ -236,14 +232,9 @@ func NewCertificate() (cert, key []byte, err error) {
 		return nil, nil, err
 	}
 	template := &x509.Certificate{
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().AddDate(10, 0, 0),
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotAfter:    time.Now().AddDate(10, 0, 0),
+		DNSNames:    []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	certDER, err1 := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	keyDER, err2 := x509.MarshalPKCS8PrivateKey(private)

@@ -16,15 +16,6 @@ const (
 
 var errOpenTimeout = errors.New("no answer to BEGIN in time")
 
-// engine is what the sessions of a DB share.
-type engine struct {
-	config Config
-	slots  *slots
-	life   context.Context // ends when Close gives up waiting, and every session's life with it
-	abort  context.CancelCauseFunc
-	events
-}
-
 // operation is what a session does with its connection.
 type operation func(ctx context.Context, conn *connection) error
 
@@ -40,13 +31,12 @@ type opening struct {
 	transient int       // attempts that failed for a reason that may pass
 }
 
-// open takes a slot, dials, and does first. ConnectTimeout bounds all that follows the
-// wait for the slot, up to the answer to BEGIN: PgBouncer admits a client and says only
-// at its first statement that it is full. When BEGIN was refused nothing has happened, and
-// first is done again on another connection: on a full pooler until the deadline, on a
-// database out of reach a few times, after any other refusal never; nor when the
-// connection was lost while first may have run behind BEGIN. It returns no connection and
-// why, or one and first's own error.
+// open takes a slot, dials, and does first. ConnectTimeout bounds all that follows the wait for the
+// slot, up to the answer to BEGIN: PgBouncer admits a client and says only at its first statement
+// that it is full. When BEGIN was refused nothing has happened, and first is done again on another
+// connection: on a full pooler until the deadline, on a database out of reach a few times, after
+// any other refusal never; nor when the connection was lost while first may have run behind BEGIN.
+// It returns no connection and why, or one and first's own error.
 func (o *opening) open(ctx context.Context) (opened *connection, err error) {
 	started := time.Now()
 	if o.freed, err = o.takeSlot(ctx); err != nil {
@@ -64,14 +54,16 @@ func (o *opening) open(ctx context.Context) (opened *connection, err error) {
 	var reason error
 	for attempt := 1; ; attempt++ {
 		o.db.slots.settle(o.freed)
-		conn = &connection{events: &o.db.events, ctx: o.ctx, dialled: time.Now()}
+		conn = &connection{db: o.db, ctx: o.ctx, dialled: time.Now()}
 		err, refusal := o.attempt(ctx, gotSlot, conn, func() bool {
 			if !deadline.Stop() {
 				<-ctx.Done() // at this moment
 				return false
 			}
+			if limit := conn.flight.timeout; limit > 0 { // so far the bound was that of the opening
+				conn.patience.Store(int64(limit + statementMargin))
+			}
 			o.db.config.Connector.Opened(conn.dialled)
-			o.db.slots.admitted()
 			o.db.count(func(total *Snapshot) { total.Opened++; total.LastOpened = time.Now() })
 			o.db.log.DebugContext(o.ctx, "database session opened", "waited", gotSlot.Sub(started),
 				"took", time.Since(started), "attempts", attempt, "read_only", o.opts.ReadOnly)
@@ -103,8 +95,8 @@ func (o *opening) takeSlot(ctx context.Context) (freed time.Time, err error) {
 }
 
 // attempt connects and does first. refusal is nil once BEGIN is acknowledged in time, and
-// err is then first's own; else refusal says why not, as ErrPoolerFull, ErrUnavailable or
-// ErrConfiguration, or is the cause for which ctx ended.
+// err is then first's own; else refusal says why not, as ErrPoolerFull, ErrUnavailable,
+// ErrConfiguration or ErrSetting, or is the cause for which ctx ended.
 func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connection, onOpen func() bool) (err, refusal error) {
 	if refusal = o.connect(ctx, conn, gotSlot.Add(o.db.config.ConnectTimeout)); refusal == nil {
 		conn.flight.begin, conn.flight.onOpen = begin(o.opts, o.settings(conn)), onOpen
@@ -114,7 +106,7 @@ func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connecti
 			_, _ = conn.pgx.Exec(ctx, ";")
 			conn.flight.laden = false
 		}
-		if refusal = conn.flight.answer(ctx, conn.pgx.PgConn()); refusal == nil {
+		if refusal = conn.flight.answer(ctx); refusal == nil {
 			return err, nil
 		}
 	}
@@ -123,7 +115,15 @@ func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connecti
 	} else if cause != nil {
 		return nil, cause
 	}
-	return nil, &sessionError{o.db.config.Connector.Refused(refusal), refusal}
+	kind := o.db.config.Connector.Refused(refusal)
+	answer, ok := errors.AsType[*pgconn.PgError](refusal)
+	if ok && kind == ErrConfiguration && len(o.opts.Settings) > 0 && conn.flight != nil && conn.flight.begun {
+		if answer.Code == "22021" || answer.Code == "22P05" {
+			return nil, refusal // bytes that are no text, which may be what a client has sent
+		}
+		kind = ErrSetting
+	}
+	return nil, &sessionError{kind, refusal}
 }
 
 // connect connects conn, and returns when ctx ends. What has dialled by then goes on all
@@ -139,7 +139,7 @@ func (o *opening) connect(ctx context.Context, conn *connection, deadline time.T
 	conn.connecting.Go(func() {
 		defer close(done)
 		defer func() { panicked = recover(); left(); closed(); cancel() }()
-		err = conn.connect(dialling, connecting, o.db.config.Connector)
+		err = conn.connect(dialling, connecting)
 	})
 	select {
 	case <-done:

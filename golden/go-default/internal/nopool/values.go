@@ -5,95 +5,50 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A statement takes one round trip: its arguments go as text before anybody knows the types
-// of its parameters. A Go type that stands for several SQL types would then arrive as
+// A statement takes one round trip where its arguments can go as text before anybody knows the
+// types of its parameters. A Go type that stands for several SQL types would then arrive as
 // something else, in silence: a time.Time as the day before, a []byte as hexadecimal digits,
-// a constant with a String method as its number. For those the server is asked first, as in
-// pgx's default mode.
+// a constant with a String method as its number. For those the server is asked first, by the
+// connection's own mode.
 
-// typed returns args, led by what makes pgx ask if one of them needs it. A mode among args
-// comes later, and so wins.
-func typed(args []any) []any {
+// typed returns sql and args for pgx, led by what makes it not ask if none of them needs it. A
+// mode among args comes later, and so wins.
+func typed(ctx context.Context, sql string, args []any) (string, []any, error) {
+	sql, args, err := rewritten(ctx, sql, args)
 	if !slices.ContainsFunc(args, ambiguous) {
-		return args
+		args = slices.Concat([]any{pgx.QueryExecModeExec}, args)
 	}
-	return slices.Concat([]any{pgx.QueryExecModeDescribeExec}, args)
+	return sql, args, err
 }
 
-// typeBatch encodes the arguments of those statements of b that need it, each of which is
-// asked for once: pgx has one mode for all batches.
-func typeBatch(ctx context.Context, conn *pgx.Conn, b *pgx.Batch) (err error) {
-	described := map[string]*pgconn.StatementDescription{}
-	for _, query := range b.QueuedQueries {
-		sql, args := query.SQL, query.Arguments
-		if !slices.ContainsFunc(args, ambiguous) {
-			continue
-		}
-		if rewriter, ok := args[0].(pgx.QueryRewriter); ok {
-			if sql, args, err = rewriter.RewriteQuery(ctx, conn, sql, args[1:]); err != nil {
-				return fmt.Errorf("rewrite query failed: %w", err)
+// rewritten returns what one of args, such as pgx.NamedArgs, makes of sql and the others.
+// pgx would give it the connection.
+func rewritten(ctx context.Context, sql string, args []any) (string, []any, error) {
+	for i, arg := range args {
+		if rewriter, ok := arg.(pgx.QueryRewriter); ok {
+			sql, values, err := rewriter.RewriteQuery(ctx, nil, sql, args[i+1:])
+			if err != nil {
+				err = fmt.Errorf("rewrite query: %w", err)
 			}
-		}
-		if described[sql] == nil {
-			if described[sql], err = conn.Prepare(ctx, "", sql); err != nil {
-				return err
-			}
-		}
-		types := described[sql].ParamOIDs
-		if len(types) != len(args) {
-			return fmt.Errorf("expected %d arguments, got %d", len(types), len(args))
-		}
-		query.SQL, query.Arguments = sql, slices.Clone(args)
-		for i, arg := range args {
-			if !ambiguous(arg) {
-				continue
-			}
-			if query.Arguments[i], err = asText(conn.TypeMap(), types[i], arg); err != nil {
-				return fmt.Errorf("failed to encode args[%d]: %w", i, err)
-			}
+			return sql, slices.Concat(args[:i], values), err
 		}
 	}
-	return nil
-}
-
-// asText returns arg as a string, or nil for NULL. Where the type has a binary format, pgx
-// first tries what arg means as that.
-func asText(types *pgtype.Map, oid uint32, arg any) (any, error) {
-	t, ok := types.TypeForOID(oid)
-	if ok && t.Codec.PreferredFormat() == pgtype.BinaryFormatCode {
-		if binary, err := types.Encode(oid, pgtype.BinaryFormatCode, arg, []byte{}); err == nil {
-			value, err := t.Codec.DecodeValue(types, oid, pgtype.BinaryFormatCode, binary)
-			if text, encode := types.Encode(oid, pgtype.TextFormatCode, value, []byte{}); err == nil && encode == nil && text != nil {
-				return string(text), nil
-			}
-		}
-	}
-	text, err := types.Encode(oid, pgtype.TextFormatCode, arg, []byte{})
-	if text == nil {
-		return nil, err
-	}
-	return string(text), err
+	return sql, args, nil
 }
 
 // ambiguous reports whether arg could arrive as something else while its parameter's type
 // is not known.
 func ambiguous(arg any) bool {
-	switch arg := arg.(type) {
+	switch arg.(type) {
 	case nil, string, bool, int, int32, int64, pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID:
 		return false
-	case pgx.NamedArgs:
-		return slices.ContainsFunc(slices.Collect(maps.Values(arg)), ambiguous)
-	case pgx.StrictNamedArgs:
-		return ambiguous(pgx.NamedArgs(arg))
 	}
 	t, v := reflect.TypeOf(arg), reflect.ValueOf(arg)
 	pointer, list := t.Kind() == reflect.Pointer, t.Kind() == reflect.Slice
@@ -125,31 +80,18 @@ type copySource struct {
 	panicked any
 }
 
-func (c *copySource) Next() (more bool) {
-	defer c.recover()
-	return c.CopyFromSource.Next()
-}
-
-func (c *copySource) Values() (values []any, err error) {
-	defer func() { err = c.err }()
-	defer c.recover()
-	values, c.err = c.CopyFromSource.Values()
-	return values, c.err
-}
-
-func (c *copySource) Err() (err error) {
-	defer func() { err = c.err }()
-	defer c.recover()
-	if c.panicked == nil {
-		c.err = c.CopyFromSource.Err()
+func (c *copySource) next() (values []any, err error) {
+	defer func() {
+		if c.panicked = recover(); c.panicked != nil {
+			err = errors.New("the source panicked")
+		}
+		c.err = err
+	}()
+	if !c.Next() {
+		return nil, c.Err()
 	}
-	return c.err
-}
-
-func (c *copySource) recover() {
-	if value := recover(); value != nil {
-		c.panicked, c.err = value, errors.New("the source panicked")
-	}
+	values, err = c.Values()
+	return append([]any{}, values...), err // nil would be the end
 }
 
 // answer returns what CopyFrom's failure means: nil where it is the source's.

@@ -2,7 +2,6 @@ package pgtest
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -68,9 +67,8 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 		localpg.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), secret(t, u.User))),
 		localpg.WriteFile(filepath.Join(dir, "pgbouncer.ini"), fmt.Appendf(nil, configuration, u.Hostname(),
 			cmp.Or(u.Port(), "5432"), port, cmp.Or(opts.PoolSize, 20), cmp.Or(opts.MaxClientConn, 100), dir))))
-	process, err := localpg.StartProcess(filepath.Join(dir, "log"), program, filepath.Join(dir, "pgbouncer.ini"))
+	process, err := localpg.StartProcess(life, filepath.Join(dir, "log"), program, filepath.Join(dir, "pgbouncer.ini"))
 	need(t, err)
-	context.AfterFunc(life, process.Kill)
 	t.Cleanup(process.Kill)
 	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(dir, "pooler.crt")}}.Encode()
@@ -80,7 +78,7 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 			return u.String()
 		}
 		select {
-		case <-process.Done():
+		case <-process.Done:
 			t.Fatalf("start pgbouncer: %s", process.Complaint())
 		case <-time.After(20 * time.Millisecond):
 		}
@@ -102,11 +100,10 @@ func secret(t testing.TB, user *url.Userinfo) string {
 	return secret
 }
 
-// testDir makes a folder which the account that servers run as can pass through; t.TempDir is not.
+// testDir makes a folder which the account that servers run as can pass through.
 func testDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "server-")
-	need(t, errors.Join(err, os.Chmod(dir, 0o711)))
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
+	need(t, os.Chmod(filepath.Dir(dir), 0o711))
 	return dir
 }

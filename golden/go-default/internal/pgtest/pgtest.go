@@ -33,11 +33,10 @@ const appName = "pgtest"
 var (
 	home      string // the temporary folder of all tests of a package, "" without Main
 	life, end = context.WithCancel(context.Background())
-	shared    struct {
-		sync.Mutex
-		server *localpg.Server
-		err    error
-	}
+	servers   sync.WaitGroup // that run
+	shared    = sync.OnceValues(func() (*localpg.Server, error) {
+		return launch(localpg.Options{Dir: filepath.Join(home, "cluster")})
+	})
 )
 
 // Main runs a package's tests: func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }. They have a temporary folder of
@@ -65,14 +64,22 @@ func Main(m *testing.M) int {
 // cleanUp ends what the tests have started and removes their folder, where a process that ends may still write.
 func cleanUp() {
 	end()
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.server != nil {
-		_ = shared.server.Stop(bounded())
-	}
+	servers.Wait()
 	for begun := time.Now(); os.RemoveAll(home) != nil && time.Since(begun) < 10*time.Second; {
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// launch starts a server that ends with the tests.
+func launch(opts localpg.Options) (*localpg.Server, error) {
+	server, err := localpg.Start(life, opts)
+	if errors.Is(err, localpg.ErrNotFound) {
+		err = fmt.Errorf("%w; or name a server in TEST_DATABASE_URL", err)
+	}
+	if err == nil {
+		servers.Go(func() { <-life.Done(); server.Stop() })
+	}
+	return server, err
 }
 
 // Database returns the URL of a new, empty database, dropped when the test ends. It lives on the server that
@@ -99,16 +106,9 @@ func Server(t testing.TB) *localpg.Server {
 	if home == "" { // nobody would stop it
 		t.Fatal("pgtest: this package needs func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }")
 	}
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.server == nil && shared.err == nil {
-		shared.server, shared.err = localpg.Start(life, localpg.Options{Dir: filepath.Join(home, "cluster")})
-		if errors.Is(shared.err, localpg.ErrNotFound) {
-			shared.err = fmt.Errorf("%w; or name a server in TEST_DATABASE_URL", shared.err)
-		}
-	}
-	need(t, shared.err)
-	return shared.server
+	server, err := shared()
+	need(t, err)
+	return server
 }
 
 // adminURL returns the address of a database for who makes databases. The database "" is one that is always there.
@@ -201,23 +201,21 @@ func NewRelay(t testing.TB, databaseURL string) (string, *Relay) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	need(t, err)
 	t.Cleanup(func() { listener.Close() })
-	go r.serve(listener)
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return // closed with the test
+			}
+			go r.pass(client)
+		}
+	}()
 	if q := u.Query(); q.Get("sslmode") == "verify-full" && !loopback(u.Hostname()) {
 		q.Set("sslmode", "verify-ca") // the certificate does not name this machine
 		u.RawQuery = q.Encode()
 	}
 	u.Host = listener.Addr().String()
 	return u.String(), r
-}
-
-func (r *Relay) serve(listener net.Listener) {
-	for {
-		client, err := listener.Accept()
-		if err != nil {
-			return // closed with the test
-		}
-		go r.pass(client)
-	}
 }
 
 func (r *Relay) pass(client net.Conn) {

@@ -2,12 +2,14 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/nopool"
 	"example.com/demo/internal/pgtest"
@@ -17,19 +19,16 @@ import (
 // engineParts are the rules about one session: its owner, its transaction, what it costs.
 var engineParts = []part{
 	{"NP03", "a session used from two goroutines", twoGoroutines},
-	{"NP07", "background work", backgroundWork},
-	{"NP04", "shutdown waits", shutdownWaits},
-	{"NP16", "what is sent, stand-in", whatIsSent}, {"NP16", "what is read, Postgres", textInForce},
+	{"NP16 NP31", "what is sent, stand-in", whatIsSent}, {"NP16", "what is read, Postgres", textInForce},
+	{"NP19 NP31", "a read does not wait for COMMIT", readsDoNotWait}, {"NP19", "what waits for COMMIT", othersWait},
 	{"NP29", "only the caller's word repeats a function", retries},
-	{"NP23", "a pooler keeps its backend", keepsBackend},
-	{"NP31", "what is sent, stand-in", whatIsSent},
 }
 
 // twoGoroutines uses one session from several goroutines at once. All but one at a time must be refused by name; under
 // -race this finds unguarded state.
 func twoGoroutines(t *T) {
 	begun, refused := make(chan struct{}), make(chan struct{})
-	s := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+	s := onStandin(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
 		if sql == "select slow" {
 			close(begun)
 			select {
@@ -38,7 +37,7 @@ func twoGoroutines(t *T) {
 			}
 		}
 		return r
-	}}).URL())
+	}})
 	ctx := context.Background()
 	session := s.db.Session(ctx, nopool.TxOptions{})
 	exec := func(sql string) error { _, err := session.Exec(ctx, sql); return err }
@@ -66,49 +65,11 @@ func twoGoroutines(t *T) {
 	s.wantNoneLeft()
 }
 
-// backgroundWork wants of DB.Run what a request gets.
-func backgroundWork(t *T) {
-	s := real(t)
-	s.create("create table item (id int unique deferrable initially deferred)")
-	ctx, cancel := context.WithCancel(context.Background())
-	for i, c := range []struct {
-		name, sql string
-		then      func() error
-		want      string // in the error
-	}{
-		{"success", "select 1", func() error { return nil }, ""},
-		{"error", "select 1", func() error { return errSecret }, errSecret.Error()},
-		{"panic", "select 1", func() error { panic(errSecret) }, errSecret.Error()},
-		{"a commit that fails", "insert into item values (1)", func() error { return nil }, "23505"},
-		{"cancelled", "select 1", func() error { cancel(); return nil }, context.Canceled.Error()},
-	} {
-		err := func() (err error) {
-			defer func() {
-				if panicked := recover(); panicked != nil {
-					err = panicked.(error)
-				}
-			}()
-			return s.db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
-				if _, err := session.Exec(ctx, fmt.Sprintf("insert into item values (%d); %s", i+1, c.sql)); err != nil {
-					return err
-				}
-				return c.then()
-			})
-		}()
-		t.failIf((err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want), "%s: want %q, got %v", c.name, c.want, err)
-	}
-	if rows := s.value("select string_agg(id::text, ' ') from item"); rows != "1" {
-		t.Errorf("kept are the rows %s, want the first alone", rows)
-	}
-	s.wantNoneLeft()
-}
-
 // whatIsSent counts how often the client had to wait for an answer, for a read as for a write: start-up, SASL, SASL, BEGIN
 // with timeouts and statement in one flight, COMMIT, Terminate. It wants no prepared statement, and no start-up parameter
 // that poolers refuse.
 func whatIsSent(t *T) {
-	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
-	s := on(t, pooler.URL())
+	s := onStandin(t, standin.Options{TLS: true, Auth: standin.SCRAM})
 	s.handle("/{times}", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) (err error) {
 		for range len(r.PathValue("times")) {
 			_, err = session.Exec(r.Context(), "select $1::text", "x")
@@ -119,7 +80,7 @@ func whatIsSent(t *T) {
 		method, times, _ := strings.Cut(request, " ")
 		s.want(200, method, "/"+times)
 		s.wantNoneLeft()
-		conn := pooler.Conns()[len(pooler.Conns())-1]
+		conn := s.pooler.Conns()[len(s.pooler.Conns())-1]
 		sent := strings.ToLower(strings.Join(conn.Statements, ";"))
 		first, _, _ := strings.Cut(sent, ";")
 		if t.rule == "NP16" && (!strings.HasPrefix(first, "begin") || strings.Contains(first, "read only") != (method == "GET") || !strings.HasSuffix(sent, ";commit")) {
@@ -131,7 +92,7 @@ func whatIsSent(t *T) {
 			t.failIf(name != "user" && name != "database" && name != "application_name", "start-up parameter %s", name)
 		}
 	}
-	t.failIf(len(pooler.Conns()) != 3, "%d connections for 3 requests", len(pooler.Conns()))
+	t.failIf(len(s.pooler.Conns()) != 3, "%d connections for 3 requests", len(s.pooler.Conns()))
 }
 
 // textInForce reads from a database whose own settings would give other text.
@@ -152,82 +113,122 @@ func textInForce(t *T) {
 		var letter string
 		err := session.QueryRow(ctx, "select 0.1::float8 + 0.2::float8, interval '-1 day 1:00', date '2026-02-03', '\\xff'::bytea, chr(233)").
 			Scan(&sum, &length, &day, &bytes, &letter)
-		if got := fmt.Sprint(sum, length, day.Format(time.DateOnly), bytes, letter); got != "0.30000000000000004 -23h0m0s2026-02-03[255]é" {
-			t.Errorf("read %s", got)
-		}
+		got := fmt.Sprint(sum, length, day.Format(time.DateOnly), bytes, letter)
+		t.failIf(got != "0.30000000000000004 -23h0m0s2026-02-03[255]é", "read %s", got)
 		return err
 	})
 	t.failIf(err != nil, "reading: %v", err)
 	s.wantNoneLeft()
 }
 
-// retries counts how often a function runs.
-func retries(t *T) {
-	var left, runs atomic.Int32
-	s := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
-		if code, ok := strings.CutPrefix(sql, "update "); ok && left.Add(-1) >= 0 {
-			if r.Drop = code == "lost"; !r.Drop {
-				r.Error = standin.Error(code, "again")
-			}
+// readsDoNotWait wants the answer to a read while COMMIT has none, after four flights that had to be answered: start-up,
+// SASL, SASL, BEGIN with the query. Then the session goes on as any other: its slot is taken, Close waits for it, the
+// failure of its COMMIT is counted and logged, and the connection is closed politely.
+func readsDoNotWait(t *T) {
+	held := make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
+	s := onStandin(t, standin.Options{TLS: true, Auth: standin.SCRAM, OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if sql == "commit" {
+			<-held
+			r = refusal("40001")
 		}
 		return r
-	}}).URL())
+	}})
+	t.Cleanup(release)
+	s.handle("GET /", query("select 1"))
+	s.want(http.StatusOK, "GET", "/", "X-Request-ID", "the-read")
+	sent := pgtest.Within(soon, func() bool { return slices.Contains(s.pooler.Conns()[0].Statements, "commit") })
+	conn, now := s.pooler.Conns()[0], s.db.Snapshot()
+	if t.rule == "NP31" {
+		t.failIf(conn.Bursts > 5, "%d bursts for %q, and COMMIT is not answered yet", conn.Bursts, conn.Statements)
+		release()
+		return
+	}
+	t.failIf(!sent || now.InUse != 1 || now.RolledBack+now.Committed+now.ReadCommitErrors != 0, "COMMIT was sent: %v, and the engine counts %+v", sent, now)
+	closed := make(chan error, 1)
+	go func() { closed <- s.db.Close(context.Background()) }()
+	time.Sleep(100 * time.Millisecond)
+	t.failIf(len(closed) > 0, "Close did not wait for the COMMIT of a read")
+	release()
+	t.wantErr(nil, <-closed, "Close")
+	t.wantErr(nopool.ErrClosed, s.run("select 1"), "a session opened after Close")
+	s.wantNoneLeft()
+	now = s.db.Snapshot()
+	t.failIf(now.ReadCommitErrors != 1 || now.RolledBack != 1, "a COMMIT that failed after the response: the engine counts %+v", now)
+	lines := s.log.Records("database session error")
+	t.failIf(len(lines) != 1 || lines[0]["correlation_id"] != "the-read" || lines[0]["sqlstate"] != "40001", "a COMMIT that failed after the response: the log says %v", lines)
+	t.failIf(s.pooler.Conns()[0].End != standin.Terminated, "the connection ended by %q", s.pooler.Conns()[0].End)
+}
+
+// othersWait lets COMMIT fail: who waited for it cannot answer with a success.
+func othersWait(t *T) {
+	readOnly := func(level pgx.TxIsoLevel) []nopool.TxOptions {
+		return []nopool.TxOptions{{ReadOnly: true, Isolation: level}}
+	}
+	for i, c := range []struct {
+		method string
+		level  string // that the server says is in force, "" if it does not say
+		asked  []nopool.TxOptions
+		status int
+	}{
+		{"GET", "read committed", nil, 200},
+		{"HEAD", "read committed", nil, 200},
+		{"GET", "repeatable read", nil, 200},
+		{"GET", "repeatable read", readOnly(pgx.RepeatableRead), 200},
+		{"POST", "read committed", nil, 503},
+		{"GET", "read committed", []nopool.TxOptions{{}}, 503},
+		{"GET", "serializable", readOnly(pgx.Serializable), 503},
+		{"GET", "serializable", nil, 503},
+		{"GET", "", nil, 503},
+		{"GET", "read committed", []nopool.TxOptions{{ReadOnly: true, WaitForCommit: true}}, 503},
+	} {
+		s := onStandin(t, standin.Options{OnStatement: func(conn *standin.Conn, sql string) (r standin.Reply) {
+			switch {
+			case sql == "commit":
+				r = refusal("40001")
+			case len(conn.Statements) == 2: // the settings, behind BEGIN
+				r.Rows = [][]string{{"0", c.level}}[:min(1, len(c.level))]
+			}
+			return r
+		}})
+		s.handle("/", query("select 1"), c.asked...)
+		a := s.do(context.Background(), c.method, "/")
+		t.failIf(a.status != c.status, "%d, %s at level %q, asked for %+v: COMMIT failed, and the answer is %d", i, c.method, c.level, c.asked, a.status)
+		s.wantNoneLeft()
+		now := s.db.Snapshot()
+		t.failIf((now.ReadCommitErrors == 1) != (c.status == 200) || now.RolledBack != 1, "%d: the engine counts %+v", i, now)
+	}
+}
+
+// retries counts how often a function runs.
+func retries(t *T) {
+	s := onStandin(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
+		if code, ok := strings.CutPrefix(sql, "update "); ok && code != "lost" {
+			r.Error = standin.Error(code, "again")
+		}
+		r.Drop = sql == "update lost"
+		return r
+	}})
 	for _, c := range []struct {
-		code  string
-		fails int32 // so many times
-		want  int32 // runs of RunWithRetry; Run has one
+		code        string
+		fails, want int // so many times; runs of RunWithRetry, where Run has one
 	}{
 		{"40001", 1, 2}, {"40P01", 2, 3}, {"40001", 99, 3}, {"lost", 99, 1},
 		{"23505", 99, 1}, {"40002", 99, 1}, {"40003", 99, 1}, {"55P03", 99, 1}, {"57014", 99, 1},
 	} {
 		for _, again := range []bool{false, true} {
-			run, want := s.db.Run, int32(1)
+			run, want, runs := s.db.Run, 1, 0
 			if again {
 				run, want = s.db.RunWithRetry, c.want
 			}
-			left.Store(c.fails)
-			runs.Store(0)
-			err := run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
-				runs.Add(1)
-				_, err := session.Exec(ctx, "update "+c.code)
+			err := run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) (err error) {
+				if runs++; runs <= c.fails {
+					_, err = session.Exec(ctx, "update "+c.code)
+				}
 				return err
 			})
-			t.failIf((err == nil) != (c.fails < want) || runs.Load() != want, "%s, asked to retry %v: ran %d times, want %d: %v", c.code, again, runs.Load(), want, err)
+			t.failIf((err == nil) != (c.fails < want) || runs != want, "%s, asked to retry %v: ran %d times, want %d: %v", c.code, again, runs, want, err)
 		}
 	}
 	s.wantNoneLeft()
-}
-
-// shutdownWaits wants Close to wait for a session that is under way, and no other to begin.
-func shutdownWaits(t *T) {
-	s := on(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
-		if sql == "select slow" {
-			r.Delay = 500 * time.Millisecond
-		}
-		return r
-	}}).URL())
-	underway := make(chan error, 1)
-	go func() { underway <- s.run("select slow") }()
-	pgtest.Within(soon, func() bool { return s.db.Snapshot().Opened == 1 })
-	t.wantErr(nil, s.db.Close(context.Background()), "Close")
-	t.failIf(s.db.Snapshot().InUse > 0, "Close did not wait for a session")
-	t.wantErr(nil, <-underway, "a session under way when Close was called")
-	t.wantErr(nopool.ErrClosed, s.run("select 1"), "a session opened after Close")
-	s.wantNoneLeft()
-}
-
-// keepsBackend wants sessions to end so that a pooler can give its backend to the next.
-func keepsBackend(t *T) {
-	s := real(t, func(o *options) { o.bouncer = &pgtest.PgBouncerOptions{PoolSize: 5} })
-	backends := map[int]bool{}
-	for i := range 8 {
-		var pid int
-		want := []error{nil, errSecret}[i%2] // the latter rolls back
-		t.wantErr(want, s.session(func(ctx context.Context, session *nopool.Session) error {
-			return errors.Join(want, session.QueryRow(ctx, "select pg_backend_pid()").Scan(&pid))
-		}), "session")
-		backends[pid] = true
-		s.wantNoneLeft()
-	}
-	t.failIf(len(backends) != 1, "8 sessions in turn used %d backends of the pooler", len(backends))
 }

@@ -64,9 +64,9 @@ func ignores(sql string) httpapi.SessionHandler {
 	}
 }
 
-// doubles writes the row again, which a constraint refuses at COMMIT: no handler sees that.
+// doubles writes its row again, which a constraint refuses at COMMIT: no handler sees that.
 func doubles(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	_, err := session.Exec(r.Context(), "insert into item values ('COMMIT refused')")
+	_, err := session.Exec(r.Context(), "insert into item select name from item where xmin = pg_current_xact_id()::xid")
 	return errors.Join(err, large(w, r, session))
 }
 
@@ -99,6 +99,18 @@ func hijack(w http.ResponseWriter) error {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err == nil {
 		_, err = conn.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+		_ = conn.Close()
+	}
+	return err
+}
+
+// upgrade answers a handshake, and takes the connection over.
+func upgrade(w http.ResponseWriter) error {
+	w.Header().Set("Upgrade", "verify")
+	w.Header().Set("Connection", "Upgrade")
+	w.WriteHeader(http.StatusSwitchingProtocols)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err == nil {
 		_ = conn.Close()
 	}
 	return err

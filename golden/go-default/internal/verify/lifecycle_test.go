@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,7 +22,6 @@ import (
 var lifecycleParts = []part{
 	{"NP09", "a database out of reach, and wrong configurations", failsAtStart},
 	{"NP09", "a database that comes late", lateAtStart},
-	{"NP10", "a signal, Postgres", signalled},
 	{"NP10", "a session under way", signalledInSession},
 	{"NP10", "time to notice, and a second signal", signalledTwice},
 	{"NP11", "log lines and counters", monitoring},
@@ -40,17 +40,16 @@ var program = sync.OnceValues(func() (path string, err error) {
 
 // process is a run of the program, with settings of its own and no other.
 type process struct {
-	t           *T
-	cmd         *exec.Cmd
-	stderr, out *pgtest.Log
-	ended       chan struct{}
-	began       time.Time
+	t     *T
+	cmd   *exec.Cmd
+	said  *pgtest.Log // on stdout and stderr
+	ended chan struct{}
 }
 
 // start runs the program with a database and more settings, as NAME=value.
 func start(t *T, databaseURL string, args []string, settings ...string) *process {
 	t.Helper()
-	p := &process{t: t, stderr: &pgtest.Log{}, out: &pgtest.Log{}, ended: make(chan struct{})}
+	p := &process{t: t, said: &pgtest.Log{}, ended: make(chan struct{})}
 	path, err := program()
 	t.need(err)
 	p.cmd = exec.Command(path, args...)
@@ -58,8 +57,7 @@ func start(t *T, databaseURL string, args []string, settings ...string) *process
 		"PATH=" + os.Getenv("PATH"), "APP_ENV=local", "LOG_FORMAT=json",
 		"DATABASE_URL=" + databaseURL, "HTTP_ADDR=127.0.0.1:0", "DB_MAX_SESSIONS=4",
 	}, settings...)
-	p.cmd.Stderr, p.cmd.Stdout = p.stderr, p.out
-	p.began = time.Now()
+	p.cmd.Stderr, p.cmd.Stdout = p.said, p.said
 	t.need(p.cmd.Start())
 	go func() {
 		defer close(p.ended)
@@ -78,7 +76,7 @@ func (p *process) wait() int {
 	select {
 	case <-p.ended:
 	case <-time.After(soon):
-		p.t.Errorf("still running after %v: %s", soon, p.stderr.Tail())
+		p.t.Errorf("still running after %v: %s", soon, p.said.Tail())
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	}
@@ -88,8 +86,8 @@ func (p *process) wait() int {
 // says waits for a text in what the program logs, or for its end, and reports whether it was there.
 func (p *process) says(text string) bool {
 	return pgtest.Within(soon, func() bool {
-		return strings.Contains(p.stderr.String(), text) || p.cmd.ProcessState != nil
-	}) && strings.Contains(p.stderr.String(), text)
+		return strings.Contains(p.said.String(), text) || p.cmd.ProcessState != nil
+	}) && strings.Contains(p.said.String(), text)
 }
 
 // listening matches the line that says where the program listens, however the owner's logs are written.
@@ -99,24 +97,9 @@ var listening = regexp.MustCompile(`listening.*(127\.0\.0\.1:\d+)`)
 func (p *process) address() string {
 	p.t.Helper()
 	if !p.says("listening") {
-		p.t.Fatal("it does not listen:", p.stderr.Tail())
+		p.t.Fatal("it does not listen:", p.said.Tail())
 	}
-	return "http://" + listening.FindStringSubmatch(p.stderr.String())[1]
-}
-
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
-	p.t.need(p.cmd.Process.Signal(s))
-}
-
-// errors are the lines for people on stderr, log lines left out.
-func (p *process) errors() (lines []string) {
-	for line := range strings.Lines(p.stderr.String()) {
-		if !strings.HasPrefix(line, "{") && !strings.HasPrefix(line, "time=") {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-	}
-	return lines
+	return "http://" + listening.FindStringSubmatch(p.said.String())[1]
 }
 
 // status is the status of a GET, 0 if there is no answer.
@@ -128,6 +111,8 @@ func status(url string) int {
 	response.Body.Close()
 	return response.StatusCode
 }
+
+func isLogged(line string) bool { return strings.HasPrefix(line, "{") }
 
 // absent is a database where nothing listens.
 const absent = "postgres://app:" + standin.Password + "@127.0.0.1:1/app?sslmode=require"
@@ -157,15 +142,15 @@ func failsAtStart(t *T) {
 		{strings.Replace(plain.URL(), "postgres://", "posgres://", 1), long, 0},
 	}
 	together(len(cases), func(i int) {
-		p := start(t, cases[i].url, nil, strings.Fields(cases[i].settings)...)
-		code, took, lines := p.wait(), time.Since(p.began), p.errors()
-		t.failIf(code == 0 || took < cases[i].least || listening.MatchString(p.stderr.String()), "start %d: status %d after %v: %s", i, code, took, p.stderr.Tail())
-		t.failIf(len(lines) != 1 || !strings.Contains(lines[0], "error"), "start %d: want one clear line, got %d: %s", i, len(lines), p.stderr.Tail())
-		t.failIf(strings.Contains(p.stderr.String()+p.out.String(), standin.Password), "start %d: the password is in the output: %s", i, p.stderr.Tail())
+		p, began := start(t, cases[i].url, nil, strings.Fields(cases[i].settings)...), time.Now()
+		code, took := p.wait(), time.Since(began)
+		lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(p.said.String()), "\n"), isLogged)
+		t.failIf(code == 0 || took < cases[i].least || listening.MatchString(p.said.String()), "start %d: status %d after %v: %s", i, code, took, p.said.Tail())
+		t.failIf(len(lines) != 1 || !strings.Contains(lines[0], "error"), "start %d: want one clear line, got %d: %s", i, len(lines), p.said.Tail())
+		t.failIf(strings.Contains(p.said.String(), standin.Password), "start %d: the password is in the output: %s", i, p.said.Tail())
 	})
-	if one, other := plain.Stats().Dials, scram.Stats().Dials; one != 1 || other != 2 {
-		t.Errorf("%d connections to a server without TLS, %d with a wrong password", one, other)
-	}
+	one, other := plain.Stats().Dials, scram.Stats().Dials
+	t.failIf(one != 1 || other != 2, "%d connections to a server without TLS, %d with a wrong password", one, other)
 }
 
 // lateAtStart starts the program before its database lets anybody in, with a password that the pooler has yet to learn: it listens when a whole session was answered.
@@ -179,26 +164,13 @@ func lateAtStart(t *T) {
 		}
 		return nil
 	}})
-	start(t, pooler.URL(), nil).address()
+	start(t, pooler.URL(), nil, "PGSERVICE=psql's", "PGSSLCERT=absent", "PGCONNECT_TIMEOUT=soon").address() // what the URL says holds
 	for _, conn := range pooler.Conns() {
 		if said := strings.ToLower(strings.Join(conn.Statements, ";")); strings.HasPrefix(said, "begin") && strings.Contains(said, "version()") {
 			return
 		}
 	}
 	t.Errorf("it listened and never asked for version() in a session: %v", pooler.Conns())
-}
-
-// signalled stops a program that was used, and wants nothing to be left of it.
-func signalled(t *T) {
-	database := pgtest.Database(t)
-	p := start(t, database, nil, "DB_ALLOW_PLAIN_AUTH=true") // TEST_DATABASE_URL may be a plain one
-	at := p.address()
-	together(4, func(int) {
-		t.failIf(status(at+"/ready") != 200, "it listens and is not ready")
-	})
-	p.signal(syscall.SIGTERM)
-	t.failIf(p.wait() != 0, "status %d: %s", p.wait(), p.stderr.Tail())
-	t.failIf(!pgtest.Within(soon, func() bool { return pgtest.Connections(t, database) == 0 }), "the server counts %d connections", pgtest.Connections(t, database))
 }
 
 // signalledInSession stops the program while its readiness check waits for the database: before it exits the request is
@@ -222,14 +194,13 @@ func signalledInSession(t *T) {
 	case <-time.After(soon):
 		t.Errorf("readiness never asked the database")
 	}
-	p.signal(syscall.SIGINT)
+	t.need(p.cmd.Process.Signal(syscall.SIGINT))
 	p.says("stopping")
 	time.Sleep(200 * time.Millisecond) // for what it would do at once
 	close(release)
 	t.failIf(<-answered != 200, "the request under way was not answered with 200")
-	if code := p.wait(); code != 0 {
-		t.Errorf("status %d: %s", code, p.stderr.Tail())
-	}
+	code := p.wait()
+	t.failIf(code != 0, "status %d: %s", code, p.said.Tail())
 	t.failIf(pooler.Stats().Open > 0, "it ended while the server still counted %d connections", pooler.Stats().Open)
 	for _, conn := range pooler.Conns() {
 		t.failIf(conn.End != standin.Terminated, "connection %d ended by %q", conn.N, conn.End)
@@ -240,18 +211,17 @@ func signalledInSession(t *T) {
 func signalledTwice(t *T) {
 	p := start(t, standin.Start(t, standin.Options{TLS: true}).URL(), nil, "SHUTDOWN_DELAY=5m")
 	at := p.address()
-	p.signal(syscall.SIGTERM)
+	t.need(p.cmd.Process.Signal(syscall.SIGTERM))
 	t.failIf(!pgtest.Within(soon, func() bool { return status(at+"/ready") == 503 }), "still ready after the signal")
 	t.failIf(status(at+"/health") != 200, "a request before the end of SHUTDOWN_DELAY was not served")
-	p.signal(syscall.SIGTERM)
+	t.need(p.cmd.Process.Signal(syscall.SIGTERM))
 	t.failIf(p.wait() == 0, "a run that was cut short ended with status 0")
 }
 
 // monitoring wants every open, close, commit, rollback and error in the log with its duration, in the counters, and no log
 // line of a request without its correlation id.
 func monitoring(t *T) {
-	pooler := standin.Start(t, standin.Options{OnStatement: asPostgres})
-	s := on(t, pooler.URL(), func(o *options) { o.requestTimeout = 2 * time.Second })
+	s := onStandin(t, standin.Options{OnStatement: asPostgres}, func(o *options) { o.requestTimeout = 2 * time.Second })
 	before := len(s.log.Records("")) // of the start
 	s.handle("GET /good", query("select 1"))
 	s.handle("GET /bad", query("select broken"))

@@ -4,315 +4,287 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"iter"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/tools/go/types/typeutil"
 )
 
+var re = regexp.MustCompile
+
 // Who may do what others may not, by the package's path in the module.
 var (
-	engine    = regexp.MustCompile(`^internal/nopool$`)                          // a session holds its connection
-	mayUseSQL = regexp.MustCompile(`^internal/migrate$`)                         // goose asks for a *sql.DB; NP02 proves that it stays one connection
-	mayDial   = regexp.MustCompile(`^internal/(nopool|connect|localpg|pgtest)$`) // before there is a database to open a session on
-	mayOpen   = regexp.MustCompile(`^(cmd(/.*)?|internal/verify|internal/nopool)$`)
+	nobody    = re(`^$`)
+	engine    = re(`^internal/nopool$`)                          // a session holds its connection
+	mayUseSQL = re(`^internal/migrate$`)                         // goose asks for a *sql.DB; NP02 proves that it stays one connection
+	mayDial   = re(`^internal/(nopool|connect|localpg|pgtest)$`) // before there is a database to open a session on
+	mayOpen   = re(`^(cmd(/.*)?|internal/verify|internal/nopool)$`)
+	probes    = re(`^internal/verify$`) // sees whether a pooler gives it another backend for its next transaction
 )
 
 func (c *checker) within(allowed *regexp.Regexp) bool { return allowed.MatchString(c.rel) }
 
-var (
-	poolPackage = regexp.MustCompile(`^github\.com/(jackc/pgx/v\d+/pgxpool|jackc/puddle(/v\d+)?|go-pg/pg(/v\d+)?)$|^gorm\.io/gorm$`)
-	pgxStdlib   = regexp.MustCompile(`^github\.com/jackc/pgx/v\d+/stdlib$`)
-	pgconn      = regexp.MustCompile(`^github\.com/jackc/(pgx/v\d+/)?pgconn$`)
-)
-
-// forbidden are names of other packages, as path.Name, that only some may mention.
+// forbidden are names of other packages, such as net.Dial, that only some may use.
 var forbidden = []struct {
 	rule    string
-	name    *regexp.Regexp
+	what    *regexp.Regexp
 	allowed *regexp.Regexp
 	why     string
 }{
-	{"NP14", regexp.MustCompile(`^github\.com/(jackc/pgx/v\d+/pgxpool|jackc/puddle(/v\d+)?|go-pg/pg(/v\d+)?)\.|^gorm\.io/gorm\.`), regexp.MustCompile(`^$`), "keeps a pool"},
-	{"NP14", regexp.MustCompile(`^database/sql\.(DB|Conn|Tx|Stmt|Open|OpenDB)$`), mayUseSQL, "hands connections on"},
-	{"NP03", regexp.MustCompile(`^github\.com/jackc/.*(pgx/v\d+|pgconn|pgproto3)\.(Connect|ConnectConfig|ConnectWithOptions|Construct|NewFrontend)$`), mayDial, "opens a connection beside the engine"},
-	{"NP03", regexp.MustCompile(`/internal/nopool\.Open$`), mayOpen, "makes a second engine"},
+	{"NP14", re(`^github\.com/(jackc/pgx/v\d+/pgxpool|jackc/puddle(/v\d+)?)\.`), nobody, "keeps a pool"},
+	{"NP14", re(`^github\.com/jackc/pgx/v\d+/stdlib\.|^database/sql\.(DB|Conn|Tx|Stmt|Open|OpenDB)$`), mayUseSQL, "hands connections on"},
+	{"NP03", re(`^github\.com/jackc/.*(pgx/v\d+|pgconn|pgproto3)\.(Connect|ConnectConfig|ConnectWithOptions|Construct|NewFrontend)$`), mayDial, "opens a connection beside the engine"},
+	{"NP03", re(`^(net|crypto/tls)\.Dial(TCP|Timeout|Unix|WithDialer)?$|^\(\*(net|crypto/tls)\.Dialer\)\.Dial`), mayDial, "may open a connection beside the engine"},
+	{"NP03", re(`/internal/nopool\.Open$`), mayOpen, "makes a second engine"},
+	{"NP26", re(`^log\.(Fatal|Panic|Print)`), re(`^cmd(/.*)?$`), "logs without the request's correlation id"},
+	{"NP24", re(`^expvar\.(Handler|Publish)$`), nobody, "shows the inside of the process to whoever asks"},
+}
+
+// forbid looks a name up among what is forbidden.
+func (c *checker) forbid(at token.Pos, name string) {
+	for _, f := range forbidden {
+		if f.what.MatchString(name) && !c.within(f.allowed) {
+			c.add(f.rule, at, "%s %s", name, f.why)
+		}
+	}
 }
 
 // What a type must not be, or hold, by path.Name.
 var (
-	isPool       = regexp.MustCompile(`/pgxpool\.|/puddle|go-pg/pg|gorm\.io/gorm\.|^database/sql\.DB$`)
-	isBare       = regexp.MustCompile(`/pgx/v\d+\.(Conn|Tx|Rows|BatchResults|LargeObjects?)$|pgconn\.(PgConn|HijackedConn)$|^database/sql\.(DB|Conn|Tx|Stmt|Rows)$|/pgxpool\.`)
-	isConnection = regexp.MustCompile(isBare.String() + `|/internal/nopool\.Session$`)
-	runsSQL      = regexp.MustCompile(`/pgx/v\d+\.(Rows|Row|BatchResults)$|pgconn\.CommandTag$|^database/sql\.Rows?$`)
-	isEngine     = regexp.MustCompile(`/internal/nopool\.(DB|Session)$`) // what they hold is theirs
+	isPool       = re(`/pgxpool\.|/puddle|^database/sql\.DB$`)
+	isBare       = re(`/pgx/v\d+\.(Conn|Tx|Rows|BatchResults|LargeObjects?)$|pgconn\.(PgConn|HijackedConn)$|^database/sql\.(DB|Conn|Tx|Stmt|Rows)$|/pgxpool\.`)
+	isConnection = re(isBare.String() + `|/internal/nopool\.Session$`)
+	runsSQL      = re(`/pgx/v\d+\.(Rows|Row|BatchResults)$|pgconn\.CommandTag$|^database/sql\.Rows?$`)
+	isEngine     = re(`/internal/nopool\.(DB|Session)$`) // what they hold is theirs
 )
 
 // holds reports whether t is, or can hold or hand out, a type that what matches: it looks through aliases, pointers,
 // containers, type arguments and fields, and takes an interface that runs SQL for a connection, since a session hides
-// behind it.
-func holds(t types.Type, what *regexp.Regexp) bool { return look(t, what, map[looked]bool{}) }
+// behind it. A field of the owner's own struct that is found where it is declared is not found again with each variable.
+func (s *source) holds(t types.Type, what *regexp.Regexp) bool {
+	return s.look(t, what, map[looked]bool{})
+}
 
-// looked is a type that was looked at before, which a type that holds itself comes to again.
+// looked is a type that was looked at, which a type that holds itself comes to again.
 type looked struct {
 	at   types.Type
 	what *regexp.Regexp
 }
 
-func look(t types.Type, what *regexp.Regexp, seen map[looked]bool) bool {
+func (s *source) look(t types.Type, what *regexp.Regexp, seen map[looked]bool) bool {
 	if t = types.Unalias(t); t == nil || seen[looked{t, what}] {
 		return false
 	}
 	seen[looked{t, what}] = true
-	deeper := func(t types.Type) bool { return look(t, what, seen) }
+	deeper := func(t types.Type) bool { return s.look(t, what, seen) }
 	switch t := t.(type) {
 	case *types.Named:
 		name := types.TypeString(t.Origin(), nil)
-		return what.MatchString(name) || !isEngine.MatchString(name) && (slices.ContainsFunc(slices.Collect(t.TypeArgs().Types()), deeper) || deeper(t.Underlying()))
+		if what.MatchString(name) || slices.ContainsFunc(slices.Collect(t.TypeArgs().Types()), deeper) {
+			return true
+		}
+		fields, ok := t.Underlying().(*types.Struct)
+		if ours := strings.HasPrefix(name, s.module+"/") && !strings.HasPrefix(name, s.module+"/internal/nopool."); !ok || ofRequest(t) || !ours {
+			return !isEngine.MatchString(name) && deeper(t.Underlying())
+		}
+		return what == isConnection && !isEngine.MatchString(name) && slices.ContainsFunc(typesOf(fields.Fields()), func(t types.Type) bool {
+			return types.IsInterface(t) && deeper(t)
+		})
 	case *types.Map:
 		return deeper(t.Key()) || deeper(t.Elem())
 	case interface{ Elem() types.Type }:
 		return deeper(t.Elem())
 	case *types.Struct:
-		return slices.ContainsFunc(slices.Collect(t.Fields()), func(f *types.Var) bool { return deeper(f.Type()) })
+		return slices.ContainsFunc(typesOf(t.Fields()), deeper)
 	case *types.Signature: // what it takes it need not keep, and a session that it returns may be a new one each time
 		if what == isConnection {
 			what = isBare
 		}
 		return deeper(t.Results())
 	case *types.Tuple:
-		return slices.ContainsFunc(slices.Collect(t.Variables()), func(v *types.Var) bool { return deeper(v.Type()) })
+		return slices.ContainsFunc(results(t), deeper)
 	case *types.Interface:
 		return what == isConnection && slices.ContainsFunc(slices.Collect(t.Methods()), func(m *types.Func) bool {
-			return slices.ContainsFunc(slices.Collect(m.Signature().Results().Variables()), func(v *types.Var) bool {
-				return runsSQL.MatchString(strings.TrimPrefix(types.TypeString(v.Type(), nil), "*"))
+			return slices.ContainsFunc(results(m.Signature().Results()), func(t types.Type) bool {
+				return runsSQL.MatchString(strings.TrimPrefix(types.TypeString(t, nil), "*"))
 			})
 		})
 	}
 	return false
 }
 
-// checkImports finds packages that are a pool (NP14), whatever name they are imported under, also a blank one. Where types
-// are not known, database/sql counts as one.
-func (c *checker) checkImports(file *ast.File, fset *token.FileSet, typed bool) {
-	for _, spec := range file.Imports {
-		path, _ := strconv.Unquote(spec.Path.Value)
-		if poolPackage.MatchString(path) || !c.within(mayUseSQL) && (pgxStdlib.MatchString(path) || !typed && path == "database/sql") {
-			c.addAt("NP14", fset.Position(spec.Pos()), "imports %s, which keeps a pool", path)
-		}
+// typesOf are the types of variables, and results those of what a call returns.
+func typesOf(vars iter.Seq[*types.Var]) (all []types.Type) {
+	for v := range vars {
+		all = append(all, v.Type())
 	}
+	return all
+}
+
+func results(t types.Type) []types.Type {
+	if several, ok := t.(*types.Tuple); ok {
+		return typesOf(several.Variables())
+	}
+	return []types.Type{t}
+}
+
+// isFunction reports whether t is a function, or several results with one among them.
+func isFunction(t types.Type) bool {
+	return slices.ContainsFunc(results(t), func(t types.Type) bool { return t != nil && strings.HasPrefix(t.Underlying().String(), "func(") })
+}
+
+func isHandler(t types.Type) bool {
+	s, ok := t.Underlying().(*types.Signature)
+	return ok && s.Params().Len() > 0 && isResponse(s.Params().At(0).Type())
+}
+
+func isResponse(t types.Type) bool { return is(t, "net/http.ResponseWriter") }
+func isRequest(t types.Type) bool  { return is(t, "*net/http.Request") }
+func isContext(t types.Type) bool  { return is(t, "context.Context") }
+func hasContext(t types.Type) bool { return isRequest(t) || isContext(t) }
+
+func isOurs(t types.Type) bool { return isSession.MatchString(typeName(t)) }
+
+func is(t types.Type, name string) bool { return typeName(t) == name }
+
+// typeName is a type's path.Name, with a star before it for a pointer.
+func typeName(t types.Type) string {
+	if t == nil {
+		return ""
+	}
+	return types.TypeString(types.Unalias(t), nil)
+}
+
+// ofRequest reports whether t is a struct, or a pointer to one, with the response in it: it lives no longer than the request.
+func ofRequest(t types.Type) bool {
+	if p, ok := t.(*types.Pointer); ok {
+		t = p.Elem()
+	}
+	if t == nil {
+		return false
+	}
+	s, ok := t.Underlying().(*types.Struct)
+	return ok && slices.ContainsFunc(typesOf(s.Fields()), isResponse)
 }
 
 // checkNode looks at one node for all rules, with those around it, outermost first.
 func (c *checker) checkNode(n ast.Node, outer []ast.Node) {
-	info, home := c.pkg.TypesInfo, c.within(engine)
+	c.checkWayOut(n, outer)
 	switch n := n.(type) {
 	case *ast.Ident:
-		c.checkName(n)
+		c.checkName(n, outer)
 	case *ast.ChanType:
-		if holds(info.TypeOf(n.Value), isConnection) {
+		if c.holds(c.TypeOf(n.Value), isConnection) {
 			c.add("NP15", n.Pos(), "a channel hands connections on")
 		}
 	case *ast.StructType:
 		c.checkFields(n, outer)
-	case *ast.GoStmt:
-		if !home && c.captures(n.Call) {
-			c.add("NP03", n.Pos(), "a goroutine uses a session of the function around it")
+	case *ast.FuncDecl, *ast.FuncLit:
+		c.checkBody(n)
+	case *ast.CallExpr:
+		c.checkCall(n, outer)
+	case *ast.CompositeLit: // an error of the HTTP layer
+		if isAnswer.MatchString(typeName(c.TypeOf(n))) {
+			c.checkWords(n)
 		}
 	case *ast.AssignStmt:
-		for i, to := range n.Lhs {
-			if len(n.Lhs) == len(n.Rhs) && holds(info.TypeOf(n.Rhs[i]), isConnection) && c.outlives(to) {
-				c.add("NP15", to.Pos(), "stores a connection where it outlives its session")
+		moves(n, func(to, value ast.Expr) {
+			field, part := to.(*ast.SelectorExpr)
+			header, ok := to.(*ast.IndexExpr)
+			if part && isAnswer.MatchString(strings.TrimPrefix(typeName(c.TypeOf(field.X)), "*")) || ok && is(c.TypeOf(header.X), "net/http.Header") && c.isSent(header.X) {
+				c.checkWords(value)
 			}
-		}
-	case *ast.CallExpr:
-		c.checkCall(n)
-	case *ast.FuncLit:
-		if !home {
-			c.checkLiteral(n, outer)
-		}
-	case *ast.CompositeLit: // an error of the HTTP layer
-		t, ok := types.Unalias(info.TypeOf(n)).(*types.Named)
-		if ok && regexp.MustCompile(`/internal/httpapi\.(Field)?Error$`).MatchString(types.TypeString(t, nil)) {
-			c.checkWords(n, false)
-		}
+		})
 	}
 }
 
 // checkName finds what only others may mention, a variable that is a pool, and one of the package that can keep a
-// connection.
-func (c *checker) checkName(n *ast.Ident) {
-	if v, ok := c.pkg.TypesInfo.Defs[n].(*types.Var); ok && n.Name != "_" {
+// connection. A dialer may be mentioned for UDP, which no database speaks.
+func (c *checker) checkName(n *ast.Ident, outer []ast.Node) {
+	if v, ok := c.Defs[n].(*types.Var); ok && n.Name != "_" {
 		c.checkPool(n, v.Type())
 		function, ok := v.Type().Underlying().(*types.Signature) // such as a sync.OnceValue, which returns the same again
-		if v.Parent() == c.pkg.Types.Scope() && (holds(v.Type(), isConnection) || ok && holds(function.Results(), isConnection)) {
+		if v.Kind() == types.PackageVar && (c.holds(v.Type(), isConnection) || ok && c.holds(function.Results(), isConnection)) {
 			c.add("NP15", n.Pos(), "package variable %s can keep a connection", n.Name)
 		}
 	}
-	obj := c.pkg.TypesInfo.Uses[n]
-	if obj == nil || obj.Pkg() == nil || obj.Parent() != obj.Pkg().Scope() {
-		return
-	}
-	for _, f := range forbidden {
-		if name := obj.Pkg().Path() + "." + obj.Name(); f.name.MatchString(name) && !c.within(f.allowed) {
-			c.add(f.rule, n.Pos(), "%s %s", name, f.why)
+	obj := c.Uses[n]
+	f, ok := obj.(*types.Func)
+	switch {
+	case obj == nil || obj.Pkg() == nil || obj.Pkg() == c.pkg.Types:
+	case ok:
+		call, _ := outer[max(0, len(outer)-2)].(*ast.CallExpr)
+		if call == nil || !slices.ContainsFunc(call.Args, func(arg ast.Expr) bool { return strings.HasPrefix(c.text(arg), "udp") }) {
+			c.forbid(n.Pos(), f.FullName())
 		}
+	case obj.Parent() == obj.Pkg().Scope():
+		c.forbid(n.Pos(), obj.Pkg().Path()+"."+obj.Name())
 	}
 }
 
 func (c *checker) checkPool(n ast.Node, t types.Type) {
-	if !c.within(mayUseSQL) && holds(t, isPool) {
+	if !c.within(mayUseSQL) && c.holds(t, isPool) {
 		c.add("NP14", n.Pos(), "is, or holds, a pool")
 	}
 }
 
-// checkFields finds fields that can keep a connection. The engine's own structs are its home, and one with the response
-// in it lives no longer than the request.
+// checkFields finds fields that can keep a connection. The engine's own structs are its home, but for DB.
 func (c *checker) checkFields(n *ast.StructType, outer []ast.Node) {
-	info := c.pkg.TypesInfo
 	spec, _ := outer[len(outer)-1].(*ast.TypeSpec)
-	if c.within(engine) && (spec == nil || spec.Name.Name != "DB") ||
-		slices.ContainsFunc(n.Fields.List, func(f *ast.Field) bool { return isResponseWriter(info.TypeOf(f.Type)) }) {
+	if c.within(engine) && (spec == nil || spec.Name.Name != "DB") || ofRequest(c.TypeOf(n)) {
 		return
 	}
 	for _, f := range n.Fields.List {
-		_, viaInterface := info.TypeOf(f.Type).Underlying().(*types.Interface) // sqlc's Queries: whoever keeps one of those is found
-		if !viaInterface && holds(info.TypeOf(f.Type), isConnection) {
+		t := c.TypeOf(f.Type) // an interface, as sqlc's Queries have: whoever keeps one of those is found
+		if !types.IsInterface(t) && c.holds(t, isConnection) {
 			c.add("NP15", f.Pos(), "a field can keep a connection beyond its session")
 		}
 	}
 }
 
-// checkCall finds a call that returns a pool, a session that is given to a container of the standard library, a function
-// around one that is given to what runs it later, or beside its owner, and the server's words given to a response: what
-// an error of any kind says must not be the text of http.Error.
-func (c *checker) checkCall(n *ast.CallExpr) {
-	info := c.pkg.TypesInfo
-	c.checkPool(n, info.TypeOf(n))
-	path, name := c.callee(n)
-	container := strings.HasPrefix(path, "sync") || strings.HasPrefix(path, "container/")
-	for _, arg := range n.Args {
-		lit, isLiteral := arg.(*ast.FuncLit)
-		switch captured := isLiteral && !c.within(engine) && c.captures(lit); {
-		case captured && (name == "Go" || name == "AfterFunc"):
-			c.add("NP03", arg.Pos(), "%s runs it beside the session's owner", name)
-		case captured && (isHandler(info.TypeOf(lit)) || container), container && holds(info.TypeOf(arg), isConnection):
-			c.add("NP15", arg.Pos(), "%s.%s keeps a session", path, name)
-		case isResponseWriter(info.TypeOf(arg)):
-			c.checkWords(n, path == "net/http" && name == "Error")
+// around is the innermost function around a node, and signature its type.
+func (c *checker) around(outer []ast.Node) ast.Node {
+	for _, n := range slices.Backward(outer) {
+		if c.signature(n) != nil {
+			return n
 		}
 	}
-}
-
-// checkLiteral finds a function that uses a session and is returned, stored or sent: neither called where it is, nor kept
-// in a local variable, nor the clean-up of a session that is returned with it.
-func (c *checker) checkLiteral(n *ast.FuncLit, outer []ast.Node) {
-	switch parent := outer[len(outer)-1].(type) {
-	case *ast.CallExpr, *ast.ParenExpr, *ast.ValueSpec: // arguments are looked at as such
-		return
-	case *ast.AssignStmt:
-		local := func(to ast.Expr) bool { _, ok := to.(*ast.Ident); return ok && !c.outlives(to) }
-		if !slices.ContainsFunc(parent.Lhs, func(to ast.Expr) bool { return !local(to) }) {
-			return
-		}
-	case *ast.ReturnStmt:
-		if c.returnsConnection(outer) {
-			return
-		}
-	}
-	if c.captures(n) {
-		c.add("NP15", n.Pos(), "a function that uses a session outlives it")
-	}
-}
-
-// outlives reports whether what is assigned to an expression is kept by more than the function.
-func (c *checker) outlives(to ast.Expr) bool {
-	id, direct := ast.Unparen(to).(*ast.Ident)
-	if direct {
-		v, ok := c.pkg.TypesInfo.ObjectOf(id).(*types.Var)
-		return ok && v.Parent() == c.pkg.Types.Scope()
-	}
-	i, ok := c.pkg.TypesInfo.TypeOf(to).Underlying().(*types.Interface)
-	return ok && i.NumMethods() == 0 && !c.within(engine)
-}
-
-// captures reports whether a node mentions a local variable from around it that holds a session.
-func (c *checker) captures(below ast.Node) (found bool) {
-	ast.Inspect(below, func(n ast.Node) bool {
-		id, ok := n.(*ast.Ident)
-		if v, isVar := c.pkg.TypesInfo.Uses[id].(*types.Var); ok && isVar && !v.IsField() && v.Pkg() != nil && v.Parent() != v.Pkg().Scope() &&
-			(v.Pos() < below.Pos() || v.Pos() >= below.End()) && holds(v.Type(), isConnection) {
-			found = true
-		}
-		return !found
-	})
-	return found
-}
-
-// returnsConnection reports whether the function around returns the connection too.
-func (c *checker) returnsConnection(outer []ast.Node) bool {
-	for _, node := range slices.Backward(outer) {
-		if function := c.signature(node); function != nil {
-			return holds(function.Results(), isConnection)
-		}
-	}
-	return false
+	return nil
 }
 
 // signature is that of a function with a body, nil where n is none.
 func (c *checker) signature(n ast.Node) *types.Signature {
 	switch f := n.(type) {
 	case *ast.FuncLit:
-		return c.pkg.TypesInfo.TypeOf(f).(*types.Signature)
+		return c.TypeOf(f).(*types.Signature)
 	case *ast.FuncDecl:
-		return c.pkg.TypesInfo.Defs[f.Name].Type().(*types.Signature)
+		return c.Defs[f.Name].Type().(*types.Signature)
 	}
 	return nil
 }
 
-// callee names the function of another package that a call calls.
-func (c *checker) callee(n *ast.CallExpr) (path, name string) {
-	if f := c.function(n); f != nil && f.Pkg() != nil {
-		return f.Pkg().Path(), f.Name()
+// function is what a call calls, nil where that is a value, or n no call; called is its full name.
+func (c *checker) function(n ast.Node) *types.Func {
+	call, ok := n.(*ast.CallExpr)
+	if !ok {
+		return nil
 	}
-	return "", ""
-}
-
-// function is what a call calls, nil where it is a value.
-func (c *checker) function(n *ast.CallExpr) *types.Func {
-	f, _ := typeutil.Callee(c.pkg.TypesInfo, n).(*types.Func)
+	f, _ := typeutil.Callee(c.Info, call).(*types.Func)
 	return f
 }
 
-func isHandler(t types.Type) bool {
-	s, ok := t.Underlying().(*types.Signature)
-	return ok && s.Params().Len() > 0 && isResponseWriter(s.Params().At(0).Type())
+func (c *checker) called(n ast.Node) string {
+	if f := c.function(n); f != nil {
+		return f.FullName()
+	}
+	return ""
 }
 
-func isResponseWriter(t types.Type) bool {
-	return types.TypeString(types.Unalias(t), nil) == "net/http.ResponseWriter"
-}
-
-// serverWords are the fields of an error of Postgres that quote data or SQL.
-var serverWords = []string{"Message", "Detail", "Hint", "Where", "InternalQuery"}
-
-// checkWords looks below a node for the server's words (NP24), or for those of every error.
-func (c *checker) checkWords(below ast.Node, every bool) {
-	ast.Inspect(below, func(n ast.Node) bool {
-		if n, ok := n.(*ast.SelectorExpr); ok {
-			switch field := c.pkg.TypesInfo.Uses[n.Sel].(type) {
-			case *types.Var:
-				if field.IsField() && pgconn.MatchString(field.Pkg().Path()) && slices.Contains(serverWords, field.Name()) {
-					c.add("NP24", n.Pos(), "the client is sent the server's %s, which can quote data", field.Name())
-				}
-			case *types.Func:
-				if every && field.Name() == "Error" && c.pkg.TypesInfo.TypeOf(n.X).String() == "error" {
-					c.add("NP24", n.Pos(), "the client is sent the text of an error")
-				}
-			}
-		}
-		return true
-	})
+// variable is what an identifier names, nil where n is none, or that is no variable.
+func (c *checker) variable(n ast.Node) *types.Var {
+	id, _ := n.(*ast.Ident)
+	v, _ := c.ObjectOf(id).(*types.Var)
+	return v
 }

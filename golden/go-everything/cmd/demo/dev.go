@@ -1,15 +1,16 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"time"
+	"slices"
+	"strings"
 
+	"example.com/demo/internal/config"
 	"example.com/demo/internal/localpg"
 )
 
@@ -18,19 +19,17 @@ const devDir = ".dev"
 
 // dev serves on a Postgres of its own, which it starts, migrates and stops. Its
 // data stays in devDir for the next time.
-func (a app) dev(ctx context.Context) (err error) {
-	if env := a.getenv("APP_ENV"); env != "" && env != "local" {
-		return fmt.Errorf("dev is for development, and APP_ENV is %q: unset it, or use serve", env)
+func (a app) dev(ctx context.Context) error {
+	for _, variable := range a.environ {
+		if env, ok := strings.CutPrefix(variable, "APP_ENV="); ok && env != "" && env != "local" {
+			return fmt.Errorf("dev is for development: unset %s, or use serve", variable)
+		}
 	}
 	server, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(devDir, "postgres"), Durable: true})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
-		defer cancel()
-		err = errors.Join(err, server.Stop(stopCtx))
-	}()
+	defer server.Stop()
 	if err := server.CreateDatabase(ctx, "demo"); err != nil {
 		return err
 	}
@@ -40,25 +39,24 @@ func (a app) dev(ctx context.Context) (err error) {
 	if err := os.WriteFile(env, fmt.Appendf(nil, "export APP_ENV=local DATABASE_URL='%s'\n", url), 0o600); err != nil {
 		return err
 	}
-	getenv, settings := a.getenv, map[string]string{"APP_ENV": "local", "DATABASE_URL": url, "MIGRATION_DATABASE_URL": url}
-	if getenv("DB_MAX_SESSIONS")+getenv("DB_POOL_SIZE") == "" {
-		settings["DB_MAX_SESSIONS"] = "10" // nobody else uses this server, so there is nothing to guess
-	}
-	a.getenv = func(name string) string { return cmp.Or(settings[name], getenv(name)) }
-	if err := a.migrate(ctx, "up"); err != nil {
+	cfg, err := config.Load(slices.Concat(a.environ, []string{"APP_ENV=local", "DATABASE_URL=" + url, "MIGRATION_DATABASE_URL="}))
+	if err != nil {
 		return err
 	}
-	_, port, _ := net.SplitHostPort(cmp.Or(getenv("HTTP_ADDR"), ":8080")) // serve looks at it more closely
+	cfg.BudgetGuessed = false // nobody else uses this server
+	if err := a.migrate(ctx, cfg, "up"); err != nil {
+		return err
+	}
+	_, port, _ := net.SplitHostPort(cfg.HTTPAddr)
 	fmt.Fprintf(a.stdout, "serving on http://localhost:%s\n", port)
 	fmt.Fprintf(a.stdout, "its database, from another terminal: . %s && psql \"$DATABASE_URL\"\n", env)
-	serving, end := context.WithCancel(ctx)
+	serving, end := context.WithCancelCause(ctx)
 	go func() {
-		<-server.Done()
-		end()
+		<-server.Done
+		end(fmt.Errorf("Postgres has ended: see %s.log", server.Dir))
 	}()
-	err = a.serve(serving)
-	if serving.Err() != nil && ctx.Err() == nil {
-		err = errors.Join(err, fmt.Errorf("Postgres has ended: see %s", filepath.Join(server.Options.Dir, "server.log")))
+	if err = a.serve(serving, cfg); ctx.Err() == nil {
+		err = errors.Join(err, context.Cause(serving))
 	}
 	return err
 }

@@ -28,9 +28,8 @@ func TestLoad(t *testing.T) {
 			var dbs []*nopool.DB
 			var urls []string
 			for range services {
-				db, url := serveQuery(t, map[string]string{
-					"DATABASE_URL": pooler.URL(), "DB_POOL_SIZE": "15", "DB_REPLICAS": strconv.Itoa(services), "DB_RESERVE": "0", "DB_MAX_WAITING": "64",
-				})
+				db, url := serveQuery(t, "DATABASE_URL="+pooler.URL(), "DB_POOL_SIZE=15", "DB_REPLICAS="+strconv.Itoa(services),
+					"DB_RESERVE=0", "DB_MAX_WAITING=64")
 				dbs, urls = append(dbs, db), append(urls, url)
 			}
 			requests := 10_000
@@ -52,9 +51,9 @@ func TestLoad(t *testing.T) {
 }
 
 // serveQuery serves a route with one query, in a service with these settings.
-func serveQuery(t *testing.T, env map[string]string) (db *nopool.DB, url string) {
+func serveQuery(t *testing.T, environ ...string) (db *nopool.DB, url string) {
 	t.Helper()
-	cfg, err := config.Load(func(name string) string { return env[name] })
+	cfg, err := config.Load(environ)
 	if err != nil {
 		t.Fatal(err)
 	}

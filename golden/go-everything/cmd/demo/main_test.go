@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -14,10 +16,10 @@ import (
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 // command runs the program with these settings and no others.
-func command(t *testing.T, env map[string]string, line string) (code int, stdout, stderr string) {
+func command(t *testing.T, line string, environ ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs strings.Builder
-	code = run(t.Context(), strings.Fields(line), func(name string) string { return env[name] }, &out, &errs)
+	code = run(t.Context(), strings.Fields(line), environ, &out, &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -37,8 +39,9 @@ func TestCommandLine(t *testing.T) {
 		{"verify --yaml", exitUsage, "", "usage: demo"},
 		{"serve now", exitUsage, "", "usage: demo"},
 		{"migrate sideways", exitUsage, "", "usage: demo"},
+		{"migrate up postgres://u:secret@h/db", exitUsage, "", "command\nusage: demo"}, // says nothing of it
 	} {
-		code, stdout, stderr := command(t, nil, test.line)
+		code, stdout, stderr := command(t, test.line)
 		if code != test.code || !holds(stdout, test.stdout) || !holds(stderr, test.stderr) {
 			t.Errorf("%q: exit status %d, want %d\nstdout: %s\nstderr: %s", test.line, code, test.code, stdout, stderr)
 		}
@@ -52,9 +55,8 @@ func TestCommands(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
 	admin := pgtest.Admin(t, url)
-	env := map[string]string{"DATABASE_URL": url, "APP_ENV": "local", "DB_ALLOW_PLAIN_AUTH": "true"}
 	must := func(line string) string {
-		code, stdout, stderr := command(t, env, line)
+		code, stdout, stderr := command(t, line, "DATABASE_URL="+url, "APP_ENV=local", "DB_ALLOW_PLAIN_AUTH=true")
 		if code != exitOK || stdout == "" {
 			t.Fatalf("%s: exit status %d\nstdout: %s\nstderr: %s", line, code, stdout, stderr)
 		}
@@ -87,10 +89,7 @@ func TestCommands(t *testing.T) {
 // slow: so this looks at what the parts were given.
 func TestSettingsReachTheServer(t *testing.T) {
 	t.Parallel()
-	env := map[string]string{
-		"DATABASE_URL": "postgres://u:p@db.example.com/d?sslmode=require", "REQUEST_TIMEOUT": "77s", "HTTP_MAX_BODY": "4711",
-	}
-	cfg, err := config.Load(func(name string) string { return env[name] })
+	cfg, err := config.Load([]string{"DATABASE_URL=postgres://u:p@db.example.com/d?sslmode=require", "REQUEST_TIMEOUT=77s", "HTTP_MAX_BODY=4711", "HTTP_ADDR=127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +100,16 @@ func TestSettingsReachTheServer(t *testing.T) {
 	if s.api.RequestTimeout != 77*time.Second || s.api.MaxBody != 4711 {
 		t.Errorf("requests may take %v and have %d bytes", s.api.RequestTimeout, s.api.MaxBody)
 	}
-	if s.http.WriteTimeout <= 77*time.Second || min(s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.IdleTimeout) <= 0 {
-		t.Errorf("timeouts of the HTTP server: header %v, read %v, write %v, idle %v",
-			s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.WriteTimeout, s.http.IdleTimeout)
+	if min(s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.IdleTimeout) <= 0 {
+		t.Errorf("timeouts of the HTTP server: header %v, read %v, idle %v", s.http.ReadHeaderTimeout, s.http.ReadTimeout, s.http.IdleTimeout)
+	}
+	serving := make(chan net.Listener, 1)
+	s.http.BaseContext = func(l net.Listener) context.Context { serving <- l; return context.Background() }
+	if err := s.listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.http.Close()
+	if _, plain := (<-serving).(*net.TCPListener); plain {
+		t.Error("a client that takes nothing of its response is waited for")
 	}
 }

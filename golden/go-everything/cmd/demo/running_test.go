@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -33,22 +32,17 @@ type running struct {
 }
 
 // start runs a command with these settings and no others, until the test ends.
-func start(t *testing.T, env map[string]string, args ...string) *running {
+func start(t *testing.T, line string, environ ...string) *running {
 	t.Helper()
-	all := map[string]string{}
-	for _, setting := range []string{
+	environ = append([]string{
 		"HTTP_ADDR=127.0.0.1:0", "APP_ENV=local", "DB_ALLOW_PLAIN_AUTH=true",
 		"LOG_FORMAT=text",
-	} {
-		name, value, _ := strings.Cut(setting, "=")
-		all[name] = value
-	}
-	maps.Copy(all, env)
+	}, environ...)
 	ctx, stop := context.WithCancel(context.Background())
 	p := &running{t: t, stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
-		p.code = run(ctx, args, func(name string) string { return all[name] }, &p.log, &p.log)
+		p.code = run(ctx, strings.Fields(line), environ, &p.log, &p.log)
 	}()
 	t.Cleanup(func() { stop(); <-p.ended })
 	return p
@@ -64,7 +58,7 @@ func (p *running) within(limit time.Duration, what string, holds func() bool) {
 	}
 }
 
-var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
+var listening = regexp.MustCompile(`listening.* addr=(\S+)`)
 
 // serving waits until it listens.
 func (p *running) serving() *running {
@@ -140,7 +134,7 @@ func TestInterruptedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	p := start(t, map[string]string{"DATABASE_URL": "postgres://app@" + silent.Addr().String() + "/app?sslmode=require"})
+	p := start(t, "serve", "DATABASE_URL=postgres://app@"+silent.Addr().String()+"/app?sslmode=require")
 	p.within(10*time.Second, "the start to begin", func() bool { return strings.Contains(p.log.String(), "budget") })
 	p.stop()
 	p.wantEnd(exitInterrupted, "demo: interrupted")
@@ -153,7 +147,7 @@ func TestWrongUser(t *testing.T) {
 		pooler := standin.Start(t, standin.Options{OnStartup: func(int) *pgproto3.ErrorResponse {
 			return standin.Fatal("XX000", "(ENOIDENTIFIER) no tenant identifier provided (external_id or sni_hostname required)")
 		}})
-		p := start(t, map[string]string{"DATABASE_URL": pooler.URL()}, strings.Fields(command)...)
+		p := start(t, command, "DATABASE_URL="+pooler.URL())
 		p.wantEnd(exitFailed, "postgres.PROJECTREF")
 		if n := pooler.Stats().Dials; n != 1 {
 			t.Errorf("%s: %d dials", command, n)
@@ -172,7 +166,7 @@ func TestStopWithStuckRequest(t *testing.T) {
 		}
 		return r
 	}})
-	p := start(t, map[string]string{"DATABASE_URL": pooler.URL(), "SHUTDOWN_TIMEOUT": "100ms"}).serving()
+	p := start(t, "serve", "DATABASE_URL="+pooler.URL(), "SHUTDOWN_TIMEOUT=100ms").serving()
 	go p.status("/ready")
 	<-asked
 	p.stop()
@@ -184,7 +178,7 @@ func TestStopWithStuckRequest(t *testing.T) {
 func TestDatabaseRestart(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t, localpg.Options{})
-	p := start(t, map[string]string{"DATABASE_URL": server.URL("postgres"), "DB_CONNECT_TIMEOUT": "2s"}).serving()
+	p := start(t, "serve", "DATABASE_URL="+server.URL("postgres"), "DB_CONNECT_TIMEOUT=2s").serving()
 	ready := func(status int) func() bool { return func() bool { return p.status("/ready") == status } }
 	p.within(20*time.Second, "the service to work", ready(http.StatusOK))
 	server.Kill()
@@ -192,7 +186,7 @@ func TestDatabaseRestart(t *testing.T) {
 	if status := p.status("/health"); status != http.StatusOK {
 		t.Errorf("/health: %d", status)
 	}
-	late := start(t, map[string]string{"DATABASE_URL": server.URL("postgres")})
+	late := start(t, "serve", "DATABASE_URL="+server.URL("postgres"))
 	late.within(20*time.Second, "an attempt", func() bool { return strings.Contains(late.log.String(), "not ready") })
 	pgtest.Start(t, server.Options)
 	p.within(20*time.Second, "the service to recover", ready(http.StatusOK))
@@ -204,7 +198,7 @@ func TestDatabaseRestart(t *testing.T) {
 // same folder says that the first runs.
 func TestDev(t *testing.T) {
 	pgtest.Server(t) // without a Postgres on this machine it skips the test
-	dir, err := os.MkdirTemp("", "demo-dev-")
+	dir, err := os.MkdirTemp("", "demo dev ")
 	if err == nil {
 		err = os.Chmod(dir, 0o711) // for the account that Postgres runs as
 	}
@@ -214,11 +208,11 @@ func TestDev(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	t.Chdir(dir)
 	for range 2 {
-		p := start(t, nil, "dev").serving()
+		p := start(t, "dev").serving()
 		if status := p.status("/ready"); status != http.StatusOK {
 			t.Errorf("/ready: %d", status)
 		}
-		second := start(t, nil, "dev")
+		second := start(t, "dev")
 		if second.wantEnd(exitFailed, "demo: error: "); strings.Count(second.log.String(), "\n") != 1 {
 			t.Errorf("want one line of a second dev: %s", second.log.tail())
 		}
@@ -227,10 +221,10 @@ func TestDev(t *testing.T) {
 			t.Error("the password is in the output")
 		}
 	}
-	p := start(t, nil, "dev").serving()
+	p := start(t, "dev").serving()
 	kill(t, filepath.Join(devDir, "postgres", "postmaster.pid"))
 	p.wantEnd(exitFailed, "demo: error: Postgres has ended")
-	start(t, map[string]string{"APP_ENV": "production"}, "dev").wantEnd(exitFailed, "APP_ENV")
+	start(t, "dev", "APP_ENV=production").wantEnd(exitFailed, "APP_ENV")
 }
 
 // kill ends the process whose number is the first line of a file.

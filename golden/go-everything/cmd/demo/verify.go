@@ -19,7 +19,7 @@ func (a app) verify(ctx context.Context, args []string) error {
 	if flags.Parse(args) != nil || flags.NArg() > 0 {
 		return errUsage
 	}
-	cfg, err := config.Load(a.getenv)
+	cfg, err := config.Load(a.environ)
 	if err != nil {
 		return err
 	}

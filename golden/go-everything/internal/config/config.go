@@ -1,6 +1,5 @@
-// Package config turns the environment into a Config: one table has every setting
-// with its default and its bound, every problem is reported at once, and nothing
-// secret can be printed by accident.
+// Package config turns the environment into a Config: one table has every setting with its default
+// and its bound, every problem is reported at once, and nothing secret can be printed by accident.
 package config
 
 import (
@@ -8,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -42,19 +42,19 @@ type Config struct {
 	BudgetGuessed        bool               // neither DB_MAX_SESSIONS nor DB_POOL_SIZE is set
 }
 
-// Load reads the settings through getenv. Its error holds one line for each
-// problem, which names the setting and says what to do; it quotes neither a
-// password nor a URL.
-func Load(getenv func(string) string) (Config, error) {
-	value := func(name string) string { return strings.TrimSpace(getenv(name)) }
-	c := Config{LogFormat: "json"}
-	c.DB.MaxWaiting = -1             // not set; 0 has a meaning
-	if value("APP_ENV") == "local" { // which decides how others are read
-		c.LogFormat = "text"
+// Load reads the settings from an environment such as that of os.Environ. Its
+// error holds one line for each problem, which names the setting and says what to
+// do; it quotes neither a password nor a URL.
+func Load(environ []string) (c Config, err error) {
+	env := map[string]string{}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		env[name] = strings.TrimSpace(value)
 	}
-	var problems []error
+	c.DB.MaxWaiting = -1 // not set; 0 has a meaning
+	problems := misspelt(env, c.settings())
 	for _, s := range c.settings() {
-		text := cmp.Or(value(s.name), s.fallback)
+		text := cmp.Or(env[s.name], s.fallback)
 		if text == "" || s.read == nil {
 			continue
 		}
@@ -62,7 +62,10 @@ func Load(getenv func(string) string) (Config, error) {
 			problems = append(problems, fmt.Errorf("%s: %w", s.name, err))
 		}
 	}
-	problems = append(problems, c.connectors(value)...)
+	if c.LogFormat = cmp.Or(c.LogFormat, "json"); env["LOG_FORMAT"] == "" && c.Env == "local" {
+		c.LogFormat = "text"
+	}
+	problems = append(problems, c.connectors(env)...)
 	c.deriveBudget()
 	if len(problems) == 0 { // a comparison with a value that is wrong itself only confuses
 		problems = c.contradictions()
@@ -71,14 +74,14 @@ func Load(getenv func(string) string) (Config, error) {
 }
 
 // connectors reads the URLs, which the other settings say how to take.
-func (c *Config) connectors(value func(name string) string) (problems []error) {
+func (c *Config) connectors(env map[string]string) (problems []error) {
 	parse := func(name string) *connect.Connector {
-		connector, err := connect.Parse(value(name), connect.Options{
+		connector, err := connect.Parse(env[name], connect.Options{
 			AppName: c.AppName, AllowPlaintext: c.Env == "local", AllowPlainAuth: c.allowPlainAuth,
 		})
 		if err != nil {
 			_, reason, _ := strings.Cut(err.Error(), "invalid: ") // the setting's name says the rest
-			if value(name) == "" {
+			if env[name] == "" {
 				reason = `not set: give it a postgres:// URL, or run "go run ./cmd/demo dev" for a private local database`
 			}
 			problems = append(problems, fmt.Errorf("%s: %s", name, reason))
@@ -87,7 +90,7 @@ func (c *Config) connectors(value func(name string) string) (problems []error) {
 	}
 	c.Database = parse("DATABASE_URL")
 	c.DB.Connector, c.Migrations = c.Database, c.Database
-	if url := value("MIGRATION_DATABASE_URL"); url != "" && url != value("DATABASE_URL") {
+	if url := env["MIGRATION_DATABASE_URL"]; url != "" && url != env["DATABASE_URL"] {
 		c.Migrations = parse("MIGRATION_DATABASE_URL")
 	}
 	return problems
@@ -146,8 +149,7 @@ type setting struct {
 	read     func(text string) error // nil for the URLs, which are read last
 }
 
-// settings are all there are, in the order of the documentation. Each reads into
-// a field of c.
+// settings are all there are, in the order of the documentation. Each reads into a field of c.
 func (c *Config) settings() []setting {
 	return []setting{
 		{"DATABASE_URL", "", nil},
@@ -157,7 +159,8 @@ func (c *Config) settings() []setting {
 		{"APP_ENV", "production", name(&c.Env)},
 		{"LOG_LEVEL", "info", level(&c.LogLevel)},
 		{"LOG_FORMAT", "", oneOf(&c.LogFormat, "json", "text")},
-		{"HTTP_ADDR", ":8080", address(&c.HTTPAddr)},
+		{"PORT", "8080", address(&c.HTTPAddr)},
+		{"HTTP_ADDR", "", address(&c.HTTPAddr)},
 		{"HTTP_MAX_BODY", "1048576", integer(&c.MaxBody, 1, 1<<30)},
 		{"REQUEST_TIMEOUT", "60s", duration(&c.RequestTimeout, shortest)},
 		{"SHUTDOWN_DELAY", "0s", duration(&c.ShutdownDelay, 0)},
@@ -175,6 +178,36 @@ func (c *Config) settings() []setting {
 		{"DB_IDLE_IN_TRANSACTION_TIMEOUT", "30s", duration(&c.DB.IdleInTransactionTimeout, shortest)},
 		{"DB_ALLOW_PLAIN_AUTH", "false", boolean(&c.allowPlainAuth)},
 	}
+}
+
+// misspelt finds the variables that are no settings, but one slip away from one
+// that is not set and would silently have its default.
+func misspelt(env map[string]string, settings []setting) (problems []error) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		for _, s := range settings {
+			if env[name] != "" && env[s.name] == "" && near(name, s.name) {
+				problems = append(problems, fmt.Errorf("%s: not a setting, but %s is: if this is meant for another program, set that to its default", name, s.name))
+			}
+		}
+	}
+	return problems
+}
+
+// near reports whether a letter of a name is missing, superfluous, wrong or swapped with the next
+// one, whatever there is between the words. Short names are too close to others.
+func near(name, setting string) bool {
+	letters := strings.NewReplacer("_", "", "-", "", ".", "")
+	a, b := letters.Replace(strings.ToUpper(name)), letters.Replace(setting)
+	if len(b) < 6 {
+		return false
+	}
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return len(a) < 2 && len(b) < 2 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
 }
 
 // reader returns what reads a setting into a field of c. A text that parse does not
@@ -212,7 +245,10 @@ func level(to *slog.Level) func(string) error {
 }
 
 func address(to *string) func(string) error {
-	return reader(to, "not an address such as :8080 or 127.0.0.1:8080", func(text string) (string, bool) {
+	return reader(to, "not a port or an address, such as 8080 or 127.0.0.1:8080", func(text string) (string, bool) {
+		if !strings.Contains(text, ":") {
+			text = ":" + text
+		}
 		_, port, err := net.SplitHostPort(text)
 		_, portErr := strconv.ParseUint(port, 10, 16)
 		return text, err == nil && portErr == nil

@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,18 +13,26 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// begin starts as many proofs of n as may be.
-func (b *breaker) begin(t *testing.T, n int) (begun []*proof) {
+// begin has n logins ask to send a password, and returns those that may.
+func (b *breaker) begin(t *testing.T, n int) (begun []*guard) {
 	t.Helper()
 	for range n {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond) // of a bubble: nobody answers in it
-		if p, err := b.prove(ctx); err == nil {
-			begun = append(begun, p)
+		ctx, cancel := context.WithCancel(t.Context())
+		patience := time.AfterFunc(time.Nanosecond, cancel) // of a bubble: nobody answers in it
+		g := b.newGuard(ctx, time.Now())
+		g.writes = io.Discard
+		if _, err := g.Write([]byte("p")); err == nil && patience.Stop() {
+			begun = append(begun, g)
 		}
-		cancel()
 	}
 	return begun
 }
+
+var (
+	errLost     = errors.New("connection reset by peer")
+	errPassword = &pgconn.PgError{Severity: "FATAL", Code: "28P01"}
+	errUnasked  = &pgconn.PgError{Severity: "FATAL", Code: "XX000", Message: "(EAUTHQUERY) auth_query secret check timed out"}
+)
 
 // TestHangingProofs has some proofs of the password hang, and wants others to be let
 // through: at once, after a second, or not before it is known how those end.
@@ -38,31 +47,37 @@ func TestHangingProofs(t *testing.T) {
 		{12, []int{0, 0, 0}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var b breaker
-			end := func(proofs []*proof, as *int) {
-				for _, p := range proofs {
-					p.move(nil, as)
+			b := newBreaker()
+			end := func(logins []*guard) {
+				for _, g := range logins {
+					g.end(nil)
 				}
 			}
-			end(b.begin(t, 1), &b.accepted)
+			end(b.begin(t, 1))
+			b.Opened(time.Now())
 			hanging := b.begin(t, test.hanging)
 			for second, want := range test.others {
 				if len(hanging) < test.hanging { // of twelve, those that had to wait
 					hanging = append(hanging, b.begin(t, test.hanging-len(hanging))...)
 				}
-				others := b.begin(t, 2*maxUnanswered)
+				if one := b.begin(t, 1); len(one) > 0 { // goes first
+					end(one)
+					b.Opened(time.Now())
+				}
+				others := b.begin(t, 2*maxLogins)
 				if len(others) != want {
 					t.Errorf("%d hanging, after %d s: %d others, want %d", test.hanging, second, len(others), want)
 				}
-				end(others, &b.accepted)
+				end(others)
 				time.Sleep(answerTime + time.Millisecond)
 			}
-			if n := len(hanging); n > maxDoubtful {
-				t.Errorf("%d proofs hang, want at most %d", n, maxDoubtful)
+			if n := len(hanging); n > maxLogins+maxDoubts {
+				t.Errorf("%d proofs hang, want at most %d", n, maxLogins+maxDoubts)
 			}
-			end(hanging, &b.accepted)
-			if n := len(b.begin(t, 12)); n != maxUnanswered {
-				t.Errorf("%d hung and were answered: %d others at once, want %d", test.hanging, n, maxUnanswered)
+			end(hanging)
+			b.Opened(time.Now())
+			if n := len(b.begin(t, 12)); n != maxLogins {
+				t.Errorf("%d hung and were answered: %d others at once, want %d", test.hanging, n, maxLogins)
 			}
 		})
 	}
@@ -88,9 +103,10 @@ func TestRefusedProofs(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var b breaker
-				for _, p := range b.begin(t, test.right) {
-					p.move(nil, &b.accepted)
+				b := newBreaker()
+				for _, g := range b.begin(t, test.right) {
+					g.end(nil)
+					b.Opened(time.Now())
 				}
 				if n := b.giveWrong(t.Context(), test.logins, test.answered); n < test.least || n > test.most {
 					t.Errorf("%d wrong passwords were given, want %d to %d", n, test.least, test.most)
@@ -112,10 +128,14 @@ func (b *breaker) giveWrong(ctx context.Context, logins int, answered time.Durat
 	for range logins {
 		all.Go(func() {
 			for b.check() == nil {
-				if p, err := b.prove(ctx); err == nil {
+				g := b.newGuard(ctx, time.Now())
+				g.writes = io.Discard
+				time.Sleep(min(answered, 100*time.Millisecond)) // until the server asks for it
+				if _, err := g.Write([]byte("p")); err == nil {
 					given.Add(1)
 					time.Sleep(answered)
-					p.move(nil, &b.refused)
+					g.end(errPassword)
+					b.Refused(errPassword)
 				}
 			}
 		})
@@ -129,26 +149,23 @@ func (b *breaker) giveWrong(ctx context.Context, logins int, answered time.Durat
 func TestLostProofs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var b breaker
+		b := newBreaker()
 		lose := func() (n int) {
 			for range 20 {
-				for _, p := range b.begin(t, 1) {
-					p.move(nil, &b.lost)
+				for _, g := range b.begin(t, 1) {
+					g.end(errLost)
 					n++
 				}
 			}
 			return n
 		}
-		if n := lose(); n != maxDoubtful {
-			t.Errorf("%d were given and lost, want %d", n, maxDoubtful)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := b.prove(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("one more: %v, want to wait", err)
+		first := lose()
+		time.Sleep(answerTime + time.Millisecond)
+		if n := lose(); first != maxLogins || n != maxDoubts {
+			t.Errorf("%d were given and lost, then %d, want %d and %d", first, n, maxLogins, maxDoubts)
 		}
 		time.Sleep(doubtFor)
-		b.begin(t, 1)[0].move(nil, &b.accepted)
+		b.begin(t, 1)[0].end(nil)
 		if n := lose(); n != 20 {
 			t.Errorf("%d of 20 were given after the password was accepted", n)
 		}
@@ -156,24 +173,36 @@ func TestLostProofs(t *testing.T) {
 }
 
 // TestLateSuccess wants a login that was under way to change nothing when another learns that secrets cannot be asked for,
-// and one that came later to end the pause.
+// and one that came later to let the next pause be a short one.
 func TestLateSuccess(t *testing.T) {
 	t.Parallel()
-	b, before := newBreaker(), time.Now()
-	b.told(&pgconn.PgError{Code: "XX000", Message: "(EAUTHQUERY) auth_query secret check timed out"}, before)
-	b.Opened(before)
-	b.told(&pgconn.PgError{Code: "57P01"}, before)
-	if b.check() == nil {
-		t.Error("the next login would be refused too")
-	}
-	for name, further := range map[string]func(g *guard){
-		"refused later":               func(g *guard) { g.refusedBy(&pgconn.PgError{Code: "57P03"}) },
-		"let in, though nobody waits": func(g *guard) { g.end(&g.accepted) },
-	} {
-		b.told(&pgconn.PgError{Code: "XX000", Message: "(EAUTHQUERY) auth_query secret check timed out"}, time.Now())
-		further(&guard{breaker: b, checked: time.Now()})
-		if err := b.check(); err != nil {
-			t.Errorf("%s: it got further than that, and yet: %v", name, err)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreaker()
+		before := time.Now()
+		b.Opened(before)
+		under := b.begin(t, 2)
+		time.Sleep(time.Second)
+		b.begin(t, 1)[0].end(errUnasked)
+		under[0].end(&pgconn.PgError{Code: "57P01"})
+		b.Opened(before)
+		under[1].end(errUnasked)
+		if b.check() == nil {
+			t.Error("the next login would be refused too")
 		}
-	}
+		for _, pause := range []time.Duration{unaskedPause, unaskedPause, longPause, longPause} {
+			if time.Sleep(pause - time.Second); b.check() == nil {
+				t.Errorf("an attempt was made %v after an answer", pause-time.Second)
+			}
+			if time.Sleep(time.Second + time.Millisecond); b.check() != nil {
+				t.Errorf("none was made %v after an answer", pause)
+			}
+			b.begin(t, 1)[0].end(errUnasked)
+		}
+		time.Sleep(longPause + time.Millisecond)
+		b.Opened(time.Now())
+		b.begin(t, 1)[0].end(errUnasked)
+		if time.Sleep(unaskedPause + time.Millisecond); b.check() != nil {
+			t.Error("a success in between has not ended the outage")
+		}
+	})
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // Connector makes connections to one database. It keeps what one has learnt for the
@@ -32,14 +34,14 @@ func newConnector(config *pgx.ConnConfig, dial pgconn.DialFunc, resolve pgconn.L
 	}
 	if config.TLSConfig != nil {
 		dial = greet(dial)
-	}
-	config.DialFunc = (&dialer{dial: dial, resolve: resolve}).dialHost
-	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil } // dialHost resolves it
-	if config.TLSConfig != nil {
 		// PgBouncer resumes TLS sessions, which saves the certificate's cost.
 		config.TLSConfig.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
-	return &Connector{config: config, login: newLogin(config), breaker: newBreaker()}
+	config.DialFunc = (&dialer{dial: dial, resolve: resolve}).dialHost
+	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil } // dialHost resolves it
+	c := &Connector{config: config, breaker: newBreaker()}
+	c.login = newLogin(config)
+	return c
 }
 
 // Config returns how to make a connection, one at a time, for the caller to change. It
@@ -49,34 +51,23 @@ func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	config, g, checked := c.config.Copy(), new(guard), time.Now()
-	dial := config.DialFunc
-	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil {
-			c.unreached(checked)
-		}
-		return conn, err
-	}
+	config, since := c.config.Copy(), time.Now()
+	build, closes := config.BuildFrontend, config.OnPgError
+	var g *guard // of the last connection: migrations make several by one Config
 	config.AfterNetConnect = func(ctx context.Context, config *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		*g = guard{breaker: c.breaker, ctx: ctx, checked: checked} // migrations connect by one Config several times
-		err := g.goFirst()
-		if err == nil {
-			conn, err = c.login.start(config, conn, g)
-		}
-		if err != nil {
-			g.end(&g.lost)
-		}
-		return conn, err
+		g = c.newGuard(ctx, since)
+		return c.login.start(config, conn, g)
 	}
-	config.BuildFrontend = g.stand(config.BuildFrontend)
-	closes := config.OnPgError
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		g.reads, g.writes = r, w
+		return build(g, g)
+	}
 	config.OnPgError = func(conn *pgconn.PgConn, refusal *pgconn.PgError) bool {
-		g.refusedBy(refusal)
+		g.end(refusal)
 		return closes(conn, refusal)
 	}
 	config.AfterConnect = func(context.Context, *pgconn.PgConn) error {
-		g.end(&g.accepted)
+		g.end(nil)
 		c.scram.Store(g.scram)
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -73,7 +74,7 @@ func TestWrongPassword(t *testing.T) {
 			if step == standin.Proving {
 				proofs.Add(1)
 			}
-			return standin.GoOn
+			return nil
 		}})
 		db := on(t, strings.Replace(pooler.URL(), standin.Password, "wrong", 1), func(c *config) { c.MaxSessions = 10 })
 		var all sync.WaitGroup
@@ -258,7 +259,7 @@ func TestPoolersOwnLogin(t *testing.T) {
 		_, err := admin.Exec(t.Context(), sql)
 		must(t, err)
 	}
-	execute("create role poolers_own login password 'right'")
+	execute("drop role if exists poolers_own; create role poolers_own login password 'right'")
 	var secret string // which PgBouncer takes over
 	must(t, admin.QueryRow(t.Context(), "select rolpassword from pg_authid where rolname = 'poolers_own'").Scan(&secret))
 	address := regexp.MustCompile("//[^@]*@").ReplaceAllString(database, "//poolers_own:right@")
@@ -276,42 +277,45 @@ func TestPoolersOwnLogin(t *testing.T) {
 	}
 }
 
-// TestHangingLogins has a pooler that does not answer to some proofs of the password,
-// and wants another login to succeed meanwhile, or afterwards where nine hang.
+// TestHangingLogins has a pooler that does not answer some logins, at a step of them, and wants
+// another to succeed meanwhile, or afterwards where nine hang.
 func TestHangingLogins(t *testing.T) {
 	t.Parallel()
-	for _, hanging := range []int{3, 6, 12} {
-		t.Run(strconv.Itoa(hanging), func(t *testing.T) {
-			t.Parallel()
-			hung := make(chan struct{})
-			giveUp := sync.OnceFunc(func() { close(hung) })
-			defer giveUp()
-			pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, step standin.Step) standin.Fault {
-				if step == standin.Proving && n > 1 && n <= 1+hanging {
-					<-hung
-					return standin.Drop
-				}
-				return standin.GoOn
-			}})
-			db := on(t, pooler.URL(), func(c *config) { c.MaxSessions, c.ConnectTimeout = 20, time.Minute })
-			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
-			for range hanging {
-				go func() { _ = db.Run(t.Context(), nopool.TxOptions{}, selectOne) }()
-			}
-			sent := min(hanging, maxDoubtful)
-			for pooler.Stats().Passwords < 2+hanging+sent { // two of the first, and of all that hang the one before
-				time.Sleep(time.Millisecond)
-			}
-			if hanging > maxDoubtful {
-				time.AfterFunc(2*answerTime, func() {
-					if n := pooler.Stats().Passwords; n > 2+hanging+sent+1 {
-						t.Errorf("%d messages with a password, want no proof after the ninth", n)
+	const most = maxLogins + maxDoubts
+	for step, messages := range map[standin.Step]int{standin.Challenged: 1, standin.Proving: 2} {
+		for _, hanging := range []int{3, 6, 12} {
+			t.Run(fmt.Sprint(step, hanging), func(t *testing.T) {
+				t.Parallel()
+				hung := make(chan struct{})
+				giveUp := sync.OnceFunc(func() { close(hung) })
+				defer giveUp()
+				pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: func(n int, now standin.Step) standin.Fault {
+					if now == step && n > 1 && n <= 1+hanging {
+						<-hung
+						return standin.Drop
 					}
-					giveUp()
-				})
-			}
-			must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
-		})
+					return nil
+				}})
+				db := on(t, pooler.URL(), func(c *config) { c.MaxSessions, c.ConnectTimeout = 20, time.Minute })
+				must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+				for range hanging {
+					go func() { _ = db.Run(t.Context(), nopool.TxOptions{}, selectOne) }()
+				}
+				sent := 2 + messages*min(hanging, most) // two of the first
+				for pooler.Stats().Passwords < sent {
+					time.Sleep(time.Millisecond)
+				}
+				if hanging > most {
+					time.AfterFunc(2*answerTime, func() {
+						if n := pooler.Stats().Passwords; n > sent {
+							t.Errorf("%d messages with a password, want none after the ninth login", n)
+						}
+						giveUp()
+					})
+				}
+				must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
+			})
+		}
 	}
 }
 
@@ -324,7 +328,7 @@ func TestHangingFirst(t *testing.T) {
 			close(hangs)
 			return standin.Hang
 		}
-		return standin.GoOn
+		return nil
 	}})
 	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 10 * time.Second })
 	ctx, giveUp := context.WithTimeout(t.Context(), 8*time.Second)

@@ -36,7 +36,7 @@ var errNotSCRAM = refuse("the server does not ask for SCRAM, and nothing else is
 
 // refuse returns an error about what was asked of us, or shown to us.
 func refuse(format string, args ...any) error {
-	return lasting{fmt.Errorf("authentication: "+format, args...)}
+	return fmt.Errorf("authentication: "+format, args...)
 }
 
 // login is how we log in: by SCRAM ourselves, by any other method through pgx. pgx
@@ -82,7 +82,8 @@ func (l *login) start(config *pgconn.Config, dialled net.Conn, g *guard) (net.Co
 		startup.Parameters["database"] = config.Database
 	}
 	c := &conversation{login: l, conn: conn}
-	c.server = g.stand(pgproto3.NewFrontend)(io.TeeReader(conn, &c.said), conn)
+	g.reads, g.writes = io.TeeReader(conn, &c.said), conn
+	c.server = pgproto3.NewFrontend(g, g)
 	c.server.SetMaxBodyLen(maxMessage)
 	message, err := c.ask(startup)
 	switch asked := message.(type) {

@@ -36,7 +36,7 @@ func within(times []time.Time, d time.Duration) (n int) {
 	return n
 }
 
-// refuse is a standin.Options.Refuse, in Supavisor's order of steps.
+// refuse is a standin.Options.OnStep, in Supavisor's order of steps.
 func (s *supavisor) refuse(_ int, step standin.Step) *pgproto3.ErrorResponse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,24 +78,27 @@ func TestSecretsCannotBeAsked(t *testing.T) {
 		unreached       time.Duration // nobody answers at all, at the end of the outage
 		well            time.Duration // after the outage
 	}{
-		{"alone", 1, 4, false, 20 * time.Second, 0, 0, 30 * time.Second},
-		{"alone, warm, at load", 1, 40, true, 20 * time.Second, 50 * time.Millisecond, 0, 30 * time.Second},
-		{"alone, warm, at load, asks long", 1, 40, true, 20 * time.Second, 4 * time.Second, 0, 30 * time.Second},
+		{"alone", 1, 4, false, 20 * time.Second, 0, 0, 15 * time.Second},
+		{"alone, for most of the next pause", 1, 4, false, 34 * time.Second, 0, 0, 33 * time.Second},
+		{"alone, warm, at load", 1, 40, true, 20 * time.Second, 50 * time.Millisecond, 0, 15 * time.Second},
+		{"alone, warm, at load, asks long", 1, 40, true, 20 * time.Second, 4 * time.Second, 0, 20 * time.Second},
 		{"alone, for long", 1, 40, true, 3 * time.Minute, 0, 0, 80 * time.Second},
-		{"two", 2, 4, false, 20 * time.Second, 0, 0, 30 * time.Second},
+		{"alone, warm, at load, asks long, for long", 1, 40, true, 3 * time.Minute, 4 * time.Second, 0, 80 * time.Second},
+		{"two", 2, 4, false, 20 * time.Second, 0, 0, 15 * time.Second},
 		{"two, for long", 2, 4, false, 3 * time.Minute, 0, 0, 80 * time.Second},
-		{"four", 4, 4, false, 20 * time.Second, 0, 0, 30 * time.Second},
-		{"four, at load, asks long", 4, 40, false, 20 * time.Second, 4 * time.Second, 0, 30 * time.Second},
-		{"four, warm", 4, 1, true, 20 * time.Second, 0, 0, 30 * time.Second},
+		{"four", 4, 4, false, 20 * time.Second, 0, 0, 15 * time.Second},
+		{"four, at load, asks long", 4, 40, false, 20 * time.Second, 4 * time.Second, 0, 20 * time.Second},
+		{"four, at load, ask long, for a minute", 4, 40, false, time.Minute, 4 * time.Second, 0, 30 * time.Second},
+		{"four, warm", 4, 1, true, 20 * time.Second, 0, 0, 15 * time.Second},
 		{"four, for a minute", 4, 4, false, time.Minute, 0, 0, 30 * time.Second},
-		{"four, for a moment", 4, 4, false, time.Second, 0, 0, 30 * time.Second},
-		{"alone, then without a pooler", 1, 4, false, 80 * time.Second, 0, time.Minute, 35 * time.Second},
-		{"four, then without a pooler", 4, 4, false, 80 * time.Second, 0, time.Minute, 35 * time.Second},
+		{"four, for a moment", 4, 4, false, time.Second, 0, 0, 33 * time.Second},
+		{"alone, then without a pooler", 1, 4, false, 80 * time.Second, 0, time.Minute, 10 * time.Second},
+		{"four, then without a pooler", 4, 4, false, 80 * time.Second, 0, time.Minute, 10 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			rules := &supavisor{takes: test.takes}
-			pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, Refuse: rules.refuse})
+			pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM, OnStep: rules.refuse})
 			synctest.Test(t, func(t *testing.T) {
 				var processes []*Connector
 				for range test.processes {
@@ -140,11 +143,12 @@ func session(ctx context.Context, c *Connector) error {
 		config, err := c.Config()
 		if err == nil {
 			bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
 			var conn *pgx.Conn
-			if conn, err = pgx.ConnectConfig(bounded, config); err == nil {
+			conn, err = pgx.ConnectConfig(bounded, config)
+			cancel()
+			if err == nil {
 				c.Opened(dialled)
-				return conn.Close(bounded)
+				return conn.Close(ctx)
 			}
 		}
 		if kind := c.Refused(err); attempt == 3 || !errors.Is(kind, nopool.ErrUnavailable) {

@@ -33,7 +33,7 @@ func TestBrokenDatabase(t *testing.T) {
 	t.Parallel()
 	for _, broken := range []*pgproto3.ErrorResponse{
 		standin.Fatal("57P03", "the database system is starting up"),
-		standin.Fatal("3D000", "database \"app\" does not exist"),
+		standin.Fatal("3D000", "there is no such database"),
 		standin.Fatal("08P01", "server login has been failing, cached error: connect failed (server_login_retry)"), // at the first statement
 	} {
 		var back atomic.Bool

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -115,16 +116,16 @@ begin full 08P01 server login has been failing, cached error: no more connection
 
 // meanings are the kinds of texts. Nothing is given to those who dial once.
 var meanings = map[string]struct {
-	kind     error
-	once     bool // one dial
-	password bool // counts as a refused one
+	means meaning
+	kind  error
+	once  bool // one dial
 }{
-	"full":     {kind: nopool.ErrPoolerFull},
-	"passing":  {kind: nopool.ErrUnavailable},
-	"lost":     {kind: nopool.ErrUnavailable, once: true}, // a pooler says so too when a statement may have run
-	"unasked":  {kind: nopool.ErrUnavailable, once: true}, // counts at Supavisor
-	"lasting":  {kind: nopool.ErrConfiguration, once: true},
-	"password": {kind: nopool.ErrConfiguration, once: true, password: true},
+	"full":     {full, nopool.ErrPoolerFull, false},
+	"passing":  {passing, nopool.ErrUnavailable, false},
+	"lost":     {passing, nopool.ErrUnavailable, true}, // a pooler says so too when a statement may have run
+	"unasked":  {unasked, nopool.ErrUnavailable, true}, // counts at Supavisor
+	"lasting":  {lasting, nopool.ErrConfiguration, true},
+	"password": {password, nopool.ErrConfiguration, true}, // counts there, too
 }
 
 // TestTexts says each at its step, and wants it to be understood.
@@ -135,12 +136,12 @@ func TestTexts(t *testing.T) {
 		step, want, refusal := standin.Step(part[0]), meanings[part[1]], standin.Fatal(part[2], part[3])
 		t.Run(part[3], func(t *testing.T) {
 			t.Parallel()
-			if err := error(pgconn.ErrorResponseToPgError(refusal)); IsAuthentication(err) != want.password || isUnasked(err) != (part[1] == "unasked") {
-				t.Errorf("about a password: %t; unasked: %t; want %s", IsAuthentication(err), isUnasked(err), part[1])
+			if means := said(pgconn.ErrorResponseToPgError(refusal)).means; means != want.means {
+				t.Errorf("it means %d, want %s", means, part[1])
 			}
 			pooler := standin.Start(t, standin.Options{
 				Auth: standin.SCRAM,
-				Refuse: func(_ int, now standin.Step) *pgproto3.ErrorResponse {
+				OnStep: func(_ int, now standin.Step) *pgproto3.ErrorResponse {
 					if now == step {
 						return refusal
 					}
@@ -153,7 +154,7 @@ func TestTexts(t *testing.T) {
 					return r
 				},
 			})
-			db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 600 * time.Millisecond })
+			db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 2 * time.Second })
 			err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
 			if n := pooler.Stats().Dials; !errors.Is(err, want.kind) || (n == 1) != want.once {
 				t.Errorf("%d dials, %v, want %s", n, err, part[1])
@@ -162,19 +163,32 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// TestAdvice wants the error of a start to say what to do about what a person can mend.
-func TestAdvice(t *testing.T) {
+// TestExplain wants the error of a start to say what to do where its own text does not, and neither user nor database.
+func TestExplain(t *testing.T) {
 	t.Parallel()
+	const tail = "s3cretTAIL"
 	for text, want := range map[string]string{
-		"(ENOIDENTIFIER) no tenant identifier provided (external_id or sni_hostname required)":         "postgres.PROJECTREF",
-		"(EAUTHQUERY) user not found in the database":                                                  "create the role",
-		"(EAUTHQUERY) MD5 secrets are not supported for auth_query, use require_user instead":          "scram-sha-256",
-		"(ECIRCUITBREAKER) too many authentication failures, new connections are temporarily blocked":  "two minutes",
-		"(EAUTHQUERY) authentication query failed: connection to database not available":               "",
-		"(EMAXCONNSESSION) max clients reached in session mode - max clients are limited to pool_size": "",
+		"XX000 (ENOIDENTIFIER) no tenant identifier provided (external_id or sni_hostname required)":           "postgres.PROJECTREF",
+		"XX000 (EAUTHQUERY) MD5 secrets are not supported for auth_query, use require_user instead":            "scram-sha-256",
+		"XX000 (ECIRCUITBREAKER) too many authentication failures, new connections are temporarily blocked":    "two minutes",
+		"XX000 (EAUTHQUERY) authentication query failed: connection to database not available":                 "not available (SQLSTATE XX000)",
+		"XX000 (EMAXCONNSESSION) max clients reached in session mode - max clients are limited to pool_size":   "pool_size (SQLSTATE XX000)",
+		"28P01 password authentication failed for user \"" + tail + `"`:                                        "percent-encoded",
+		"3D000 database \"" + tail + `" does not exist`:                                                        "3D000",
+		"28000 no pg_hba.conf entry for host \"1.2.3.4\", user \"" + tail + "\", database \"" + tail + `", no`: "no (SQLSTATE 28000)",
+		"XX000 (ENOTFOUND) tenant/user " + tail + ".ref not found":                                             "postgres.PROJECTREF",
+		"XX000 (ESSLREQUIRED) SSL connection is required for user: " + tail:                                    "XX000",
+		"08P01 no such database: " + tail:                                                                      "08P01",
 	} {
-		err := fmt.Errorf("connect: %w", &pgconn.PgError{Severity: "FATAL", Code: "XX000", Message: text})
-		if got := Advice(err); !strings.Contains(got, want) || (got == "") != (want == "") {
+		pooler := standin.Start(t, standin.Options{OnStartup: func(int) *pgproto3.ErrorResponse { return standin.Fatal(text[:5], text[6:]) }})
+		connector, err := Parse(strings.Replace(pooler.URL(), "/app?", "/"+tail+"?", 1), Options{AllowPlaintext: true})
+		must(t, err)
+		config, err := connector.Config()
+		must(t, err)
+		_, err = pgx.ConnectConfig(t.Context(), config)
+		said, _, _ := strings.Cut(strings.ReplaceAll(text[6:], `"`+tail, tail), tail) // up to the first name
+		if got := Explain(fmt.Errorf("connect: %w", err)); !strings.HasPrefix(got, "connect: "+said) || !strings.Contains(got, want) ||
+			strings.Contains(got, tail) || strings.Contains(got, "\n") {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}

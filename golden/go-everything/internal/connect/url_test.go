@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/standin"
 )
 
 func TestParse(t *testing.T) {
@@ -38,10 +40,30 @@ func TestParse(t *testing.T) {
 		{"unescaped password", "postgres://u:s3c%ret@h/db?sslmode=require", false, "percent-encode", false},
 		{"no host", "postgres://u:s3cret@/db?sslmode=require", false, "no host", false},
 		{"two hosts", "postgres://u:s3cret@h1,h2/db?sslmode=require", false, "several hosts", false},
-		{"start-up parameter", "postgres://u:s3cret@h/db?sslmode=require&statement_timeout=5", false, "parameter", false},
-		{"options", "postgres://u:s3cret@h/db?sslmode=require&options=-cx=y", false, "parameter", false},
+		{"parameters of sockets and caches", "postgres://u:s3cret@h/db?sslmode=require&keepalives_idle=3&prepared_statement_cache_size=0&gssencmode=disable&target_session_attrs=read-write", false, "", true},
+		{"Neon's endpoint", "postgres://u:s3cret@h/db?sslmode=require&options=endpoint%3Dep-cool-name-123", false, "", true},
+		{"start-up parameter", "postgres://u:s3cret@h/db?sslmode=require&statement_timeout=5", false, "parameter statement_timeout", false},
+		{"options", "postgres://u:s3cret@h/db?sslmode=require&options=-cx%3Ds3cret", false, "parameter options", false},
+		{"a tenant in options", "postgres://u:s3cret@h/db?sslmode=require&options=reference%3Ds3cret", false, "parameter options", false},
+		{"unknown sslmode", "postgres://u:s3cret@h/db?sslmode=no-verify", false, "sslmode must be", false},
+		{"unknown value", "postgres://u:s3cret@h/db?sslmode=require&channel_binding=s3cret", false, "value of channel_binding", false},
+		{"unknown value of another", "postgres://u:s3cret@h/db?sslmode=require&connect_timeout=s3cret", false, "value of connect_timeout", false},
 		{"unreadable parameter", "postgres://u:s3cret@h/db?sslmode=require&channel_binding=require;", false, "malformed", false},
-		{"missing certificate file", "postgres://u:s3cret@h/db?sslmode=verify-full&sslrootcert=/s3cret", false, "cannot be read", false},
+		{"unknown keyword", "host=h user=u password=a s3cret=b sslmode=require", false, "malformed", false},
+		{"missing certificate file", "postgres://u:s3cret@h/db?sslmode=verify-full&sslrootcert=/s3cret", false, "file of sslrootcert", false},
+		{"no certificate in it", "postgres://u:s3cret@h/db?sslmode=verify-full&sslrootcert=/dev/null", false, "file of sslrootcert", false},
+		{"missing certificate and key", "postgres://u:s3cret@h/db?sslmode=require&sslcert=/s3cret&sslkey=/s3cret", false, "file of sslkey", false},
+		{"unknown value of a keyword", "host=h user=u password=s3cret sslmode=no-verify", false, "sslmode must be", false},
+		{"no such port", "postgres://u:s3cret@h:77777/db?sslmode=require", false, "value of port", false},
+		{"a slash in the password", "postgres://app:12/s3cret@h/db?sslmode=require", false, "percent-encode", false},
+		{"at and slash", "postgres://app:x@y/s3cret@h/db?sslmode=require", false, "percent-encode", false},
+		{"a question mark in the password", "postgres://app:12?s3cret@h/db?sslmode=require", false, "percent-encode", false},
+		{"question mark and ampersand", "postgres://app:12?s3cret&x@h/db?sslmode=require", false, "percent-encode", false},
+		{"a question mark and a name that is taken", "postgres://app:12?host=x:s3cret@h/db&sslmode=require", false, "percent-encode", false},
+		{"a number sign in the password", "postgres://app:12#s3cret@h/db?sslmode=require", false, "percent-encode", false},
+		{"an at sign in the database", "postgres://u:s3cret@h/a%40b?sslmode=require", false, "", true},
+		{"quotes", `"postgres://u:s3cret@h/db?sslmode=require"`, false, "quotes", false},
+		{"a quote", `'postgres://u:s3cret@h/db`, false, "quotes", false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -67,11 +89,34 @@ func wantConfig(t *testing.T, connector *Connector, strict bool) {
 	t.Helper()
 	config, err := connector.Config()
 	must(t, err)
-	if speaksOnlySCRAM(connector) != strict || config.Fallbacks != nil || config.DefaultQueryExecMode != pgx.QueryExecModeExec {
+	if speaksOnlySCRAM(connector) != strict || config.Fallbacks != nil || config.DefaultQueryExecMode != pgx.QueryExecModeDescribeExec {
 		t.Errorf("SCRAM alone: %t, %d fallbacks, exec mode %v", !strict, len(config.Fallbacks), config.DefaultQueryExecMode)
 	}
 	if len(config.RuntimeParams) != 1 || config.RuntimeParams["application_name"] == "" { // to Supavisor that is malformed
 		t.Errorf("start-up parameters %v, want a name alone", config.RuntimeParams)
+	}
+}
+
+// TestEnvironment has what psql reads beside a URL that says all, and wants nothing but a missing password to come from there.
+func TestEnvironment(t *testing.T) {
+	for name, value := range map[string]string{
+		"PGSERVICE": "absent", "PGSERVICEFILE": "/absent", "PGSSLCERT": "/absent", "PGSSLROOTCERT": "/absent", "PGSSLCERTMODE": "x", "PGCONNECT_TIMEOUT": "x",
+		"PGTARGETSESSIONATTRS": "x", "PGREQUIREAUTH": "md5", "PGCHANNELBINDING": "x", "PGMINPROTOCOLVERSION": "x", "PGSSLNEGOTIATION": "x", "PGSSLMODE": "disable",
+		"PGPORT": "x", "PGHOST": "other", "PGUSER": "other", "PGDATABASE": "other", "PGOPTIONS": "-c x=y", "PGPASSWORD": standin.Password,
+	} {
+		t.Setenv(name, value)
+	}
+	for _, url := range []string{"postgres://u:p@h/db?sslmode=require", "host=h user=u password=p dbname=db sslmode=require"} {
+		c, err := Parse(url, Options{AllowPlainAuth: true})
+		must(t, err)
+		if got := c.config; got.Host != "h" || got.Port != 5432 || got.User != "u" || got.Database != "db" || got.ChannelBinding == "x" {
+			t.Errorf("%s: %+v", url, got.Config)
+		}
+	}
+	pooler := standin.Start(t, standin.Options{Auth: standin.SCRAM})
+	must(t, on(t, strings.Replace(pooler.URL(), ":"+standin.Password, "", 1), nil).Run(t.Context(), nopool.TxOptions{}, selectOne))
+	if os.Getenv("PGSERVICE") == "" {
+		t.Error("the environment has changed")
 	}
 }
 

@@ -1,3 +1,5 @@
+//go:build unix
+
 package httpapi
 
 import (
@@ -13,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,8 +23,7 @@ import (
 	"example.com/demo/internal/standin"
 )
 
-// site serves a large page, made anew for each request, at /page, and a note at /note. Its
-// connections have small buffers, as those of the service have.
+// site serves a large page, made anew for each request, at /page, and a note at /note.
 func site(t *testing.T, timeout time.Duration) (*Server, *httptest.Server) {
 	t.Helper()
 	server, _ := serverOn(t, standin.Start(t, standin.Options{}).URL())
@@ -38,25 +40,26 @@ func site(t *testing.T, timeout time.Duration) (*Server, *httptest.Server) {
 	mux.Handle("/note", answer(100))
 	web := httptest.NewUnstartedServer(server.Wrap(mux))
 	web.Config.ReadTimeout = timeout // what a bound of the whole request would be
-	web.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		_ = conn.(*net.TCPConn).SetWriteBuffer(64 << 10)
-		return ctx
-	}
+	web.Listener = Patient(web.Listener)
 	web.Start()
 	t.Cleanup(web.Close)
 	return server, web
 }
 
+const get = "GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+
 // ask sends a request on a connection of its own, which takes in little by itself.
-func ask(t *testing.T, web *httptest.Server, path string, buffer int) net.Conn {
+func ask(t *testing.T, web *httptest.Server, buffer int, request string, args ...any) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", web.Listener.Addr().String())
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, buffer) })
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", web.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.(*net.TCPConn).SetReadBuffer(buffer)
-	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path)
+	fmt.Fprintf(conn, request, args...)
 	return conn
 }
 
@@ -70,7 +73,7 @@ func TestDeafClients(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	var deaf []net.Conn
 	for i := range 60 {
-		deaf = append(deaf, ask(t, web, []string{"/page", "/huge"}[i/50], 4<<10))
+		deaf = append(deaf, ask(t, web, 4<<10, get, []string{"/page", "/huge"}[i/50]))
 		time.Sleep(10 * time.Millisecond)
 	}
 	for server.DB.Snapshot().InUse > 0 {
@@ -101,13 +104,22 @@ func TestDeafClients(t *testing.T) {
 	}
 }
 
-// TestSlowClients read on for longer than a request may take, and than a client may take nothing.
+// TestSlowClients read on for longer than a request may take, and than a client may take nothing. A part of them reads so
+// slowly that the kernel is silent for longer than that, until it has room for a third of what it holds.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
 	_, web := site(t, time.Second)
 	var all sync.WaitGroup
-	for _, path := range []string{"/page", "/huge"} {
-		conn := ask(t, web, path, 64<<10)
+	for _, slow := range []struct {
+		path               string
+		size, buffer, rate int // of its body, of what it takes in by itself, and per second
+	}{
+		{"/page", 2 << 20, 64 << 10, 160 << 10},
+		{"/huge", 6 << 20, 64 << 10, 480 << 10},
+		{"/page", 2 << 20, 4 << 10, 3 << 10},
+		{"/huge", 6 << 20, 4 << 10, 3 << 10},
+	} {
+		conn := ask(t, web, slow.buffer, get, slow.path)
 		all.Go(func() {
 			started := time.Now()
 			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -115,20 +127,71 @@ func TestSlowClients(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			size, wanted := 0, map[string]int{"/page": 2 << 20, "/huge": 6 << 20}[path]
-			piece := make([]byte, wanted/130)
+			size, piece := 0, make([]byte, slow.rate/10)
 			for err == nil {
 				var n int
 				n, err = io.ReadFull(response.Body, piece)
 				size += n
-				time.Sleep(100 * time.Millisecond)
+				if time.Since(started) < 3*clientTimeout {
+					time.Sleep(100 * time.Millisecond)
+				}
 			}
-			if size != wanted+3 || time.Since(started) < clientTimeout { // the quotes, and the end of the line
-				t.Errorf("%s: %d bytes and %v after %v", path, size, err, time.Since(started))
+			if size != slow.size+3 || time.Since(started) < clientTimeout { // the quotes, and the end of the line
+				t.Errorf("%+v: %d bytes and %v after %v", slow, size, err, time.Since(started))
 			}
 		})
 	}
 	all.Wait()
+}
+
+// TestTakenOver wants a connection that was taken over to keep the deadlines of its new owner.
+func TestTakenOver(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, nowhere)
+	failed := make(chan error, 1)
+	web := httptest.NewUnstartedServer(server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			defer conn.Close()
+			_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+			_, err = conn.Write(make([]byte, 16<<20))
+		}
+		failed <- err
+	})))
+	web.Listener = Patient(web.Listener)
+	web.Start()
+	defer web.Close()
+	started := time.Now()
+	ask(t, web, 4<<10, get, "/")
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(started) > clientTimeout/2 {
+		t.Errorf("%v after %v", err, time.Since(started))
+	}
+}
+
+// TestCopiedTo copies to a connection that was taken over, as a proxy does, some time after its handshake.
+func TestCopiedTo(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, nowhere)
+	failed := make(chan error, 1)
+	web := httptest.NewUnstartedServer(server.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, handshake, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			defer conn.Close()
+			_, _ = handshake.WriteString("handshake")
+			err = handshake.Flush()
+			time.Sleep(1500 * time.Millisecond)
+			_, later := io.Copy(conn, strings.NewReader("later"))
+			err = errors.Join(err, later)
+		}
+		failed <- err
+	})))
+	web.Listener = Patient(web.Listener)
+	web.Start()
+	defer web.Close()
+	ask(t, web, 4<<10, get, "/")
+	if err := <-failed; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestKeptAlive sends requests on one connection, whose handlers take their time before and
@@ -189,7 +252,7 @@ func TestTimeoutLeaves(t *testing.T) {
 		<-r.Context().Done()
 		return r.Context().Err()
 	})))
-	web.Config.ReadTimeout, web.Config.WriteTimeout = time.Second, time.Second+5*time.Second
+	web.Config.ReadTimeout = time.Second
 	web.Start()
 	defer web.Close()
 	response, err := web.Client().Get(web.URL)
@@ -219,7 +282,7 @@ func TestWithin(t *testing.T) {
 	mux.Handle("/short", Within(300*time.Millisecond, wait))
 	mux.Handle("/", wait)
 	web := httptest.NewUnstartedServer(server.Wrap(mux))
-	web.Config.ReadTimeout, web.Config.WriteTimeout = server.RequestTimeout, server.RequestTimeout
+	web.Config.ReadTimeout = server.RequestTimeout
 	web.Start()
 	defer web.Close()
 	get := func(ctx context.Context, path string, body io.Reader) (string, time.Duration) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -193,4 +194,23 @@ func TestNestedInRequest(t *testing.T) {
 		}
 		return err
 	})), "GET", "/", "")
+}
+
+// TestAccessLog wants a line for each request, with those of probes that succeed
+// out of the way.
+func TestAccessLog(t *testing.T) {
+	t.Parallel()
+	server, log := serverOn(t, nowhere)
+	for _, path := range []string{"/nothing?secret=1", "/ready", "/health"} {
+		do(server.Handler(), "GET", path, "")
+	}
+	for _, want := range []string{
+		"level=INFO msg=.* path=/nothing .*status=404",
+		"level=INFO msg=.* path=/ready .*status=503",
+		"level=DEBUG msg=.* path=/health .*status=200",
+	} {
+		if !regexp.MustCompile(want).MatchString(log.String()) {
+			t.Errorf("no line %q in\n%s", want, log)
+		}
+	}
 }

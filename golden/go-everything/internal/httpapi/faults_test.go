@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -71,7 +70,7 @@ func serverOn(t *testing.T, url string, changes ...func(*dbConfig)) (*Server, *l
 			t.Error(err)
 		}
 	})
-	return New(Options{DB: db, Logger: logger, MaxBody: 1000, RequestTimeout: 10 * time.Second}), log
+	return &Server{DB: db, Logger: logger, MaxBody: 1000, RequestTimeout: 10 * time.Second}, log
 }
 
 // serveRows serves POST /rows/{id}, one row each, on the database at url.
@@ -131,9 +130,6 @@ type fault struct {
 
 var steps = []standin.Step{standin.Accepted, standin.Encrypting, standin.Starting, standin.Challenged, standin.Proving, standin.Authenticated}
 
-// reset closes with a TCP RST.
-func reset(socket net.Conn) { _ = socket.(*net.TCPConn).SetLinger(0) }
-
 func allFaults() []*fault {
 	const down, unknown = "database_unavailable", "commit_unknown"
 	serialization := standin.Error("40001", "could not serialize secret")
@@ -160,8 +156,8 @@ func allFaults() []*fault {
 		faults = append(faults,
 			&fault{name: "hang" + when, step: step, fault: standin.Hang, status: 503, code: down, log: "no answer to BEGIN"},
 			&fault{name: "drop" + when, step: step, fault: standin.Drop, status: 503, code: down, log: "database is unavailable"},
-			&fault{name: "reset" + when, step: step, fault: reset, status: 503, code: down, log: "database is unavailable"},
-			&fault{name: "reset once" + when, step: step, fault: reset, once: true, status: 201, log: "attempts=2"},
+			&fault{name: "reset" + when, step: step, fault: standin.Reset, status: 503, code: down, log: "database is unavailable"},
+			&fault{name: "reset once" + when, step: step, fault: standin.Reset, once: true, status: 201, log: "attempts=2"},
 		)
 	}
 	return faults
@@ -177,7 +173,7 @@ func behave(of func(n int) *fault) standin.Options {
 				f.met.Add(1)
 				return f.fault
 			}
-			return standin.GoOn
+			return nil
 		},
 		OnStatement: func(c *standin.Conn, sql string) standin.Reply {
 			if f := of(c.N); f.sql != "" && strings.HasPrefix(sql, f.sql) {

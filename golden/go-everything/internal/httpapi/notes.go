@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"strconv"
 
 	"example.com/demo/internal/nopool"
 	"example.com/demo/internal/notes"
@@ -25,11 +24,15 @@ func createNote(w http.ResponseWriter, r *http.Request, session *nopool.Session)
 }
 
 func listNotes(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-	limit, err := queryInt(r, "limit", notes.DefaultLimit, 1, notes.MaxLimit)
+	query, err := readQuery(r, "limit", "after")
 	if err != nil {
 		return err
 	}
-	after, err := queryInt(r, "after", 0, 0, math.MaxInt64)
+	limit, err := queryInt(query, "limit", notes.DefaultLimit, 1, notes.MaxLimit)
+	if err != nil {
+		return err
+	}
+	after, err := queryInt(query, "after", 0, 0, math.MaxInt64)
 	if err != nil {
 		return err
 	}
@@ -73,16 +76,20 @@ func deleteNote(w http.ResponseWriter, r *http.Request, session *nopool.Session)
 
 // noteID reads the id from the path. What is no number names no note.
 func noteID(r *http.Request) (int64, error) {
-	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	id, err := parseInt(r.PathValue("id"))
 	if err != nil {
 		return 0, notFound
 	}
-	return id, nil
+	_, err = readQuery(r)
+	return id, err
 }
 
 // readNote reads and validates a note's draft from the body, before any query:
 // a bad request costs no connection.
 func readNote(r *http.Request) (draft notes.Draft, err error) {
+	if _, err := readQuery(r); err != nil {
+		return draft, err
+	}
 	if err := readJSON(r, &draft); err != nil {
 		return draft, err
 	}

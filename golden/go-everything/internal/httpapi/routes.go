@@ -27,7 +27,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /ready", s.readyz)
 
-	return canonical(mux)
+	return s.canonical(mux)
 }
 
 // unrouted answers for an unknown path, and for a method that a path does not take.
@@ -60,13 +60,13 @@ func methods(mux *chi.Mux, path string) (taken []string) {
 // canonical does what the standard library's mux does before it routes, and chi
 // does not: it compares paths part by part, whatever is escaped in them, and sends
 // who asks for one with dots or double slashes to the one that is meant.
-func canonical(mux *chi.Mux) http.Handler {
+func (s *Server) canonical(mux *chi.Mux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "*" {
 			if r.ProtoAtLeast(1, 1) {
 				w.Header().Set("Connection", "close")
 			}
-			w.WriteHeader(http.StatusBadRequest)
+			s.write(w, r, malformed)
 			return
 		}
 		asked := r.URL.EscapedPath()
@@ -85,7 +85,7 @@ func canonical(mux *chi.Mux) http.Handler {
 			http.Redirect(w, r, to.String(), http.StatusTemporaryRedirect)
 			return
 		}
-		http.Redirect(&heldResponse{ResponseWriter: w, header: w.Header()}, r, to.String(), http.StatusTemporaryRedirect)
+		http.Redirect(&response{ResponseWriter: w}, r, to.String(), http.StatusTemporaryRedirect)
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
 }

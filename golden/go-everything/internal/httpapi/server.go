@@ -3,7 +3,7 @@
 //
 //	middleware.go   correlation id → access log → recover → body and time limits
 //	session.go      → session, opened by the handler's first query
-//	                → handler → COMMIT acknowledged (a read does not wait for it) → response
+//	response.go     → handler → COMMIT acknowledged (a read does not wait for it) → response
 //
 // and an error that a handler returns becomes a response in problem.go.
 package httpapi
@@ -17,8 +17,8 @@ import (
 	"example.com/demo/internal/nopool"
 )
 
-// Options are what a Server needs.
-type Options struct {
+// Server answers the service's HTTP requests.
+type Server struct {
 	DB             *nopool.DB
 	Logger         *slog.Logger  // wrap its handler in WithCorrelation
 	MaxBody        int64         // bytes of a request's body
@@ -26,18 +26,11 @@ type Options struct {
 	// Settings returns what to set in a request's transaction, at no round trip: its caller's role and claims, for
 	// row-level security. Nil sets nothing.
 	Settings func(r *http.Request) []nopool.Setting
-}
 
-// Server answers the service's HTTP requests.
-type Server struct {
-	Options
 	ready    readiness
 	draining atomic.Bool
 	unsent   atomic.Int64 // bytes of responses that wait for their clients
 }
-
-// New returns a Server that is ready to handle requests.
-func New(options Options) *Server { return &Server{Options: options} }
 
 // Handler returns the service's routes behind its middleware.
 func (s *Server) Handler() http.Handler { return s.Wrap(s.routes()) }

@@ -2,6 +2,7 @@ package localpg_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ func newDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(parent) })
-	return filepath.Join(parent, "deep", "cluster")
+	return filepath.Join(parent, "deep, with spaces", "cluster")
 }
 
 // refused starts a server that must not start, and checks that the error is one line with the given words.
@@ -57,7 +58,7 @@ func refused(t *testing.T, opts localpg.Options, words ...string) {
 	t.Helper()
 	server, err := localpg.Start(t.Context(), opts)
 	if err == nil {
-		_ = server.Stop(context.Background())
+		server.Stop()
 		t.Fatal("the server started")
 	}
 	for _, word := range words {
@@ -83,12 +84,8 @@ func TestCluster(t *testing.T) {
 	opts := localpg.Options{Dir: newDir(t), Durable: true}
 	start := func() *localpg.Server {
 		t.Helper()
-		server, err := localpg.Start(t.Context(), opts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(server.Kill)
-		opts.Port = server.Options.Port
+		server := pgtest.Start(t, opts)
+		opts.Port = server.Port
 		return server
 	}
 	file := func(name string) string { return filepath.Join(opts.Dir, name) }
@@ -102,21 +99,24 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	refused(t, localpg.Options{Dir: opts.Dir}, "another server already runs", opts.Dir)
-	if log, err := os.ReadFile(file("server.log")); err != nil || !strings.Contains(string(log), "ready to accept") {
+	refused(t, localpg.Options{Dir: opts.Dir}, `"postmaster.pid" already exists`, "Is another postmaster", opts.Dir)
+	if log, err := os.ReadFile(opts.Dir + ".log"); err != nil || !strings.Contains(string(log), "ready to accept") {
 		t.Errorf("the first server's log is gone: %v", err)
 	}
 	for range 2 { // the second time it has ended already
-		if err := server.Stop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		server.Stop()
 	}
 
 	server = start()
 	wantKept(t, server.URL(`odd "name`))
-	server.Kill() // which leaves a pid file, and the pid may belong to another program then
-	write(t, file("postmaster.pid"), fmt.Sprintf("%d\n%s\n0\n%d\n\n", os.Getppid(), opts.Dir, opts.Port))
+	server.Kill() // which leaves a pid file, and its children for a moment
 	start().Kill()
+	pid := another(t, filepath.Join(filepath.Dir(opts.Dir), "log"))
+	write(t, file("postmaster.pid"), fmt.Sprintf("%s\n%s\n0\n%d\n\n", pid, opts.Dir, opts.Port))
+	refused(t, opts, `"postmaster.pid" already exists`, "PID "+pid)
+	if err := os.Remove(file("postmaster.pid")); err != nil {
+		t.Fatal(err)
+	}
 
 	write(t, file("postgresql.auto.conf"), "max_connections = none\n")
 	refused(t, opts, "postgresql.auto.conf", "contains errors")
@@ -129,7 +129,22 @@ func TestCluster(t *testing.T) {
 		t.Fatal("no version", err)
 	}
 	write(t, file("PG_VERSION"), "7\n")
-	refused(t, opts, "holds data of Postgres 7", opts.Dir, "EMBEDDED_PG")
+	refused(t, opts, "initialized by PostgreSQL version 7", "not compatible with this version", opts.Dir)
+}
+
+// another returns the number of a program that has nothing to do with Postgres, and runs as the same user.
+func another(t *testing.T, log string) string {
+	t.Helper()
+	process, err := localpg.StartProcess(t.Context(), log, "sh", "-c", "echo $$; exec sleep 600")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(process.Kill)
+	var pid []byte
+	if !pgtest.Within(time.Minute, func() bool { pid, _ = os.ReadFile(log); return bytes.HasSuffix(pid, []byte("\n")) }) {
+		t.Fatal("it says nothing")
+	}
+	return strings.TrimSpace(string(pid))
 }
 
 // wantKept looks at a database that was made by a server that has ended since.

@@ -3,15 +3,15 @@ package localpg
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
-	"path/filepath"
+	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // account returns the user and group that children run as, -1 for our own. Postgres and PgBouncer refuse to run as root.
@@ -41,73 +41,66 @@ func WriteFile(path string, data []byte) error {
 	return errors.Join(os.WriteFile(path, data, 0o600), own(path))
 }
 
-// Process is a child of this program, to be ended with Stop or Kill. On Linux it also ends when this program is killed.
+// Process is a child of this program. On Linux it also ends when this program is killed.
 type Process struct {
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{}
+	Done  <-chan struct{} // closed when it has ended, for whatever reason
+	cmd   *exec.Cmd
+	log   string
+	begin int64 // of its own part of the log
 }
 
-// StartProcess starts a program as an unprivileged user. Its output is appended to the file log, in English, which we
-// read. It has a process group of its own, so that Ctrl-C on the terminal reaches us alone.
-func StartProcess(log, name string, args ...string) (*Process, error) {
+// endTimeout is how long a process may take to end after the interrupt, before it is killed.
+const endTimeout = 15 * time.Second
+
+// StartProcess starts a program as an unprivileged user, and interrupts it when ctx is done. Its output is appended to
+// the file log, in English, which we read. It has a process group of its own, so that Ctrl-C on the terminal reaches us
+// alone.
+func StartProcess(ctx context.Context, log, name string, args ...string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	p := &Process{cmd: exec.Command(name, args...), log: log, done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.cmd.Env = append(os.Environ(), "LC_ALL=C")
-	p.cmd.Dir = os.TempDir() // the account may have no access to our own
-	p.cmd.SysProcAttr = childAttributes(account())
-	started := make(chan error)
+	begin, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // Windows knows none, and waits to kill
+	cmd.WaitDelay = endTimeout
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	cmd.Dir = os.TempDir() // the account may have no access to our own
+	cmd.SysProcAttr = childAttributes(account())
+	started, done := make(chan error), make(chan struct{})
 	go func() {
-		defer close(p.done)
+		defer close(done)
 		runtime.LockOSThread() // Linux ends the child with the thread that started it, so that thread waits here
-		err := p.cmd.Start()
+		err := cmd.Start()
 		if started <- err; err == nil {
-			_ = p.cmd.Wait() // the log tells how it ended
+			_ = cmd.Wait() // the log tells how it ended
 		}
 	}()
-	return p, <-started
-}
-
-// Done is closed when the process has ended, for whatever reason.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
-// Complaint returns the last fatal error in the process's log, else the log's last line.
-func (p *Process) Complaint() string {
-	log, _ := os.ReadFile(p.log)
-	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-	for _, line := range slices.Backward(lines) {
-		if _, fatal, found := strings.Cut(line, "FATAL"); found {
-			return strings.TrimLeft(fatal, ": ")
-		}
-	}
-	return lines[len(lines)-1]
-}
-
-// Stop interrupts the process and waits for its end. When ctx is done first, it kills the process and says so.
-func (p *Process) Stop(ctx context.Context) error {
-	if p.cmd.Process.Signal(os.Interrupt) != nil {
-		p.Kill() // it has ended already, or this is Windows, which knows no interrupt
-	}
-	return p.wait(ctx)
-}
-
-func (p *Process) wait(ctx context.Context) error {
-	select {
-	case <-p.done:
-		return nil
-	case <-ctx.Done():
-		p.Kill()
-		return fmt.Errorf("%s was killed: %w", filepath.Base(p.cmd.Path), ctx.Err())
-	}
+	return &Process{Done: done, cmd: cmd, log: log, begin: begin}, <-started
 }
 
 // Kill ends the process at once, as a crash would, and waits until it is gone.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // fails only when it has ended
-	<-p.done
+	<-p.Done
+}
+
+var (
+	fatal = regexp.MustCompile(`(?s)^.*(FATAL|initdb: error)\W+`) // up to the last error that ends a program
+	aside = regexp.MustCompile(`(?i)\n.*?(DETAIL|HINT): +`)       // how it goes on about that, on a line of its own
+)
+
+// Complaint returns the last fatal error in the process's output, in one line with its details, else the last line.
+func (p *Process) Complaint() string {
+	log, _ := os.ReadFile(p.log)
+	text := strings.TrimSpace(string(log[min(p.begin, int64(len(log))):]))
+	if at := fatal.FindStringIndex(text); at != nil {
+		text, _, _ = strings.Cut(aside.ReplaceAllString(text[at[1]:], ": "), "\n")
+	}
+	return text[strings.LastIndex(text, "\n")+1:]
 }

@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -96,6 +97,170 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A list of what is pending is a question, which leaves nothing behind and wants no right to create.
+func TestStatusMakesNothing(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	mustMigrate(t, url, one, "status")
+	if got := schema(t, pgtest.Admin(t, url)); got != "" {
+		t.Errorf("tables: %s", got)
+	}
+}
+
+func TestFilesThatWouldBeSkipped(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"create.sql", "create_1.sql", "00001-create.sql", "00001.sql", "00000_create.sql", "00001_create.SQL", "00001_create.Sql", "v2/00001_create.sql",
+	} {
+		err := Run(t.Context(), Options{Connector: connector(t, "postgres://app@127.0.0.1:1/app"), FS: files(map[string]string{name: "-- +goose Up\nselect 1;\n"})}, "up")
+		if err == nil || !strings.Contains(err.Error(), name+" would be skipped") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What one file sets reaches neither the record of its version nor the next file, which sees seen.
+func TestFilesStartAfresh(t *testing.T) {
+	t.Parallel()
+	const seen = `create table public.seen as select concat_ws(' ', current_user, current_setting('search_path'),
+		current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout'),
+		current_setting('default_transaction_read_only'), to_regclass('pg_temp.kept') is null,
+		(select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())) as state;`
+	state := func(first string) (state string) {
+		url := pgtest.Database(t)
+		mustMigrate(t, url, files(map[string]string{"1_first.sql": first, "2_second.sql": "-- +goose Up\n" + seen}), "up")
+		if err := pgtest.Admin(t, url).QueryRow(t.Context(), "select state from seen").Scan(&state); err != nil {
+			t.Error(err)
+		}
+		return state
+	}
+	want := state("-- +goose Up\nselect 1;\n")
+	for _, sets := range []string{
+		"select pg_catalog.set_config('search_path', '', false);", // as pg_dump does
+		"set search_path = pg_catalog;",
+		"set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;",
+		"set role pg_database_owner;",
+		"create temp table kept (n int);",
+		"set default_transaction_read_only = on;",
+	} {
+		for _, mode := range []string{"", "-- +goose NO TRANSACTION\n"} {
+			if got := state(mode + "-- +goose Up\n" + sets + "\n"); got != want {
+				t.Errorf("%s%s\n got %s\nwant %s", mode, sets, got, want)
+			}
+		}
+	}
+}
+
+// CREATE INDEX CONCURRENTLY waits for every transaction that is open, by design.
+func TestLockTimeout(t *testing.T) {
+	t.Parallel()
+	const note = "insert into noted values (current_setting('lock_timeout'));\n"
+	url := pgtest.Database(t)
+	fsys := files(map[string]string{
+		"1_begin.sql":   "-- +goose NO TRANSACTION\n-- +goose Up\ncreate table noted (lock_timeout text);\n" + note,
+		"2_outside.sql": "-- +goose no transaction\n-- +goose Up\n" + note,
+		"10_inside.sql": "-- +goose Up\n" + note, // in order of number
+		"11_end.sql":    "-- +goose NO TRANSACTION\n-- +goose Up\n" + note + "-- +goose Down\n" + note,
+	})
+	mustMigrate(t, url, fsys, "up")
+	mustMigrate(t, url, fsys, "down")
+	var noted string
+	err := pgtest.Admin(t, url).QueryRow(t.Context(), "select string_agg(lock_timeout, ' ' order by ctid) from noted").Scan(&noted)
+	if err != nil || noted != "0 0 5s 0 0" {
+		t.Errorf("lock_timeout: %s, %v", noted, err)
+	}
+}
+
+// An index that could not be built stays behind, and with "if not exists" the next run takes it for done.
+func TestInvalidIndex(t *testing.T) {
+	t.Parallel()
+	const table = "-- +goose Up\ncreate table twice (n int);\ninsert into twice values (1), (1);\n"
+	for _, test := range []struct{ again, name string }{
+		{"-- +goose NO TRANSACTION\n-- +goose Up\ncreate unique index concurrently if not exists Twice_N on twice (n);\n", "twice_n"},
+		{"-- +goose Up\ncreate unique index if not exists twice_n on twice (n);\n", "twice_n"},
+		{"-- +goose Up\nanalyze twice;\n", "twice_n"}, // whatever it does, it does it to that table
+	} {
+		url := pgtest.Database(t)
+		build := "-- +goose NO TRANSACTION\n-- +goose Up\ncreate unique index concurrently twice_n on twice (n);\n"
+		for _, second := range []string{build, test.again, test.again} {
+			_, err := migrate(t, url, files(map[string]string{"1_table.sql": table, "2_index.sql": second}), "up")
+			if err == nil || !strings.HasPrefix(err.Error(), "2_index.sql: ") || !strings.Contains(err.Error(), "invalid index") || !strings.Contains(err.Error(), test.name) {
+				t.Errorf("%s: %v", second, err)
+			}
+		}
+		admin := pgtest.Admin(t, url)
+		if _, err := admin.Exec(t.Context(), "drop index twice_n; truncate twice"); err != nil {
+			t.Fatal(err)
+		}
+		mustMigrate(t, url, files(map[string]string{"1_table.sql": table, "2_index.sql": test.again}), "up")
+	}
+	// One that no file speaks of is not ours, nor is one that waits for its partitions.
+	url := pgtest.Database(t)
+	mustMigrate(t, url, files(map[string]string{"1_table.sql": table}), "up")
+	if _, err := pgtest.Admin(t, url).Exec(t.Context(), "create unique index concurrently twice_n on twice (n)"); err == nil {
+		t.Fatal("the index was built")
+	}
+	mustMigrate(t, url, files(map[string]string{"1_table.sql": table, "2_other.sql": `-- +goose Up
+create table parts (n int) partition by range (n);
+create table part partition of parts for values from (1) to (2);
+create index parts_n on only parts (n);
+`}), "up")
+}
+
+// A file is applied as a whole and recorded, or is not recorded and said to have failed, also when it is run again.
+func TestOddFiles(t *testing.T) {
+	t.Parallel()
+	const (
+		table       = "create table if not exists x (n int);\n"
+		up, outside = "-- +goose Up\n" + table, "-- +goose NO TRANSACTION\n-- +goose Up\n"
+		ended, open = "ended the transaction", "leaves a transaction open"
+	)
+	url := pgtest.Database(t)
+	admin := pgtest.Admin(t, url)
+	for _, test := range []struct{ text, want string }{
+		{up + "rollback;\n", ended},
+		{up + "commit;\n", ended},
+		{up + "rollback and chain;\n", ended},
+		{up + "commit and chain;\n", ended},
+		{up + "commit;\nbegin;\n", ended},
+		{up + "-- +goose StatementBegin\nrollback; begin\n-- +goose StatementEnd\n", ended},
+		{up + "reset all;\n", ended},
+		{"-- +goose Up\nset transaction isolation level serializable;\nsavepoint s;\nselect 1;\nrollback to s;\n", ""},
+		{outside + "begin;\n" + table, open},
+		{outside + "start transaction;\n" + table + "commit and chain;\n", open},
+		{outside + "begin;\n" + table + "commit;\n", ""},
+		{outside + table + "discard all;\n", "leave out DISCARD ALL"},
+		{outside + `create table if not exists "My Größe" (n int);
+insert into "My Größe" values (1), (1);
+create unique index concurrently if not exists "My Index" on "My Größe" (n);
+`, `invalid index "My Index": drop it`},
+		{"\ufeff" + up, "without a byte order mark"},
+	} {
+		for range 2 {
+			out, err := migrate(t, url, files(map[string]string{"1_odd.sql": test.text}), "up")
+			applied := strings.HasPrefix(out, "up   1_odd.sql")
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) ||
+				applied != (test.want == "" || strings.Contains(test.text, "discard all")) {
+				t.Errorf("%s: %q, %v", test.text, out, err)
+			}
+			if applied {
+				break
+			}
+		}
+		if _, err := admin.Exec(t.Context(), "drop table if exists goose_db_version, x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	early, late := "1_early.sql", "2_late.sql"
+	mustMigrate(t, url, files(map[string]string{late: up}), "up")
+	if _, err := migrate(t, url, files(map[string]string{early: up, late: up}), "up"); err == nil || !strings.Contains(err.Error(), "highest number") {
+		t.Errorf("a file that comes late: %v", err)
+	}
+	if _, err := migrate(t, url, files(map[string]string{early: up}), "down"); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("a file that is gone: %v", err)
+	}
+}
+
 func TestFailedMigration(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -175,7 +340,7 @@ func TestTransactionPoolersAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := transactionPooler(config.Host, config.Port) != ""; got != test.refused {
+		if got := transactionMode.MatchString(fmt.Sprintf("%s:%d", config.Host, config.Port)); got != test.refused {
 			t.Errorf("%s: refused is %v", test.address, got)
 		}
 	}

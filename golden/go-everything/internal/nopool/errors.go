@@ -21,6 +21,8 @@ var (
 	ErrUnavailable = errors.New("database is unavailable")
 	// ErrConfiguration: the database refused us for a reason that will not pass by itself, or a Config is invalid.
 	ErrConfiguration = errors.New("database configuration")
+	// ErrSetting: the server refused one of TxOptions.Settings, such as a role that does not exist.
+	ErrSetting = errors.New("a setting of the session was refused")
 	// ErrOutcomeUnknown: COMMIT was sent, and its answer lost or not there within 5 s. It may have happened: do not repeat it.
 	ErrOutcomeUnknown = errors.New("commit outcome unknown")
 	// ErrRolledBack: COMMIT was answered with ROLLBACK, since an earlier error was ignored.
@@ -47,10 +49,12 @@ func (e *sessionError) Unwrap() []error { return []error{e.kind, e.cause} }
 // quoting matches what pgx says before it quotes a value.
 var quoting = regexp.MustCompile(`can't scan into dest\[\d+\]( \(col: [^)]+\))?|failed to encode args\[\d+\]|unable to encode`)
 
-// Describe returns err as a line fit for a log: of an error that the server
-// sent once a session was open no more than SQLSTATE and constraint, since its
-// message and detail can quote what the user typed. Refused connections keep
-// their message, which names at most user, database, host and port.
+// named matches a user or a database in the words of Postgres, PgBouncer or Supavisor.
+var named = regexp.MustCompile(`((?:user|role|database) )"[^"]*"|((?:user:|database:|tenant/user|matched for) )\S+`)
+
+// Describe returns err as a line fit for a log: of an error that the server sent once a session was
+// open no more than SQLSTATE and constraint or column, since its message and detail can quote what
+// the user typed. Refused connections keep their message, which names at most host and port.
 func Describe(err error) string {
 	if described, ok := errors.AsType[*sessionError](err); ok {
 		return described.Error()
@@ -59,9 +63,11 @@ func Describe(err error) string {
 	pgErr, fromServer := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case fromServer && (connecting || isFatal(pgErr)):
-		return fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
+		return fmt.Sprintf("%s (SQLSTATE %s)", named.ReplaceAllString(pgErr.Message, "$1$2…"), pgErr.Code)
 	case fromServer && pgErr.ConstraintName != "":
 		return fmt.Sprintf("SQLSTATE %s, constraint %s", pgErr.Code, pgErr.ConstraintName)
+	case fromServer && pgErr.ColumnName != "": // which is null
+		return fmt.Sprintf("SQLSTATE %s, column %s of %s", pgErr.Code, pgErr.ColumnName, pgErr.TableName)
 	case fromServer:
 		return "SQLSTATE " + pgErr.Code
 	case connecting: // several lines, the hook's name among them

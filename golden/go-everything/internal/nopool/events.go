@@ -5,21 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-)
-
-// ending is how a session ended.
-type ending struct {
-	name  string
-	count func(total *Snapshot)
-}
-
-var (
-	committed  = ending{"committed", func(total *Snapshot) { total.Committed++ }}
-	rolledBack = ending{"rolled back", func(total *Snapshot) { total.RolledBack++ }}
-	aborted    = ending{"aborted", func(total *Snapshot) { total.Aborted++ }}
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Snapshot is the state of a DB and what has happened since its start. It is for the
@@ -45,37 +35,41 @@ type Snapshot struct {
 	LastOpened time.Time // zero before the first session
 }
 
-// events counts and logs what happens to the sessions of a DB.
-type events struct {
-	log *slog.Logger
-	mu  sync.Mutex
-	now Snapshot // without the slots
+// engine is what the sessions of a DB share. It counts and logs what happens to them.
+type engine struct {
+	config Config
+	slots  *slots
+	life   context.Context // ends when Close gives up waiting, and every session's life with it
+	abort  context.CancelCauseFunc
+	loaded atomic.Pointer[[]*pgtype.Type] // by LoadTypes
+	log    *slog.Logger
+	mu     sync.Mutex
+	now    Snapshot // without the slots
 }
 
-func (e *events) count(update func(total *Snapshot)) {
+func (e *engine) count(update func(total *Snapshot)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	update(&e.now)
 }
 
-func (e *events) totals() (now Snapshot) {
-	e.count(func(total *Snapshot) { now = *total })
-	return now
-}
-
 // logError logs what may be logged at any level; the server's own words, which
 // can quote data, only when the logger is at debug. What a client cancelled is no
-// error.
-func (e *events) logError(ctx context.Context, err error) {
+// error, and that a value was refused, classes 22 and 23, is none of ours.
+func (e *engine) logError(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("error", Describe(err))}
+	level, attrs := slog.LevelError, []slog.Attr{slog.String("error", Describe(err))}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))
+		ours := errors.As(err, new(*sessionError)) || pgErr.Code == "22012" // division by zero
+		if class := pgErr.Code[:min(2, len(pgErr.Code))]; !ours && (class == "22" || class == "23") {
+			level = slog.LevelInfo
+		}
 		if e.log.Enabled(ctx, slog.LevelDebug) {
 			attrs = append(attrs, slog.String("message", pgErr.Message), slog.String("detail", pgErr.Detail))
 		}
 	}
-	e.log.LogAttrs(ctx, slog.LevelError, "database session error", attrs...)
+	e.log.LogAttrs(ctx, level, "database session error", attrs...)
 }

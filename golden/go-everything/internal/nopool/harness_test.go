@@ -27,7 +27,8 @@ func open(t *testing.T, change func(*config)) (*nopool.DB, string) {
 type config struct {
 	nopool.Config
 	connect.Options
-	wrap func(net.Conn) net.Conn // what pgx gets as its connection; nil changes nothing
+	wrap   func(net.Conn) net.Conn // what pgx gets as its connection; nil changes nothing
+	tracer pgx.QueryTracer
 }
 
 func openAt(t *testing.T, url string, change func(*config)) *nopool.DB {
@@ -71,7 +72,7 @@ func start(t testing.TB, url string, c config, change func(*config)) *nopool.DB 
 	}
 	connector, err := connect.Parse(url, c.Options)
 	must(t, err)
-	c.Connector = wrapper{connector, c.wrap}
+	c.Connector = traced{wrapper{connector, c.wrap}, c.tracer}
 	db, err := nopool.Open(c.Config)
 	must(t, err)
 	return db

@@ -53,7 +53,7 @@ func TestLostLogin(t *testing.T) {
 		if step == standin.Challenged {
 			return standin.Drop
 		}
-		return standin.GoOn
+		return nil
 	}})
 	db := on(t, pooler.URL(), nil)
 	for range 3 {

@@ -9,10 +9,10 @@
 //	Commit        → COMMIT acknowledged; Finish does not wait for that after a read
 //	afterwards    → Terminate → the server's close is seen → the slot is free
 //
-// Read this file first, then session.go, rows.go and config.go (what a caller uses),
-// values.go (how arguments travel), opening.go and slots.go (how a session gets its
-// connection), flight.go (how BEGIN travels) and connection.go (how the connection ends). errors.go and events.go can
-// be read on their own.
+// Read this file first, then session.go, ending.go, rows.go and config.go (what a caller uses),
+// values.go (how arguments travel), opening.go and slots.go (how a session gets its connection),
+// flight.go (how BEGIN travels) and connection.go (how the connection ends). errors.go and
+// events.go can be read on their own.
 package nopool
 
 import (
@@ -21,9 +21,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // DB opens sessions. It holds no connection of its own.
@@ -36,19 +38,21 @@ func Open(cfg Config) (*DB, error) {
 		return nil, err
 	}
 	log := cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
-	db := &DB{engine: engine{config: cfg, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), events: events{log: log}}}
+	db := &DB{engine: engine{config: cfg, slots: newSlots(cfg.MaxSessions, cfg.MaxWaiting), log: log}}
 	db.life, db.abort = context.WithCancelCause(context.Background())
 	return db, nil
 }
 
-// Session returns a session that opens its connection at its first use, so one
-// that is never used costs nothing. The caller must end it with Commit or
-// Rollback. ctx does not bound the session: it goes with its log lines, and when
-// it carries an open session (WithSession), the first use fails with ErrNested.
+// Session returns a session that opens its connection at its first use, so one that is never used
+// costs nothing. The caller must end it with Commit or Rollback. ctx does not bound the session: it
+// goes with its log lines, and when it carries another one (WithSession), that one's settings are
+// made before those of opts, and while it is open, the first use fails with ErrNested.
 func (db *DB) Session(ctx context.Context, opts TxOptions) *Session {
 	s := &Session{db: &db.engine, opts: opts, ctx: ctx, said: ErrSessionDone}
+	if outer := s.outer(); outer != nil {
+		s.opts.Settings = slices.Concat(outer.opts.Settings, opts.Settings)
+	}
 	s.life, s.cancel = context.WithCancelCause(db.life)
-	s.turn.failed = s.failed
 	return s
 }
 
@@ -62,22 +66,16 @@ func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Conte
 	if err := fn(WithSession(ctx, s), s); err != nil {
 		return err
 	}
-	late := ctx.Err()
-	if late != nil {
-		_ = s.Rollback(ctx) // which does not undo a Commit of its own
+	if late := ctx.Err(); late != nil {
+		return s.Undo(ctx, late)
 	}
-	err := s.finish(ctx, true)
-	if late != nil && err != nil && !errors.Is(err, ErrOutcomeUnknown) {
-		return late
-	}
-	return err
+	return s.Commit(ctx)
 }
 
-// RunWithRetry is Run that runs the whole of fn again, at most three times in
-// all, when the server reports a serialization failure (40001) or a deadlock
-// (40P01), after pauses of at most 50 and 100 ms. fn must have no effect outside its
-// session. Every other error is returned at once: after BEGIN nothing else is safe
-// to repeat.
+// RunWithRetry is Run that runs the whole of fn again, at most three times in all, when the server
+// reports a serialization failure (40001) or a deadlock (40P01), after pauses of at most 50 and 100
+// ms. fn must have no effect outside its session. Every other error is returned at once: after
+// BEGIN nothing else is safe to repeat.
 func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	for attempt := 1; ; attempt++ {
 		err := db.Run(ctx, opts, fn)
@@ -87,6 +85,27 @@ func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx cont
 			return err
 		}
 	}
+}
+
+// LoadTypes asks the server for types that only it knows, such as enums, composites and arrays
+// of them, by name ("mood", "_mood"). All sessions that begin afterwards know them, at no round
+// trip: it is for the service's start. It replaces what was loaded before.
+func (db *DB) LoadTypes(ctx context.Context, names ...string) error {
+	s := db.Session(ctx, TxOptions{ReadOnly: true})
+	defer s.Rollback(ctx)
+	return s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
+		types, err := conn.pgx.LoadTypes(ctx, names)
+		if err != nil {
+			return err
+		}
+		for _, t := range types {
+			if _, ok := t.Codec.(*pgtype.EnumCodec); ok { // which keeps what it has read, for one connection alone
+				t.Codec = pgtype.TextCodec{}
+			}
+		}
+		db.loaded.Store(&types)
+		return nil
+	})
 }
 
 // Close makes the first use of a session fail with ErrClosed, and waits until those
@@ -110,8 +129,8 @@ func (db *DB) Close(ctx context.Context) error {
 }
 
 // Snapshot returns the DB's state and totals.
-func (db *DB) Snapshot() Snapshot {
-	now := db.totals()
+func (db *DB) Snapshot() (now Snapshot) {
+	db.count(func(total *Snapshot) { now = *total })
 	now.MaxSessions, now.InUse, now.Waiting = db.config.MaxSessions, int(db.slots.inUse.Load()), int(db.slots.waiting.Load())
 	return now
 }

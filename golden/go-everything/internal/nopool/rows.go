@@ -2,136 +2,169 @@ package nopool
 
 import (
 	"cmp"
-	"sync"
+	"errors"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// turn says who uses a session now: one call, by holding it, or open rows.
-type turn struct {
-	sync.Mutex                       // held during each call, by TryLock: nothing queues for it
-	rows       *openRows             // nil if none are open
-	failed     func(err error) error // is told of all failures, and says what they mean
-}
-
-// lockWithin is Lock that gives up after limit.
-func (t *turn) lockWithin(limit time.Duration) bool {
-	for deadline := time.Now().Add(limit); !t.TryLock(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}
-
-// openRows are the open rows of a session. While they are open the session takes no
-// other statement. Reading and closing them takes the session's turn, so that the
-// session cannot end in the middle.
-type openRows struct {
-	pgx.Rows                  // nil for a batch
-	batch    pgx.BatchResults // nil for rows
-	turn     *turn
-	stop     func()      // unbinds the statement's context
-	misused  atomic.Bool // a second goroutine used the session, which pgx's own Err does not know
-	err      error       // what ended them
+// results are the rows of a statement, or the answers to a batch. While they are open the
+// session takes no other statement. Reading and closing them takes the session's turn, so
+// that the session cannot end in the middle.
+type results struct {
+	session *Session
+	close   func() error // reads what is left
+	stop    func()       // unbinds the statement's context
+	done    atomic.Bool  // nothing is left to close
+	misused atomic.Bool  // a second goroutine used the session, which pgx's own Err does not know
+	err     error        // what ended them
 }
 
 // alone runs use while nobody else uses the session.
-func (r *openRows) alone(use func() error) error {
-	if !r.turn.TryLock() {
+func (r *results) alone(use func() error) error {
+	if !r.session.turn.TryLock() {
 		r.misused.Store(true)
 		return ErrSessionBusy
 	}
-	defer r.turn.Unlock()
-	return r.turn.failed(use())
+	defer r.session.turn.Unlock()
+	if r.session.open != r {
+		return cmp.Or(r.err, errors.New("rows or batch are closed already"))
+	}
+	return r.session.failed(use())
 }
 
-func (r *openRows) Next() (more bool) {
-	_ = r.alone(func() error {
+// end ends them; the caller has the turn.
+func (r *results) end() {
+	if r.session.open == r {
+		r.session.open = nil
+		defer r.stop()
+		r.err = r.session.failed(cmp.Or(r.err, r.close()))
+		r.done.Store(true)
+	}
+}
+
+// leave waits for its turn to end them, or a part: what stays open keeps the session busy.
+func (r *results) leave(end func()) {
+	if r.done.Load() { // who has the turn may be waiting for the caller
+		return
+	}
+	r.session.turn.Lock()
+	defer r.session.turn.Unlock()
+	if r.session.open == r {
+		end()
+	}
+}
+
+// rows are those of a statement, or of one in a batch.
+type rows struct {
+	pgx.Rows
+	of  *results
+	end func() // with the turn
+	err error  // of one in a batch
+}
+
+// failed returns rows that have nothing but err, as pgx does.
+func failed(err error) (*rows, error) {
+	none, _ := pgx.FailedBatchResults(&pgx.Batch{}, err).Query()
+	return &rows{Rows: none, of: &results{session: new(Session), err: err}}, err
+}
+
+func (r *rows) Next() (more bool) {
+	_ = r.of.alone(func() error {
 		if more = r.Rows.Next(); !more {
-			r.finish()
+			r.end()
 		}
 		return nil
 	})
 	return more
 }
 
-func (r *openRows) Scan(dest ...any) error {
-	return r.alone(func() error { return r.Rows.Scan(dest...) })
+func (r *rows) Scan(dest ...any) error {
+	if len(dest) == 1 {
+		if whole, ok := dest[0].(pgx.RowScanner); ok { // pgx would give it its own rows
+			return whole.ScanRow(r)
+		}
+	}
+	return r.of.alone(func() error { return r.Rows.Scan(dest...) })
 }
 
-func (r *openRows) Values() (values []any, err error) {
-	err = r.alone(func() (err error) { values, err = r.Rows.Values(); return err })
+func (r *rows) Values() (values []any, err error) {
+	err = r.of.alone(func() (err error) { values, err = r.Rows.Values(); return err })
 	return values, err
 }
 
-// Close waits for its turn: rows that stay open keep the session busy.
-func (r *openRows) Close() {
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	r.finish()
-}
+func (r *rows) Close() { r.of.leave(r.end) }
 
-func (r *openRows) Err() error {
-	if r.misused.Load() {
+func (r *rows) Err() error {
+	if r.of.misused.Load() {
 		return ErrSessionBusy
 	}
-	return cmp.Or(r.err, r.Rows.Err())
+	return cmp.Or(r.err, r.of.err, r.Rows.Err())
 }
 
 // Conn returns nil: the connection belongs to the session alone.
-func (r *openRows) Conn() *pgx.Conn { return nil }
-
-// finish ends the rows; the caller has the turn.
-func (r *openRows) finish() {
-	if r.turn.rows != r {
-		return
-	}
-	r.turn.rows = nil
-	if r.batch != nil {
-		r.err = r.turn.failed(r.batch.Close())
-	} else {
-		r.Rows.Close()
-		r.err = r.turn.failed(r.Rows.Err())
-	}
-	r.stop()
-}
+func (r *rows) Conn() *pgx.Conn { return nil }
 
 // row is the answer to QueryRow.
-type row struct {
-	rows pgx.Rows
-	err  error
-}
+type row struct{ pgx.Rows }
 
 func (r row) Scan(dest ...any) error {
-	if r.err != nil {
-		return r.err
-	}
-	_, err := pgx.CollectOneRow(r.rows, func(found pgx.CollectableRow) (struct{}, error) {
+	_, err := pgx.CollectOneRow(r.Rows, func(found pgx.CollectableRow) (struct{}, error) {
 		return struct{}{}, found.Scan(dest...)
 	})
 	return err
 }
 
-// batch is the answer to SendBatch. It keeps the session busy until it is closed;
-// Exec and Close exclude the session's end, reading rows does not.
+// batch is the answer to SendBatch.
 type batch struct {
 	pgx.BatchResults
-	open *openRows
+	of     *results
+	queued []*pgx.QueuedQuery // those whose answers were not asked for
 }
 
-func (b batch) Exec() (tag pgconn.CommandTag, err error) {
-	err = b.open.alone(func() (err error) { tag, err = b.BatchResults.Exec(); return err })
+// next has read ask for the next answer.
+func (b *batch) next(read func() error) error {
+	return b.of.alone(func() error {
+		b.queued = b.queued[min(1, len(b.queued)):]
+		return read()
+	})
+}
+
+func (b *batch) Exec() (tag pgconn.CommandTag, err error) {
+	err = b.next(func() (err error) { tag, err = b.BatchResults.Exec(); return err })
 	return tag, err
 }
 
-func (b batch) Close() error {
-	b.open.Close()
-	return b.open.err
+func (b *batch) Query() (pgx.Rows, error) {
+	r := &rows{of: b.of}
+	r.end = func() { r.Rows.Close(); r.err = r.of.session.failed(r.Rows.Err()) }
+	err := b.next(func() (err error) { r.Rows, err = b.BatchResults.Query(); return err })
+	if err != nil {
+		return failed(err)
+	}
+	return r, nil
 }
 
-// Tx returns nil: the transaction is the session's.
-func (b batch) Tx() pgx.Tx { return nil }
+func (b *batch) QueryRow() pgx.Row {
+	rows, _ := b.Query()
+	return row{rows}
+}
+
+// Close calls what was queued with the statements, and reads the other answers, also when
+// such a call panics: the session can be rolled back.
+func (b *batch) Close() (err error) {
+	var failed error
+	defer func() {
+		b.of.leave(func() { b.of.err = failed; b.of.end() })
+		err = b.of.err
+	}()
+	for failed == nil && len(b.queued) > 0 && !b.of.done.Load() {
+		if call := b.queued[0].Fn; call != nil {
+			failed = call(b)
+		} else {
+			_, failed = b.Exec()
+		}
+	}
+	return nil
+}

@@ -4,26 +4,20 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// finishTimeout bounds COMMIT and ROLLBACK, which run to their end even when
-// the caller has gone away.
-const finishTimeout = 5 * time.Second
-
-// Session is one connection and one transaction, from its first use to Commit
-// or Rollback. What can wait for somebody else, such as a request's body, belongs before
-// its first use: from there on it holds a slot. It is for one goroutine; a second one gets ErrSessionBusy. Its
-// methods are those of pgx.Tx, without those that would hand out the connection, so
-// what sqlc generates runs on it. The first use can fail with ErrBusy, ErrPoolerFull,
-// ErrUnavailable, ErrConfiguration, ErrNested or ErrClosed, and so do all that follow;
-// any use with the server's *pgconn.PgError, with ErrUnavailable when the connection is
-// lost, ErrSessionBusy or ErrSessionDone.
+// Session is one connection and one transaction, from its first use to Commit or Rollback. What can
+// wait for somebody else, such as a request's body, belongs before its first use: from there on it
+// holds a slot. It is for one goroutine; a second one gets ErrSessionBusy. Its methods are those of
+// pgx.Tx, without those that would hand out the connection, so what sqlc generates runs on it. The
+// first use can fail with ErrBusy, ErrPoolerFull, ErrUnavailable, ErrConfiguration, ErrSetting,
+// ErrNested or ErrClosed, and so do all that follow; any use with the server's *pgconn.PgError,
+// with ErrUnavailable when the connection is lost, ErrSessionBusy or ErrSessionDone.
 type Session struct {
 	db   *engine
 	opts TxOptions
@@ -32,9 +26,10 @@ type Session struct {
 	life   context.Context // ends with the session, which cancels what is in flight
 	cancel context.CancelCauseFunc
 
-	holding atomic.Bool // from its first use to Commit or Rollback, when a session inside it is refused
+	used atomic.Bool // from then on, as long as it lives, a session inside it is refused
 
-	turn  turn        // guards what follows
+	turn  sync.Mutex  // guards what follows. Each call has it, by TryLock: nothing queues for it
+	open  *results    // nil if none are: they keep the session busy
 	conn  *connection // nil before the first use
 	ended error       // what later uses are told: ErrSessionDone, or why it could not be opened
 	said  error       // what Commit or Finish said; ErrSessionDone before, and after Rollback
@@ -45,7 +40,11 @@ type Session struct {
 // the command tag of the last.
 func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
 	err = s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
-		tag, err = conn.pgx.Exec(ctx, sql, typed(args)...)
+		sql, args, err := typed(ctx, sql, args)
+		if err == nil {
+			tag, err = conn.pgx.Exec(ctx, sql, args...)
+			conn.begunAnew = conn.begunAnew || beginsAnew(tag.String(), sql)
+		}
 		return err
 	})
 	return tag, err
@@ -56,7 +55,7 @@ func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn
 func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (n int64, err error) {
 	from := &copySource{CopyFromSource: source}
 	err = s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
-		n, err = conn.pgx.CopyFrom(ctx, table, columns, from)
+		n, err = conn.pgx.CopyFrom(ctx, table, columns, pgx.CopyFromFunc(from.next))
 		return from.answer(err)
 	})
 	if from.panicked != nil {
@@ -66,16 +65,21 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 }
 
 // Query runs a statement and returns its rows, which must be closed or read to
-// their end before the session is used again. As in pgx, an error of the
-// statement may come from rows.Err instead.
+// their end before the session is used again. As in pgx, rows.Err says what the
+// error does, and an error of the statement may come from there alone.
 func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r := &openRows{turn: &s.turn}
-	err := s.use(ctx, r, func(ctx context.Context, conn *connection) (err error) {
-		r.Rows, err = conn.pgx.Query(ctx, sql, typed(args)...)
+	r := &rows{of: &results{session: s}}
+	r.end = r.of.end
+	r.of.close = func() error { r.Rows.Close(); return r.Rows.Err() }
+	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
+		sql, args, err := typed(ctx, sql, args)
+		if err == nil {
+			r.Rows, err = conn.pgx.Query(ctx, sql, args...)
+		}
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return failed(err)
 	}
 	return r, nil
 }
@@ -83,33 +87,41 @@ func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 // QueryRow runs a statement and returns its first row. All errors come from Scan:
 // pgx.ErrNoRows when there is no row.
 func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	rows, err := s.Query(ctx, sql, args...)
-	return row{rows, err}
+	rows, _ := s.Query(ctx, sql, args...)
+	return row{rows}
 }
 
-// SendBatch runs the statements of b in one round trip. The session is busy until
-// the results are closed; errors come from them.
+// SendBatch runs the statements of b in two round trips: the server is asked for the types of
+// their parameters first. The session is busy until the results are closed; errors come from
+// them. A batch cannot begin a transaction.
 func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	r := &openRows{turn: &s.turn}
-	err := s.use(ctx, r, func(ctx context.Context, conn *connection) error {
-		if err := typeBatch(ctx, conn.pgx, b); err != nil {
-			return err
+	refused := pgx.FailedBatchResults(b, errors.New("a batch with BeginTx: the session is a transaction already"))
+	if refused.Tx() != nil {
+		return refused
+	}
+	r := &batch{of: &results{session: s}, queued: b.QueuedQueries}
+	r.of.close = func() error { return r.BatchResults.Close() }
+	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
+		var sent pgx.Batch // without what is to be called, which would get the connection
+		for _, query := range b.QueuedQueries {
+			sql, args, err := rewritten(ctx, query.SQL, query.Arguments)
+			if err != nil {
+				return err
+			}
+			sent.Queue(sql, args...)
 		}
-		if err := conn.flight.board(ctx, conn.pgx.PgConn().Conn()); err != nil {
-			return err
-		}
-		r.batch = conn.pgx.SendBatch(ctx, b)
+		r.BatchResults = conn.pgx.SendBatch(ctx, &sent)
 		return nil
 	})
 	if err != nil {
 		return pgx.FailedBatchResults(b, err)
 	}
-	return batch{r.batch, r}
+	return r
 }
 
 // use does run with the session's connection, and opens it if need be. What run
-// leaves open, rows or nil, keeps the session busy.
-func (s *Session) use(ctx context.Context, open *openRows, run operation) (err error) {
+// leaves open, if anything, keeps the session busy.
+func (s *Session) use(ctx context.Context, opens *results, run operation) (err error) {
 	if err := s.enter(); err != nil {
 		return err
 	}
@@ -118,180 +130,34 @@ func (s *Session) use(ctx context.Context, open *openRows, run operation) (err e
 	unbind := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
 	stop := func() { unbind(); cancel(nil) }
 	if s.conn == nil {
-		err = s.open(ctx, cancel, run)
+		err = s.connect(ctx, cancel, run)
 	} else {
 		err = run(ctx, s.conn)
 	}
-	if err == nil && open != nil {
-		s.turn.rows, open.stop = open, stop
+	if err == nil && opens != nil {
+		s.open, opens.stop = opens, stop
 		return nil
 	}
 	stop()
 	return s.failed(err)
 }
 
-// open gets the session its connection. When it cannot, no commit may succeed
+// connect gets the session its connection. When it cannot, no commit may succeed
 // afterwards: the caller's statement never ran.
-func (s *Session) open(ctx context.Context, cancel context.CancelCauseFunc, first operation) (err error) {
-	if s.nested() {
-		err = ErrNested
-	} else {
-		s.holding.Store(true)
-		defer func() { s.holding.Store(s.conn != nil) }()
-		opening := &opening{db: s.db, ctx: s.ctx, opts: s.opts, first: first, cancel: cancel}
-		s.conn, err = opening.open(ctx)
-	}
-	if s.conn == nil {
-		s.ended = err
-		s.cancel(err)
-	}
-	return err
-}
-
-// Commit ends the session. When it returns nil the server has acknowledged the
-// COMMIT, or the session was never used. ErrOutcomeUnknown means that nobody
-// can tell; with any other error nothing was persisted, unless a statement of the
-// caller ended the transaction, which is ErrNoTransaction. It runs to its end even
-// when ctx is cancelled, for at most 5 s. A session that is in use stays open: roll it
-// back.
-func (s *Session) Commit(ctx context.Context) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.turn.Unlock()
-	return s.commitNow(ctx)
-}
-
-func (s *Session) commitNow(ctx context.Context) (err error) {
-	how := committed
-	if s.conn != nil {
-		how, err = s.commit(ctx)
-	}
-	_ = s.failed(err)
-	s.said = err
-	s.end(how)
-	return err
-}
-
-// Finish is Commit for who passes on what the session has read: where nothing can be
-// lost it returns before COMMIT is acknowledged, which saves a round trip. What is known
-// by then is an error as in Commit: open rows, a lost connection, a transaction that has
-// failed or was ended. A COMMIT that fails later is logged and counted. See
-// TxOptions.WaitForCommit for what waits all the same. After Commit or Finish it says
-// again what that said.
-func (s *Session) Finish(ctx context.Context) error { return s.finish(ctx, false) }
-
-func (s *Session) finish(ctx context.Context, wait bool) error {
-	switch err := s.enter(); {
-	case errors.Is(err, ErrSessionDone):
-		return s.said
-	case err != nil:
-		return err
-	}
-	defer s.turn.Unlock()
-	if s.conn == nil || wait || !s.nothingToLose() {
-		return s.commitNow(ctx)
-	}
-	s.said = nil
-	s.leave()
-	go func() {
-		var how ending
-		if how, s.err = s.commit(ctx); s.err != nil {
-			s.db.count(func(total *Snapshot) { total.ReadCommitErrors++ })
+func (s *Session) connect(ctx context.Context, cancel context.CancelCauseFunc, first operation) (err error) {
+	defer func() {
+		if s.conn == nil {
+			s.ended = cmp.Or(err, ErrSessionDone) // there is no err where the caller's own code has panicked
+			s.cancel(s.ended)
 		}
-		s.record(how)
-		s.close(how, time.Now())
 	}()
-	return nil
-}
-
-// nothingToLose reports whether COMMIT can change neither what was read nor what is
-// stored. The levels below serializable fail no read at COMMIT, and the flight's answer
-// says which is in force: after it no statement can change that, nor make the transaction
-// read write.
-func (s *Session) nothingToLose() bool {
-	level := s.conn.flight.isolation
-	return s.opts.ReadOnly && !s.opts.WaitForCommit && level != "" && level != string(pgx.Serializable) &&
-		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T'
-}
-
-func (s *Session) commit(ctx context.Context) (ending, error) {
-	// Asked before, since pgx calls a connection that is lost after COMMIT was
-	// sent "closed" and "safe to retry" too.
-	unsent := s.conn.pgx.IsClosed()
-	if !unsent && s.conn.pgx.PgConn().TxStatus() == 'I' { // a COMMIT now would be acknowledged and mean nothing
-		return aborted, ErrNoTransaction
+	if s.nested() {
+		return ErrNested
 	}
-	var tag pgconn.CommandTag
-	var err error
-	if !unsent && !s.opts.ReadOnly {
-		err = s.conn.unasked()
-		unsent = err != nil
-	}
-	if err == nil {
-		tag, err = s.say(ctx, "commit")
-	}
-	_, refused := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case err == nil && tag.String() == "COMMIT":
-		return committed, nil
-	case err == nil:
-		return rolledBack, ErrRolledBack
-	case refused && !ConnectionLost(err):
-		return rolledBack, err
-	case unsent || s.opts.ReadOnly:
-		return aborted, &sessionError{ErrUnavailable, err}
-	}
-	s.db.count(func(total *Snapshot) { total.CommitUnknown++ })
-	return aborted, &sessionError{ErrOutcomeUnknown, err}
-}
-
-// Rollback ends the session with nothing persisted; after the session's end it
-// does nothing. It runs to its end even when ctx is cancelled, for at most 5 s. What another
-// goroutine has in flight on the session is cancelled. Its error says only that
-// ROLLBACK was not acknowledged: the server rolls back all the same when the
-// connection closes.
-func (s *Session) Rollback(ctx context.Context) error {
-	if !s.turn.TryLock() {
-		s.cancel(ErrSessionDone)
-		if !s.turn.lockWithin(finishTimeout) { // code of the caller's, such as the source of a COPY, does not return
-			go func() { s.turn.Lock(); _ = s.rollback(ctx) }()
-			return fmt.Errorf("roll back: %w", ErrSessionBusy)
-		}
-	}
-	return s.rollback(ctx)
-}
-
-// rollback ends the turn that its caller has.
-func (s *Session) rollback(ctx context.Context) (err error) {
-	defer s.turn.Unlock()
-	if s.ended != nil {
-		return nil
-	}
-	if s.turn.rows != nil { // reading them to their end could take for ever
-		s.cancel(ErrSessionDone)
-		s.turn.rows.finish()
-	}
-	how := rolledBack
-	if s.conn != nil {
-		if _, err = s.say(ctx, "rollback"); err != nil {
-			how, err = aborted, fmt.Errorf("roll back: %w", err)
-		}
-	}
-	s.end(how)
+	s.used.Store(true)
+	opening := &opening{db: s.db, ctx: s.ctx, opts: s.opts, first: first, cancel: cancel}
+	s.conn, err = opening.open(ctx)
 	return err
-}
-
-// say sends COMMIT or ROLLBACK, even when the caller has gone away.
-func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
-	defer cancel()
-	s.conn.flight.patience.Store(0) // ctx bounds it
-	tag, err := s.conn.pgx.Exec(ctx, last)
-	if ctx.Err() != nil {
-		s.conn.silent.Store(true)
-	}
-	return tag, err
 }
 
 // enter admits one caller at a time, to a session that has not ended.
@@ -300,7 +166,7 @@ func (s *Session) enter() error {
 		return ErrSessionBusy
 	}
 	err := s.ended
-	if err == nil && s.turn.rows != nil {
+	if err == nil && s.open != nil {
 		err = ErrSessionBusy
 	}
 	if err != nil {
@@ -329,54 +195,24 @@ func (s *Session) failed(err error) error {
 	return err
 }
 
-// end marks the session's end and gives its connection back. The caller holds
-// the turn.
-func (s *Session) end(how ending) {
-	s.leave()
-	if s.conn != nil {
-		s.record(how)
-		go s.close(how, time.Now())
-	}
-}
+type sessionKey struct{ db *engine }
 
-// leave makes every use that follows fail, and cancels what is in flight.
-func (s *Session) leave() {
-	s.ended = ErrSessionDone
-	s.holding.Store(false)
-	s.cancel(ErrSessionDone)
-}
-
-func (s *Session) record(how ending) {
-	s.db.count(how.count)
-	s.db.logError(s.ctx, s.err)
-}
-
-// close gives the slot back when the server has closed the connection.
-func (s *Session) close(how ending, ended time.Time) {
-	s.conn.hangUp()
-	s.db.count(func(total *Snapshot) { total.Closed++ })
-	s.db.log.DebugContext(s.ctx, "database session closed", "outcome", how.name,
-		"duration", ended.Sub(s.conn.dialled), "close", time.Since(ended))
-	s.db.slots.release()
-}
-
-type sessionKey struct{}
-
-// WithSession returns a context for work on behalf of s: a second session of the
-// same DB that is made with it fails with ErrNested while s holds a connection.
-// Otherwise callers that each hold one connection and wait for a second could
-// wait for each other until SessionWait ends.
+// WithSession returns a context for work on behalf of s. A second session of the same DB that is
+// made with it has the settings of s, and fails with ErrNested between the first use of s and its
+// end: callers that each hold a connection and wait for a second could wait for each other until
+// SessionWait ends.
 func WithSession(ctx context.Context, s *Session) context.Context {
-	return context.WithValue(ctx, sessionKey{}, s)
+	return context.WithValue(ctx, sessionKey{s.db}, s)
+}
+
+// outer returns the session on whose behalf this one is, or nil.
+func (s *Session) outer() *Session {
+	outer, _ := s.ctx.Value(sessionKey{s.db}).(*Session)
+	return outer
 }
 
 // nested reports whether the session is on behalf of one that holds a connection.
 func (s *Session) nested() bool {
-	outer, ok := s.ctx.Value(sessionKey{}).(*Session)
-	for ; ok; outer, ok = outer.ctx.Value(sessionKey{}).(*Session) {
-		if outer.db == s.db && outer.holding.Load() {
-			return true
-		}
-	}
-	return false
+	outer := s.outer()
+	return outer != nil && (outer.used.Load() && outer.life.Err() == nil || outer.nested())
 }

@@ -28,6 +28,14 @@ func TestRunEnds(t *testing.T) {
 	db, _ := open(t, nil)
 	failure := errors.New("failure")
 	cancelled, cancel := context.WithCancel(t.Context())
+	says := func(sql string) func() error {
+		return func() error {
+			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+				_, err := s.Exec(ctx, sql)
+				return err
+			})
+		}
+	}
 	tests := []struct {
 		name string
 		run  func() error
@@ -80,12 +88,10 @@ func TestRunEnds(t *testing.T) {
 				return err
 			})
 		}, nopool.ErrSessionBusy, 0},
-		{"transaction ended by a statement", func() error {
-			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-				_, err := s.Exec(ctx, "rollback")
-				return err
-			})
-		}, nopool.ErrNoTransaction, 0},
+		{"transaction ended by a statement", says("rollback"), nopool.ErrNoTransaction, 0},
+		{"and another begun", says("rollback and chain"), nopool.ErrNoTransaction, 0},
+		{"and another begun by two", says("rollback; begin"), nopool.ErrNoTransaction, 0},
+		{"rolled back to a savepoint", says("savepoint s; rollback to s"), nil, 0},
 		{"committed by itself", func() error {
 			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
 				return errors.Join(insert(1)(ctx, s), s.Commit(ctx))
@@ -133,7 +139,9 @@ func TestRunEnds(t *testing.T) {
 func TestSessionAfterItsEnd(t *testing.T) {
 	t.Parallel()
 	db, _ := open(t, nil)
-	for _, end := range []func(*nopool.Session, context.Context) error{(*nopool.Session).Commit, (*nopool.Session).Rollback} {
+	for want, end := range map[error]func(*nopool.Session, context.Context) error{
+		nil: (*nopool.Session).Commit, nopool.ErrSessionDone: (*nopool.Session).Rollback,
+	} {
 		session := db.Session(t.Context(), nopool.TxOptions{})
 		_, err := session.Exec(t.Context(), "select 1")
 		must(t, err)
@@ -142,8 +150,8 @@ func TestSessionAfterItsEnd(t *testing.T) {
 		if _, err := session.Exec(t.Context(), "select 1"); !errors.Is(err, nopool.ErrSessionDone) {
 			t.Errorf("a statement after the end: %v", err)
 		}
-		if err := session.Commit(t.Context()); !errors.Is(err, nopool.ErrSessionDone) {
-			t.Errorf("a commit after the end: %v", err)
+		if err := session.Commit(t.Context()); !errors.Is(err, want) {
+			t.Errorf("a commit after the end: %v, want %v", err, want)
 		}
 	}
 }
@@ -284,8 +292,8 @@ func TestFirstUse(t *testing.T) {
 		"nothing": func(s *nopool.Session) error { _, err := s.Exec(ctx, "-- nothing"); return err },
 	}
 	// BEGIN travels with all of them, but pgx makes more round trips of some by itself:
-	// of a copy up to three, depending on what it hears while it still writes.
-	later := map[string]int32{"option of pgx": 1, "copy": 1}
+	// of a batch one, of a copy up to three, depending on what it hears while it still writes.
+	later := map[string]int32{"option of pgx": 1, "batch": 1, "copy": 1}
 	one := db.Session(ctx, nopool.TxOptions{})
 	must(t, selectOne(ctx, one))
 	turns := sent.last.Load().turns.Load()
@@ -379,8 +387,8 @@ func TestRefusedLargeStatement(t *testing.T) {
 	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
 		return standin.Reply{Error: standin.Fatal("08P01", "query_wait_timeout")}
 	}})
-	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 3 * time.Second })
-	large := "select '" + strings.Repeat("x", 20<<20) + "'"
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 5 * time.Second })
+	large := "select '" + strings.Repeat("x", 16<<20) + "'"
 	err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
 		_, err := s.Exec(ctx, large)
 		return err

@@ -12,7 +12,7 @@ const (
 	fullPause  = 250 * time.Millisecond // at most, before a pooler that is full is asked again
 	settleMost = 10 * time.Millisecond  // that a pooler is given to free a place after its close
 	settleStep = 4 * time.Millisecond   // more than was too little
-	settleLess = 2 * time.Microsecond   // less with each session: one in 2,000 finds it late
+	settleLess = 2 * time.Microsecond   // less with each attempt: one in 2,000 finds it late
 )
 
 // slots is the bound on connections, with a bounded queue so that overload is
@@ -51,22 +51,17 @@ func (s *slots) acquire(ctx context.Context) (freed time.Time, err error) {
 	}
 	select {
 	case freed = <-s.free: // never before somebody who waits: while they do, none is free
+		s.inUse.Add(1)
+		return freed, nil
 	default:
-		if freed, err = s.wait(ctx); err != nil {
-			return freed, err
-		}
 	}
-	s.inUse.Add(1)
-	return freed, nil
-}
-
-func (s *slots) wait(ctx context.Context) (freed time.Time, err error) {
 	defer s.waiting.Add(-1)
 	if s.waiting.Add(1) > s.maxWaiting {
 		return freed, ErrBusy
 	}
 	select {
 	case freed = <-s.free:
+		s.inUse.Add(1)
 		return freed, nil
 	case <-s.closed:
 		return freed, ErrClosed
@@ -82,6 +77,7 @@ func (s *slots) settle(freed time.Time) {
 		s.crowded.Store(time.Now().UnixNano())
 	}
 	time.Sleep(time.Until(freed.Add(time.Duration(s.settling.Load()))))
+	s.settling.Add(-min(s.settling.Load(), int64(settleLess)))
 }
 
 // late is told that the pooler refused a connection that was dialled so long after it had
@@ -95,17 +91,9 @@ func (s *slots) late(freed time.Time, age time.Duration) bool {
 	return true
 }
 
-// admitted is told that a session was opened.
-func (s *slots) admitted() {
-	if s.settling.Load() > 0 {
-		s.settling.Add(-int64(settleLess))
-	}
-}
-
-// release frees a slot whose connection is gone. If a session waits that the pooler
-// had refused, it is woken, since there may be room now, and the slot rests for a
-// while instead of going to one that comes later: the pooler admits fewer than we may
-// open.
+// release frees a slot whose connection is gone. If a session waits that the pooler had refused, it
+// is woken, since there may be room now, and the slot rests for a while instead of going to one
+// that comes later: the pooler admits fewer than we may open.
 func (s *slots) release() {
 	s.inUse.Add(-1)
 	select {

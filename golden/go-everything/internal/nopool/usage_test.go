@@ -82,8 +82,8 @@ insert into owned values ('ann', 'of ann'), ('bob', 'of bob')`)
 		}
 	}
 	for range 20 {
-		if _, err := read(nopool.Setting{Name: "role", Value: "nobody knows"}); !errors.Is(err, nopool.ErrConfiguration) {
-			t.Errorf("an unknown role: %v, want ErrConfiguration", err)
+		if _, err := read(nopool.Setting{Name: "role", Value: "nobody knows"}); !errors.Is(err, nopool.ErrSetting) {
+			t.Errorf("an unknown role: %v, want ErrSetting", err)
 		}
 	}
 	_, err = read() // others are not made to pay for it

@@ -70,6 +70,7 @@ func values() (all []any) {
 	ip, prefix := netip.MustParseAddr("10.1.2.3"), netip.MustParsePrefix("10.1.2.0/24")
 	_, network, _ := net.ParseCIDR("2001:db8::/32")
 	return append(all, nil, (*string)(nil), (*time.Time)(nil), []string(nil), []byte(nil), map[string]any(nil), sql.NullTime{}, pgtype.Timestamp{}, given(nil),
+		pgtype.Array[int32]{Elements: []int32{1, 2}, Dims: []pgtype.ArrayDimension{{Length: 2, LowerBound: 5}}, Valid: true}, pgtype.FlatArray[int32]{1},
 		yes, &yes, []bool{yes}, sql.NullBool{Bool: true, Valid: true}, pgtype.Bool{Bool: true, Valid: true}, 1+math.Pow(2, -24), math.Inf(1), math.NaN(), uint64(math.MaxUint64),
 		id, [][16]byte{id}, pgtype.UUID{Bytes: id, Valid: true}, []pgtype.UUID{{Bytes: id, Valid: true}}, ip, &ip, prefix, net.ParseIP("10.1.2.3"), *network, []netip.Addr{ip},
 		net.HardwareAddr{1, 2, 3, 4, 5, 6}, map[string]any{"a": 1}, map[string]string{"a": "b"}, point{1, 2}, &point{1, 2}, []point{{1, 2}}, []string{}, []int{}, []time.Time{}, []any{1, "a"},

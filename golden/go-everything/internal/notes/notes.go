@@ -1,5 +1,4 @@
-// Package notes is the example resource: its rules and its SQL. Replace it with
-// your own.
+// Package notes is the example resource: its rules and its SQL. Replace it with your own.
 package notes
 
 import (
@@ -67,8 +66,7 @@ func (d Draft) Problems() []Problem {
 	return problems
 }
 
-// columns are named, so that one more in the table does not break a running
-// service.
+// columns are named, so that one more in the table does not break a running service.
 const columns = "id, title, body, created_at, updated_at"
 
 // Create stores a note and returns it.

@@ -1,9 +1,10 @@
 package pgtest
 
 import (
-	"context"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"example.com/demo/internal/localpg"
 )
@@ -15,10 +16,13 @@ func Start(t testing.TB, opts localpg.Options) *localpg.Server {
 	if opts.Dir == "" {
 		opts.Dir = filepath.Join(testDir(t), "cluster")
 	}
-	server, err := localpg.Start(life, opts)
+	var server *localpg.Server
+	var err error
+	Within(time.Minute, func() bool { // the children of a server that was killed hold its memory for a moment
+		server, err = launch(opts)
+		return err == nil || !strings.Contains(err.Error(), "shared memory block")
+	})
 	need(t, err)
-	stop := func() { _ = server.Stop(bounded()) }
-	context.AfterFunc(life, stop)
-	t.Cleanup(stop)
+	t.Cleanup(server.Stop)
 	return server
 }

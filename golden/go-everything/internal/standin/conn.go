@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -15,7 +16,8 @@ import (
 )
 
 // client is our side of a connection. It speaks what pgx speaks in its exec mode: one statement in each simple query,
-// else unnamed Parse and Bind, with a Describe of the portal always right before its Execute.
+// else unnamed Parse and Bind, with a Describe of the portal always right before its Execute; and asks for the types of
+// statements without parameters.
 type client struct {
 	server   *Server
 	socket   net.Conn
@@ -59,13 +61,6 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 		if !c.passes(Encrypting) {
 			return nil
 		}
-		if ask := c.server.opts.OnSSLRequest; ask != nil {
-			if refusal := ask(); refusal != nil {
-				c.send(refusal)
-				_ = c.backend.Flush()
-				return nil
-			}
-		}
 		if c.server.tls == nil {
 			_, _ = c.Write([]byte("N")) // a client that cannot read this sends no more
 			continue
@@ -77,22 +72,26 @@ func (c *client) negotiate() pgproto3.FrontendMessage {
 
 // passes returns false when a step is the connection's last.
 func (c *client) passes(step Step) bool {
-	if c.server.opts.OnStep != nil {
-		if fault := c.server.opts.OnStep(c.known.N, step); fault != nil {
-			fault(c.raw)
-			c.broken = true
-		}
+	var fault Fault
+	if c.server.opts.OnStep != nil && !c.broken {
+		fault = c.server.opts.OnStep(c.known.N, step)
 	}
-	if !c.broken && c.server.opts.Refuse != nil {
-		if refusal := c.server.opts.Refuse(c.known.N, step); refusal != nil {
-			if step == Authenticated {
-				c.send(&pgproto3.AuthenticationOk{})
-			}
-			c.refuse(refusal)
-			c.broken = true
+	switch fault {
+	case nil:
+		return !c.broken
+	case Drop:
+	case Hang:
+		_, _ = io.Copy(io.Discard, c.raw) // whatever ends it
+	case Reset:
+		_ = c.raw.(*net.TCPConn).SetLinger(0)
+	default:
+		if step == Authenticated {
+			c.send(&pgproto3.AuthenticationOk{})
 		}
+		c.refuse(fault)
 	}
-	return !c.broken
+	c.broken = true
+	return false
 }
 
 // checkOut waits for what a pooler has to find for a client first.
@@ -119,7 +118,7 @@ func (c *client) send(messages ...pgproto3.BackendMessage) {
 func (c *client) refuse(why *pgproto3.ErrorResponse) {
 	c.send(why)
 	_ = c.backend.Flush()
-	c.server.locked(func() { c.known.End = Refused })
+	c.server.locked(func() { c.known.End = "refused" })
 }
 
 // ready tells the client that it may go on, and sends all that was held back.
@@ -210,16 +209,16 @@ func newSCRAM() (*scram.Server, error) {
 
 // converse answers messages until one side ends the connection.
 func (c *client) converse() {
-	var end End
+	var end string
 	for end == "" {
 		message, err := c.backend.Receive()
 		if err != nil {
-			end = EOF
+			end = "closed without a word"
 		} else if _, ok := message.(*pgproto3.Terminate); ok {
 			end = Terminated
 		} else if !c.handle(message) {
 			_ = c.backend.Flush()
-			end = Dropped
+			end = "dropped"
 		}
 	}
 	c.server.locked(func() { c.known.End = end })
@@ -240,7 +239,12 @@ func (c *client) handle(message pgproto3.FrontendMessage) bool {
 		c.send(&pgproto3.ParseComplete{})
 	case *pgproto3.Bind:
 		c.send(&pgproto3.BindComplete{})
-	case *pgproto3.Execute: // it answers Describe too
+	case *pgproto3.Describe:
+		if m.ObjectType == 'S' {
+			c.send(&pgproto3.ParameterDescription{})
+			c.send(&pgproto3.NoData{})
+		}
+	case *pgproto3.Execute: // it answers the Describe of a portal too
 		return c.execute(c.sql, true)
 	case *pgproto3.Flush:
 		return c.backend.Flush() == nil

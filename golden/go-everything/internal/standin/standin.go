@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -43,22 +42,15 @@ type Options struct {
 	Auth       Auth
 	MaxClients int           // clients at any instant; 0 is no limit
 	ReleaseLag time.Duration // from a client's close until its place is free and we close
-	// LateRelease is the time from our close until its place is free, which no client can see.
-	LateRelease time.Duration
+	CloseFirst bool          // before that lag, so that no client can see when its place is free
 	// CheckOut is how long a client that has authenticated waits to be let in. Who leaves meanwhile is closed at once, and
 	// has its place until then: so does Supavisor.
 	CheckOut time.Duration
-	// OnSSLRequest is asked at each. What it returns is sent in the clear and ends the connection; nil goes on.
-	OnSSLRequest func() *pgproto3.ErrorResponse
 	// OnStep is asked at each step of a connection until it is ready for statements, n being its place in the order of
-	// arrival, from 1.
+	// arrival, from 1. It may sleep. What it returns ends the connection; nil goes on.
 	OnStep func(n int, step Step) Fault
-	// OnStartup is asked at the start-up message of connection n, before the limit and authentication. What it returns
-	// is sent and ends the connection; nil goes on. It may sleep.
-	OnStartup func(n int) *pgproto3.ErrorResponse
-	// Refuse is asked after OnStep. What it returns is sent, to who is let in after AuthenticationOk, and ends the connection:
-	// what Supavisor and PgBouncer say at a step. It may sleep.
-	Refuse func(n int, step Step) *pgproto3.ErrorResponse
+	// OnStartup is OnStep for who has sent the start-up message, and counts as rejected.
+	OnStartup func(n int) Fault
 	// OnStatement is asked once for each statement, in its connection's goroutine. It gets a copy of what is known.
 	OnStatement func(c *Conn, sql string) Reply
 }
@@ -76,17 +68,15 @@ const (
 	Authenticated Step = "authenticated" // it is let in, which it does not know yet
 )
 
-// Fault is done to a connection at a step, and ends it there. It gets the socket, below TLS.
-type Fault func(socket net.Conn)
+// Fault ends a connection at a step: an error that is sent, to who is let in after AuthenticationOk, or one of these.
+type Fault = *pgproto3.ErrorResponse
 
-// GoOn is no fault.
-var GoOn Fault
-
-// Hang says nothing more; the client's close ends it.
-func Hang(socket net.Conn) { _, _ = io.Copy(io.Discard, socket) } // whatever ends it
-
-// Drop closes.
-func Drop(net.Conn) {}
+// What is done instead of an answer.
+var (
+	Hang  = Fatal("", "says nothing more until the client closes")
+	Drop  = Fatal("", "closes")
+	Reset = Fatal("", "closes with a TCP RST")
+)
 
 // Reply is what happens to a statement. The zero value is the usual answer, which for a SELECT is one row. Delay comes
 // first; of the others at most one is set.
@@ -105,19 +95,11 @@ type Conn struct {
 	Statements []string          // as received, in order
 	Status     byte              // I, T or E: outside, inside or inside a failed transaction
 	Bursts     int               // times the client sent after it had read our answer; the start-up message is the first
-	End        End
+	End        string            // how it ended, "" while it is open
 }
 
-// End is how a connection ended. It is empty while the connection is open.
-type End string
-
-// The ends of a connection.
-const (
-	Refused    End = "refused"    // at start-up, by us
-	Dropped    End = "dropped"    // later, by us
-	Terminated End = "terminated" // by the client, politely
-	EOF        End = "eof"        // by the client, without a word
-)
+// Terminated is the End of a connection that the client has ended politely.
+const Terminated = "terminated"
 
 // Stats counts what the pooler has seen.
 type Stats struct {
@@ -217,15 +199,12 @@ func (s *Server) accept(listener net.Listener) {
 	}
 }
 
-// Serve takes a connection that the test has made, such as an end of a net.Pipe in a bubble of testing/synctest.
+// Serve takes a connection from its first byte to its end: one that was accepted, or that the test has made, such as an
+// end of a net.Pipe in a bubble of testing/synctest. Its place is free before the socket closes, so that a client which
+// waits for the close can rely on it, but for CloseFirst.
 func (s *Server) Serve(socket net.Conn) {
 	defer socket.Close()
-	s.serve(&client{server: s, socket: socket, raw: socket, known: &Conn{Status: 'I'}})
-}
-
-// serve takes a connection from its first byte to its end. Its place is free before the socket closes, so that a
-// client which waits for the close can rely on it.
-func (s *Server) serve(c *client) {
+	c := &client{server: s, socket: socket, raw: socket, known: &Conn{Status: 'I'}}
 	s.locked(func() { s.stats.Dials++; c.known.N = s.stats.Dials })
 	if !c.passes(Accepted) {
 		return
@@ -244,11 +223,10 @@ func (s *Server) serve(c *client) {
 		if c.authenticate() {
 			c.converse()
 		}
-		s.sleep(s.opts.ReleaseLag)
-		if s.opts.LateRelease > 0 {
+		if s.opts.CloseFirst {
 			c.socket.Close()
-			s.sleep(s.opts.LateRelease)
 		}
+		s.sleep(s.opts.ReleaseLag)
 		s.locked(func() { s.stats.Open-- })
 	}
 }

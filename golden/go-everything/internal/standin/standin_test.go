@@ -228,7 +228,7 @@ func TestFull(t *testing.T) {
 	if got := s.Stats(); got.Dials != 4 || got.Rejected != 2 || got.Peak != 1 {
 		t.Errorf("%+v", got)
 	}
-	if end := s.Conns()[1].End; end != standin.Refused {
+	if end := s.Conns()[1].End; end != "refused" {
 		t.Errorf("ended %q", end)
 	}
 }
@@ -275,7 +275,7 @@ func TestFaults(t *testing.T) {
 		t.Errorf("commit: %v", err)
 	}
 	eventually(t, "the end is seen", func() bool { return s.Stats().Open == 0 })
-	if got := s.Conns()[2]; got.End != standin.Dropped || got.Status != 'T' {
+	if got := s.Conns()[2]; got.End != "dropped" || got.Status != 'T' {
 		t.Errorf("%+v", got)
 	}
 }

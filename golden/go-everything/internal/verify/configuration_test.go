@@ -1,10 +1,13 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,24 +22,25 @@ import (
 )
 
 var configurationParts = []part{
+	{"NP12", "source", weakExamples},
 	{"NP12", "weak settings are refused", weakRefused},
 	{"NP12", "a server without TLS is refused", withoutTLS},
 	{"NP12", "the certificate is verified", verifiedCertificate},
 	{"NP12", "the password goes to nobody unproven", provenFirst},
 	{"NP12", "a real server's TLS, with its channel bound", realTLS},
-	{"NP13", "in force, Postgres", func(t *T) { inForce(t, nil) }}, {"NP16", "in force, Postgres", func(t *T) { inForce(t, nil) }},
+	{"NP13 NP16", "in force, Postgres", func(t *T) { inForce(t, nil) }},
 	{"NP13", "in force, through PgBouncer", func(t *T) { inForce(t, &pgtest.PgBouncerOptions{}) }},
 	{"NP13", "each bound of ours ends what exceeds it", clientBounds},
 	{"NP13", "each is set and can be set", timeoutSettings},
 }
 
-// settings returns what config reads of them, given as name and value in turn.
-func settings(pairs ...string) func(name string) string {
-	all := map[string]string{"DATABASE_URL": "postgres://u:p@db.example.com/d?sslmode=require"}
+// settings returns an environment that has them, given as name and value in turn.
+func settings(pairs ...string) []string {
+	environ := []string{"DATABASE_URL=postgres://u:p@db.example.com/d?sslmode=require"}
 	for i := 0; i+1 < len(pairs); i += 2 {
-		all[pairs[i]] = pairs[i+1]
+		environ = append(environ, pairs[i]+"="+pairs[i+1])
 	}
-	return func(name string) string { return all[name] }
+	return environ
 }
 
 // weakRefused goes through every sslmode, for hosts near and far.
@@ -54,8 +58,28 @@ func weakRefused(t *T) {
 		}
 	}
 	for _, env := range []string{"", "production", "staging"} {
-		if _, err := config.Load(settings("APP_ENV", env, "DATABASE_URL", "postgres://u:p@127.0.0.1/d?sslmode=disable")); err == nil {
-			t.Errorf("APP_ENV=%q: plaintext was accepted", env)
+		_, err := config.Load(settings("APP_ENV", env, "DATABASE_URL", "postgres://u:p@127.0.0.1/d?sslmode=disable"))
+		t.failIf(err == nil, "APP_ENV=%q: plaintext was accepted", env)
+	}
+}
+
+// weakExamples looks at what is deployed as it stands, or copied: the settings and the compose files in the module's own
+// folder. A host without a dot is in a network of one's own, where nobody signs certificates.
+func weakExamples(t *T) {
+	address, mode := re(`postgres(ql)?://[^@\s]*@([^:/\s]+)[^'"\s]*|\bhost=(\S+)[^'"\n]*`), re(`sslmode=([\w-]*)`)
+	for _, pattern := range []string{".env.example", "*compose*.y*ml"} {
+		files, err := filepath.Glob(filepath.Join(moduleDir(), pattern))
+		t.need(err)
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			t.need(err)
+			for _, url := range address.FindAllStringSubmatch(string(text), -1) {
+				host, asked := cmp.Or(url[2], url[3]), append(mode.FindStringSubmatch(url[0]), "", "")[1]
+				strong := asked == "verify-full" || !strings.Contains(host, ".") && slices.Contains([]string{"require", "verify-ca"}, asked)
+				t.failIf(!strong, "%s: sslmode %q for host %s", filepath.Base(file), asked, host)
+			}
+			weak := re(`(?m)PGSSLMODE\W+(disable|allow|prefer)|\bssl=off|HOST_AUTH_METHOD\W+trust|^APP_ENV=local|^DB_ALLOW_PLAIN_AUTH=true`).FindString(string(text))
+			t.failIf(weak != "", "%s: %s", filepath.Base(file), weak)
 		}
 	}
 }
@@ -97,8 +121,8 @@ func provenFirst(t *T) {
 	plain := func(allowed bool) func(*options) { return func(o *options) { o.AllowPlainAuth = allowed } }
 	t.wantErr(nopool.ErrConfiguration, on(t, greedy, plain(false)).run("select 1"), "the password was handed out")
 	p := start(t, greedy, nil)
-	if code := p.wait(); code == 0 || !strings.Contains(p.stderr.String(), "certificate is not verified") {
-		t.Errorf("it ended with %d, and should have warned of the certificate: %s", code, p.stderr.Tail())
+	if code := p.wait(); code == 0 || !strings.Contains(p.said.String(), "certificate is not verified") {
+		t.Errorf("it ended with %d, and should have warned of the certificate: %s", code, p.said.Tail())
 	}
 	t.wantErr(nil, on(t, greedy, plain(true)).run("select 1"), "refused although allowed")
 	scram := withMode(standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM}).URL(), "require")
@@ -151,7 +175,8 @@ func inForce(t *T, bouncer *pgtest.PgBouncerOptions) {
 		_, err := session.Exec(ctx, "commit; begin")
 		return errors.Join(err, session.QueryRow(ctx, settings).Scan(&left))
 	})
-	t.failIf(err != nil || !strings.HasSuffix(left, " 0 0 0"), "after a commit the timeouts are still in force: %s, %v", left, err) // a new database has none
+	t.failIf(!strings.HasSuffix(left, " 0 0 0"), "after a commit the timeouts are still in force: %s", left) // a new database has none
+	t.wantErr(nopool.ErrNoTransaction, err, "another transaction than the session's is committed")
 	s.wantNoneLeft()
 }
 
@@ -206,9 +231,8 @@ func timeoutSettings(t *T) {
 		want := bounds()
 		t.failIf(want[i] <= 0, "%s has no default", name)
 		want[i] += 7 * time.Second // what REQUEST_TIMEOUT contains stays within it
-		if got := bounds(name, want[i].String()); !slices.Equal(got, want) {
-			t.Errorf("%s is %v: in force are %v, want %v", name, want[i], got, want)
-		}
+		got := bounds(name, want[i].String())
+		t.failIf(!slices.Equal(got, want), "%s is %v: in force are %v, want %v", name, want[i], got, want)
 		_, err := config.Load(settings(name, "0"))
 		t.failIf(err == nil || !strings.Contains(err.Error(), name), "%s=0 switches the bound off: %v", name, err)
 	}

@@ -17,15 +17,15 @@ import (
 	"example.com/demo/internal/pgtest"
 )
 
-// part is one check of a rule. A rule is passed when all its parts ran and passed.
+// part is one check of a rule, or of several that look at the same. A rule is passed when all its parts ran and passed.
 type part struct {
-	rule, name string
-	run        func(t *T)
+	rules, name string
+	run         func(t *T)
 }
 
 // parts are all checks of all rules. Each area has a file of its own.
 var parts = slices.Concat(
-	staticParts, engineParts, endParts, lifecycleParts, configurationParts, pressureParts, responseParts, readParts, migrationParts)
+	staticParts, engineParts, endParts, lifecycleParts, configurationParts, pressureParts, slotParts, responseParts, migrationParts)
 
 // outcome is the report, as far as it goes.
 var outcome = struct {
@@ -33,7 +33,7 @@ var outcome = struct {
 	Report
 	begun   bool
 	skipped string // why a part was skipped: the same for all, a real server is missing
-}{Report: NewReport("self-verification of demo by its tests", "not asked for")}
+}{Report: NewReport("self-verification of demo by its tests\nwhere it says source, of your own code; all else is about the engine, the middleware and the program", "not asked for")}
 
 // T is a test that remembers what it failed with, for the report.
 type T struct {
@@ -41,12 +41,16 @@ type T struct {
 	rule  string
 	mu    sync.Mutex
 	notes []string
+	over  bool // the part was given up
 }
 
-// note keeps a line for the report.
+// note keeps a line for the report. It ends the goroutine of a part that was given up: its test is over.
 func (t *T) note(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.over {
+		runtime.Goexit()
+	}
 	t.notes = append(t.notes, text)
 }
 
@@ -100,22 +104,21 @@ func (t *T) Skip(args ...any) {
 func TestVerify(t *testing.T) {
 	walkSource(t)
 	outcome.begun = true
-	onStandin.wrong, onPostgres.wrong = nil, nil // of an earlier run, as by -count
 	for _, rule := range Rules {
 		t.Run(rule.ID, func(t *testing.T) {
 			t.Parallel()
-			var found []Result // of the parts, by their names
-			all := true
+			found, all := map[Status][]string{}, true // what the parts found
 			for _, p := range parts {
-				if before := len(found); p.rule == rule.ID {
-					t.Run(p.name, func(t *testing.T) { p.try(&T{T: t, rule: rule.ID}, &found) })
-					all = all && len(found) > before
+				if strings.Contains(p.rules, rule.ID) {
+					ran := false
+					t.Run(p.name, func(t *testing.T) { ran = true; p.try(&T{T: t, rule: rule.ID}, found) })
+					all = all && ran // else it was not asked for
 				}
 			}
 			if t.Failed() {
-				t.Errorf("%s %s\n%s", rule.ID, rule.Title, Result{rule, StatusFailed, ""}.advice())
+				t.Errorf("%s %s\n%s", rule.ID, rule.Title, rule.advice())
 			}
-			if all { // else some were not asked for
+			if all {
 				conclude(rule.ID, found)
 			}
 		})
@@ -126,7 +129,7 @@ func TestVerify(t *testing.T) {
 const patience = 2 * time.Minute
 
 // try runs a part and adds what it found.
-func (p part) try(t *T, found *[]Result) {
+func (p part) try(t *T, found map[Status][]string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -142,41 +145,31 @@ func (p part) try(t *T, found *[]Result) {
 	case <-time.After(patience):
 		t.Errorf("it hangs: not done after %v", patience)
 	}
-	t.mu.Lock()
-	r := Result{Rule{Title: p.name}, StatusPassed, strings.Join(t.notes, "\n")}
-	t.mu.Unlock()
-	switch {
-	case t.Failed():
-		r.Status = StatusFailed
-	case t.Skipped():
-		r.Status = StatusNotRun
+	status := StatusPassed
+	if t.Failed() {
+		status = StatusFailed
+	} else if t.Skipped() {
+		status = StatusNotRun
 	}
-	*found = append(*found, r)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	found[status] = append(found[status], strings.TrimSuffix(p.name+": "+strings.Join(t.notes, "\n"), ": "))
 }
 
 // conclude says what became of a rule: failed when a part did, passed when all were, else not run. It names the parts.
-func conclude(id string, found []Result) {
+func conclude(id string, found map[Status][]string) {
 	outcome.Lock()
 	defer outcome.Unlock()
-	for _, status := range []Status{StatusFailed, StatusNotRun, StatusPassed} {
-		var names []string
-		for _, x := range found {
-			if x.Status == status {
-				names = append(names, strings.TrimSuffix(x.Title+": "+x.Detail, ": "))
-			}
-		}
-		if separator := "; "; len(names) > 0 {
-			if status == StatusFailed {
-				separator = "\n"
-			}
-			prefix := map[Status]string{StatusNotRun: "needs a real server: "}[status]
-			outcome.Set(id, status, prefix+strings.Join(names, separator))
-			return
-		}
+	switch failed, missing := found[StatusFailed], found[StatusNotRun]; {
+	case failed != nil:
+		outcome.Set(id, StatusFailed, strings.Join(failed, "\n"))
+	case missing != nil:
+		outcome.Set(id, StatusNotRun, "needs a real server: "+strings.Join(missing, "; "))
+	default:
+		outcome.Set(id, StatusPassed, strings.Join(found[StatusPassed], "; "))
 	}
 }
-
-var reportFile = flag.String("report", "", "write the report to this file, as JSON")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -184,26 +177,9 @@ func TestMain(m *testing.M) {
 		_ = f.Value.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))) // most parts wait most of the time
 	}
 	code := pgtest.Main(m)
-	if err := printReport(); err != nil {
-		fmt.Fprintln(os.Stderr, "write the report:", err)
-		code = 1
+	if outcome.begun && testing.Verbose() {
+		outcome.Title += outcome.skipped
+		_ = outcome.Write(os.Stdout, false)
 	}
 	os.Exit(code)
-}
-
-// printReport ends `go test -v` with the report, and writes it where -report says.
-func printReport() error {
-	report := outcome.Report
-	report.Title += outcome.skipped
-	if outcome.begun && testing.Verbose() {
-		_ = report.Write(os.Stdout, false)
-	}
-	if !outcome.begun || *reportFile == "" {
-		return nil
-	}
-	file, err := os.Create(*reportFile)
-	if err != nil {
-		return err
-	}
-	return errors.Join(report.Write(file, true), file.Close())
 }

@@ -22,15 +22,9 @@ import (
 	schema "example.com/demo/migrations"
 )
 
-// notLive are the rules that cannot be checked against a database that is in use, by the reason why. The tests check
-// them on databases of their own.
-var notLive = map[string][]string{
-	"needs the source": {"NP03", "NP14", "NP15"},
-	"would write":      {"NP02", "NP05", "NP06", "NP07", "NP19", "NP29"},
-}
-
 // liveChecks look at one rule each, in this order, closed last: it looks at what the others left behind. A check returns
-// what it saw, and an error that says why the rule does not hold, or is a warning.
+// what it saw, and an error that says why the rule does not hold, or is a warning. All other rules need the source or a
+// server of their own, or would write.
 var liveChecks = []struct {
 	rule string
 	run  func(context.Context, *live) (string, error)
@@ -48,20 +42,17 @@ func (w warning) Error() string { return string(w) }
 const checkTimeout = 20 * time.Second
 
 // Live checks what can be seen of the rules in the database that cfg names. It opens at most two sessions at a time, only
-// reads, and leaves nothing behind. Failures are in the report, where every rule that it could not look at says why not.
+// reads, and leaves nothing behind. Failures are in the report.
 func Live(ctx context.Context, cfg config.Config, logger *slog.Logger) Report {
 	r := NewReport("self-verification of "+cfg.AppName+" against its database\n"+
-		"what could not run here runs in go test -v ./internal/verify", "needs servers of its own")
-	for reason, rules := range notLive {
-		for _, rule := range rules {
-			r.Set(rule, StatusNotRun, reason)
-		}
-	}
+		"what cannot be seen here is for go test -v ./internal/verify", elsewhere)
 	for _, check := range liveChecks {
 		r.Set(check.rule, StatusNotRun, "the database could not be reached")
 	}
-	l, err := newLive(cfg, logger)
-	if err != nil {
+	l := &live{Connector: cfg.DB.Connector, cfg: cfg, name: "verify-" + rand.Text()}
+	cfg.DB.Connector, cfg.DB.Logger = l, logger
+	var err error
+	if l.db, err = nopool.Open(cfg.DB); err != nil {
 		r.Set("NP09", StatusFailed, err.Error())
 		return r
 	}
@@ -90,21 +81,14 @@ type live struct {
 	cfg              config.Config
 	name             string
 	db               *nopool.DB
-	dials            atomic.Int64
 	port             atomic.Value // string: the local one of the last dial, "" for a Unix socket
 
 	facts  map[string]string // what the query facts returns, "" for NULL
 	direct bool              // no pooler is in between
+	moved  bool              // a pooler gave a session another backend
 }
 
-func newLive(cfg config.Config, logger *slog.Logger) (l *live, err error) {
-	l = &live{Connector: cfg.DB.Connector, cfg: cfg, name: "verify-" + rand.Text()}
-	cfg.DB.Connector, cfg.DB.Logger = l, logger
-	l.db, err = nopool.Open(cfg.DB)
-	return l, err
-}
-
-// Config is the owner's, under another name and with a record of its dials.
+// Config is the owner's, under another name.
 func (l *live) Config() (*pgx.ConnConfig, error) {
 	config, err := l.Connector.Config()
 	if err != nil {
@@ -117,7 +101,6 @@ func (l *live) Config() (*pgx.ConnConfig, error) {
 		if err == nil {
 			_, port, _ := net.SplitHostPort(conn.LocalAddr().String())
 			l.port.Store(port)
-			l.dials.Add(1)
 		}
 		return conn, err
 	}
@@ -126,7 +109,10 @@ func (l *live) Config() (*pgx.ConnConfig, error) {
 
 // facts are what a session sees, as an object in JSON. All values are text: every server, pooler and stand-in gives that
 // alike. NULL is the port of a Unix socket, and what there is none of.
-const facts = `select json_object_agg(name, value)::text from (values
+const facts = `with tables as (select oid, relnamespace, relrowsecurity or coalesce(reloptions::text, '') ~* 'security_invoker=(t|on|y|1)' as guarded
+	from pg_class where relkind in ('r', 'p', 'v', 'm', 'f') and relowner in
+	(select relowner from pg_class where oid = to_regclass('goose_db_version') union select oid from pg_roles where rolname = current_user))
+select json_object_agg(name, value)::text from (values
 	('version', split_part(version(), ' on ', 1)),
 	('port', inet_client_port()::text),
 	('pooler', (select reset_val from pg_settings where name = 'application_name')),
@@ -137,7 +123,16 @@ const facts = `select json_object_agg(name, value)::text from (values
 	('allowed', (select least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1),
 			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::text
 		from pg_roles, pg_database where rolname = current_user and datname = current_database())),
-	('migrations', to_regclass('goose_db_version')::text) -- goose's own name for its table
+	('migrations', to_regclass('goose_db_version')::text), -- goose's own name for its table
+	('open', (select string_agg(oid::regclass::text, ', ') from tables t where not guarded and exists (select from pg_roles r
+		where rolname in ('anon', 'authenticated') and has_schema_privilege(r.oid, relnamespace, 'usage')
+		and (has_any_column_privilege(r.oid, t.oid, 'select, insert, update') or has_table_privilege(r.oid, t.oid, 'delete, truncate'))))),
+	('shut', (select string_agg(oid::regclass::text, ', ') from tables t where row_security_active(oid)
+		and has_any_column_privilege(oid, 'select, insert, update') and (select coalesce(bool_or(polpermissive and lets), false)
+			and bool_and(polpermissive or lets or polcmd <> '*') from (select polpermissive, polcmd, -- false and nothing let nobody through
+				'false' <> any(array[coalesce(pg_get_expr(polqual, polrelid), 'false'), coalesce(pg_get_expr(polwithcheck, polrelid), 'false')])
+			from pg_policy where polrelid = t.oid and (0 = any(polroles) or exists (select from pg_roles r
+				where r.oid = any(polroles) and pg_has_role(r.oid, 'usage')))) as policies (polpermissive, polcmd, lets)) is not true))
 ) as facts (name, value)`
 
 const whoAmI = "select pg_backend_pid()::text"
@@ -154,8 +149,7 @@ func (l *live) read(ctx context.Context, sql string) (value string, err error) {
 }
 
 // answers wants the database to answer at all. It tells the version, and whether a pooler is in between: then the port
-// that the server sees is not ours. Supavisor is known by the application_name that its connections
-// start with.
+// that the server sees is not ours. Supavisor is known by the application_name that its connections start with.
 func answers(ctx context.Context, l *live) (string, error) {
 	seen, err := l.read(ctx, facts)
 	if err == nil {
@@ -171,23 +165,30 @@ func answers(ctx context.Context, l *live) (string, error) {
 	return l.facts["version"] + how, err
 }
 
-// distinct wants a dial for each session, one after the other and, where the settings admit two, at the same time.
+// distinct wants a dial for each session, one after the other and, where the settings admit two, at the same time. Then it
+// sees a pooler in transaction mode, too: that gives the first another backend for its second transaction, while the one
+// of its first is taken.
 func distinct(ctx context.Context, l *live) (string, error) {
-	var one string
+	var before, after string
 	other, err := l.read(ctx, whoAmI) // answers has had a session before
 	if err == nil && l.cfg.DB.MaxSessions > 1 {
 		first, second := l.db.Session(ctx, asked), l.db.Session(ctx, asked)
 		defer first.Rollback(ctx)
 		defer second.Rollback(ctx)
-		err = errors.Join(first.QueryRow(ctx, whoAmI).Scan(&one), second.QueryRow(ctx, whoAmI).Scan(&other))
+		err = first.QueryRow(ctx, whoAmI).Scan(&before)
+		_, commit := first.Exec(ctx, "commit")
+		taken := second.QueryRow(ctx, whoAmI).Scan(&other)
+		_, begin := first.Exec(ctx, "begin read only")
+		err = errors.Join(err, commit, taken, begin, first.QueryRow(ctx, whoAmI).Scan(&after))
 	}
-	c, dials := l.db.Snapshot(), l.dials.Load()
-	if err == nil && one == other {
+	l.moved = before != after
+	c := l.db.Snapshot()
+	if err == nil && after == other {
 		err = errors.New("two sessions had the same connection")
-	} else if err == nil && dials != int64(c.Opened+c.OpenRetries) {
-		err = fmt.Errorf("%d sessions dialled %d times", c.Opened, dials)
+	} else if err == nil && c.Dials != c.Opened+c.OpenRetries {
+		err = fmt.Errorf("%d sessions dialled %d times", c.Opened, c.Dials)
 	}
-	return fmt.Sprintf("%d sessions, %d dials", c.Opened, dials), err
+	return fmt.Sprintf("%d sessions, %d dials", c.Opened, c.Dials), err
 }
 
 // encrypted looks at what the engine insists on and, where no pooler is in between, at what the server says of the
@@ -218,20 +219,22 @@ func encrypted(_ context.Context, l *live) (string, error) {
 // sees to it that each is set.
 func timeouts(_ context.Context, l *live) (string, error) {
 	c := l.cfg.DB
-	want := fmt.Sprint(c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds())
-	return same("idle in transaction, lock, statement, in ms: ", l.facts["timeouts"], want)
+	return l.wants("timeouts", "idle in transaction, lock, statement, in ms: ",
+		fmt.Sprint(c.IdleInTransactionTimeout.Milliseconds(), c.LockTimeout.Milliseconds(), c.StatementTimeout.Milliseconds()))
 }
 
 // explicit wants the transaction to be of the kind that was asked for.
 func explicit(_ context.Context, l *live) (string, error) {
-	return same("read only, isolation: ", l.facts["kind"], "on, repeatable read")
+	return l.wants("kind", "read only, isolation: ", "on, repeatable read")
 }
 
-func same(what, seen, want string) (string, error) {
-	if seen != want {
-		return "", errors.New(what + seen + ", asked for " + want)
+// wants compares a fact with what was asked for.
+func (l *live) wants(fact, title, want string) (string, error) {
+	seen := title + l.facts[fact]
+	if l.facts[fact] != want {
+		return "", errors.New(seen + ", asked for " + want)
 	}
-	return what + seen, nil
+	return seen, nil
 }
 
 // budgeted compares what all processes together may open with what the server allows this role and this database: a
@@ -251,20 +254,19 @@ func budgeted(_ context.Context, l *live) (string, error) {
 	return seen, nil
 }
 
-// migrated compares the migrations in this program with those that the database has. It fails where migrate would run
-// through a pooler in transaction mode.
+// migrated compares the migrations in this program with those that the database has, and looks at whom their tables are
+// open to. It fails where migrate would run through a pooler in transaction mode.
 func migrated(ctx context.Context, l *live) (string, error) {
 	pending, err := fs.Glob(schema.FS, "*.sql")
-	if err == nil && l.cfg.Migrations == l.cfg.Database && !l.cfg.MigrationAllowPooler {
-		err = l.inSessionMode(ctx)
+	if l.moved && l.cfg.Migrations == l.cfg.Database && !l.cfg.MigrationAllowPooler {
+		err = errors.New("the pooler is in transaction mode, where the lock that keeps two runs apart does not hold")
 	}
 	if err != nil {
 		return "", err
 	}
 	all, applied := len(pending), ""
 	if table := l.facts["migrations"]; table != "" {
-		sql := "select concat(string_agg(version_id::text, ' ')) from " + table + " where is_applied"
-		if applied, err = l.read(ctx, sql); err != nil {
+		if applied, err = l.read(ctx, "select concat(string_agg(version_id::text, ' ')) from "+table+" where is_applied"); err != nil {
 			return "", warning("the table " + table + " cannot be read: " + nopool.Describe(err))
 		}
 	}
@@ -272,31 +274,19 @@ func migrated(ctx context.Context, l *live) (string, error) {
 		number, _, _ := strings.Cut(file, "_")
 		return slices.Contains(strings.Fields(applied), strings.TrimLeft(number, "0"))
 	})
+	var warned []string
 	if len(pending) > 0 {
-		return "", warning(fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), all, strings.Join(pending, ", ")))
+		warned = append(warned, fmt.Sprintf("%d of %d migrations are not applied: %s", len(pending), all, strings.Join(pending, ", ")))
+	}
+	if tables := l.facts["open"]; tables != "" {
+		warned = append(warned, "open to Supabase's public API, without row-level security: "+tables)
+	}
+	if tables := l.facts["shut"]; tables != "" {
+		return "", errors.New("row-level security shuts this role out, for want of a policy: " + tables)
+	} else if len(warned) > 0 {
+		return "", warning(strings.Join(warned, "\n"))
 	}
 	return fmt.Sprintf("all %d migrations are applied", all), nil
-}
-
-// inSessionMode returns an error when a pooler gives one connection another backend for its second transaction, while
-// the first one's is taken by somebody else. It takes two sessions: where the settings admit one, nothing can be told.
-func (l *live) inSessionMode(ctx context.Context) error {
-	if l.direct || l.cfg.DB.MaxSessions < 2 {
-		return nil
-	}
-	s, taker := l.db.Session(ctx, asked), l.db.Session(ctx, asked)
-	defer s.Rollback(ctx)
-	defer taker.Rollback(ctx)
-	var before, after string
-	first := s.QueryRow(ctx, whoAmI).Scan(&before)
-	_, commit := s.Exec(ctx, "commit")
-	taken := taker.QueryRow(ctx, whoAmI).Scan(new(string))
-	_, begin := s.Exec(ctx, "begin read only")
-	err := errors.Join(first, commit, taken, begin, s.QueryRow(ctx, whoAmI).Scan(&after))
-	if err == nil && before != after {
-		err = errors.New("the pooler is in transaction mode, where the lock that keeps two runs apart does not hold")
-	}
-	return err
 }
 
 // closed wants none of the connections to be left: here, and in the server's own list where that shows them under this

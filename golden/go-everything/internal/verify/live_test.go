@@ -3,14 +3,18 @@ package verify
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/connect"
@@ -83,8 +87,8 @@ func TestLive(t *testing.T) {
 			if url == pooled || os.Getenv("TEST_DATABASE_URL") == "" { // which may be warned of: TestLiveOnStandin sees to that
 				wantStatus(t, r, StatusPassed, "NP12")
 			}
-			if r.Failed() {
-				t.Errorf("failed: %s", r.Summary())
+			if !strings.HasPrefix(r.Summary(), "areas 1/1, checks 5/5, further 3/3") || !strings.HasSuffix(r.Summary(), "; 23 are for the tests to see") {
+				t.Errorf("not all is well: %s", r.Summary())
 			}
 		}
 	}
@@ -108,6 +112,66 @@ func TestLive(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantStatus(t, liveOn(t, database, allowAny), StatusWarned, "NP30")
+	}
+}
+
+// TestLiveRowLevelSecurity gives the roles of Supabase's API what they have there, and the service a role that does not
+// migrate.
+func TestLiveRowLevelSecurity(t *testing.T) {
+	t.Parallel()
+	if len(pending) == 0 {
+		t.Skip("no migrations, so nobody is known to own their tables")
+	}
+	database := pgtest.Server(t).URL("rls") // roles are the server's, so it is one of ours
+	admin, err := pgx.Connect(t.Context(), pgtest.Server(t).AdminURL("postgres"))
+	if err == nil {
+		err = errors.Join(pgtest.Server(t).CreateDatabase(t.Context(), "rls"), admin.Close(t.Context()))
+	}
+	if err == nil {
+		admin, err = pgx.Connect(t.Context(), pgtest.Server(t).AdminURL("rls"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(t.Context())
+	u, _ := url.Parse(database)
+	u.User = url.UserPassword("service", "secret")
+	must := func(sql string) {
+		t.Helper()
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must("create role anon; create role service login password 'secret'")
+	if err := migrate.Run(t.Context(), migrateOptions(t, database, schema.FS), "up"); err != nil {
+		t.Fatal(err)
+	}
+	must("create table drafts (n int); alter table drafts owner to app; grant insert on drafts to service; grant select (n) on drafts to anon")
+	must("grant select on all tables in schema public to service")
+	for _, step := range []struct {
+		sql        string
+		app, other Status
+	}{
+		{"select 1", StatusWarned, StatusWarned},
+		{"alter table drafts enable row level security", StatusPassed, StatusFailed},
+		{"create policy only_read on drafts as restrictive using (true); create policy other on drafts to anon using (true)", StatusPassed, StatusFailed},
+		{"create policy service on drafts to service using (true)", StatusPassed, StatusPassed},
+		{"alter policy service on drafts using (false)", StatusPassed, StatusFailed},
+		{"alter policy service on drafts using (true); create policy nobody on drafts as restrictive using (false)", StatusPassed, StatusFailed},
+		{"drop policy service on drafts; revoke all on drafts from service", StatusPassed, StatusPassed},
+		{"create view drafts_seen with (security_invoker) as select * from drafts; grant select on drafts_seen to anon; alter view drafts_seen owner to app", StatusPassed, StatusPassed},
+		{"alter view drafts_seen set (security_invoker = off)", StatusWarned, StatusWarned},
+	} {
+		must(step.sql)
+		for address, want := range map[string]Status{database: step.app, u.String(): step.other} {
+			r := liveOn(t, address)
+			wantStatus(t, r, want, "NP30")
+			for _, x := range r.Results {
+				if x.ID == "NP30" && want != StatusPassed && !strings.Contains(x.Detail, ": drafts") {
+					t.Errorf("%s: %s", step.sql, x.Detail)
+				}
+			}
+		}
 	}
 }
 

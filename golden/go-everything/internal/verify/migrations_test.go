@@ -4,9 +4,6 @@ import (
 	"context"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -21,10 +18,10 @@ import (
 )
 
 var migrationParts = []part{
-	{"NP02", "source", oneConnectionInSource},
 	{"NP02", "two runs at once, one connection each", twoRuns},
 	{"NP30", "applied once by two runs at once, of which one waits outside", twoRuns},
-	{"NP30", "timeouts, and files without a transaction", files},
+	{"NP30", "timeouts, files without a transaction, and what a file sets", files},
+	{"NP30", "an invalid index, and files that would be skipped", nothingSkipped},
 	{"NP30", "no migrations at all", noMigrations},
 	{"NP30", "refuses a pooler in transaction mode", refusesTransactionMode},
 	{"NP30", "an address of its own", separateAddress},
@@ -43,24 +40,6 @@ func up(t testing.TB, url string, files map[string]string) error {
 func migrateOptions(t testing.TB, url string, files fs.FS) migrate.Options {
 	t.Helper()
 	return migrate.Options{Connector: connector(t, url, anyServer()), FS: files, Out: io.Discard, ConnectTimeout: 10 * time.Second}
-}
-
-// oneConnectionInSource wants every handle of database/sql to be limited to one connection where it is made. A limit that
-// is not reached shows nowhere else.
-func oneConnectionInSource(t *T) {
-	names, err := filepath.Glob(filepath.Join(moduleDir(), "internal/migrate/*.go"))
-	t.need(err)
-	var source strings.Builder
-	for _, name := range names {
-		if text, _ := os.ReadFile(name); !strings.HasSuffix(name, "_test.go") {
-			source.Write(text)
-		}
-	}
-	opens := len(regexp.MustCompile(`\.(Open|OpenDB)\(`).FindAllString(source.String(), -1))
-	for _, limit := range []string{".SetMaxOpenConns(1)", ".SetMaxIdleConns(1)"} {
-		n := strings.Count(source.String(), limit)
-		t.failIf(opens == 0 || n != opens, "internal/migrate has %d handles of database/sql, and %s %d times", opens, limit, n)
-	}
 }
 
 // twoRuns migrates twice at the same time, as two replicas would: while the first is held up inside its migration, the
@@ -98,34 +77,51 @@ func twoRuns(t *T) {
 		t.failIf(relay.Peak.Load() != 1 || relay.Total.Load() > 2, "a run made %d connections, %d at once", relay.Total.Load(), relay.Peak.Load())
 	}
 	var rows int
-	if err := watch.QueryRow(ctx, "select count(*) from once").Scan(&rows); err != nil || rows != 1 {
-		t.Errorf("applied %d times, %v", rows, err)
-	}
+	err = watch.QueryRow(ctx, "select count(*) from once").Scan(&rows)
+	t.failIf(err != nil || rows != 1, "applied %d times, %v", rows, err)
 	t.failIf(!pgtest.Within(soon, func() bool { return pgtest.Connections(t, database) == 0 }), "%d connections left", pgtest.Connections(t, database))
 }
 
-// files wants a bound on every lock and statement of a migration, which a role's own settings do not give, runs what
-// Postgres refuses inside a transaction, and wants all other files to be all or nothing.
+// files wants each file to have a bound on its statements, and on its locks where it has a transaction, which a role's own
+// settings do not give; what one of them has set to be gone behind it; and one that fails to leave nothing.
 func files(t *T) {
 	database := pgtest.Database(t)
+	const note = `insert into public.seen select (select setting from pg_settings where name = 'lock_timeout')::int,
+		(select setting from pg_settings where name = 'statement_timeout')::int, current_setting('search_path');` + "\n"
 	err := up(t, database, map[string]string{
-		"00001_seen.sql":  "-- +goose Up\ncreate table seen as select name, setting::bigint from pg_settings where name in ('lock_timeout', 'statement_timeout');",
-		"00002_index.sql": "-- +goose NO TRANSACTION\n-- +goose Up\ncreate index concurrently i on seen (name);\n",
-		"00003_half.sql":  "-- +goose Up\ncreate table half (id int);\nselect 1/0;\n",
+		"00001_dump.sql":  "-- +goose Up\ncreate table seen (locks int, statements int, path text);\n" + note + "set statement_timeout = 0; select set_config('search_path', '', false);\n",
+		"00002_index.sql": "-- +goose NO TRANSACTION\n-- +goose Up\n" + note + "create index concurrently i on seen (path);\n",
+		"00003_last.sql":  "-- +goose Up\n" + note,
+		"00004_half.sql":  "-- +goose Up\ncreate table half (id int);\nselect 1/0;\n",
 	})
-	t.failIf(err == nil || !strings.Contains(err.Error(), "00003_half.sql"), "want the third file to fail by name, got %v", err)
+	t.failIf(err == nil || !strings.Contains(err.Error(), "00004_half.sql"), "want the last file to fail by name, got %v", err)
 	var got string
-	err = pgtest.Admin(t, database).QueryRow(context.Background(), `select concat_ws(' ', (select count(*) from seen where setting > 0),
-		to_regclass('i') is not null, to_regclass('half') is null)`).Scan(&got)
-	t.failIf(err != nil || got != "2 t t", "timeouts, whether the index is made, and half a file not kept: %s, %v", got, err)
+	err = pgtest.Admin(t, database).QueryRow(context.Background(), `select concat_ws(' ', bool_and(statements > 0 and path <> ''),
+		string_agg((locks > 0)::text, ' ' order by ctid), to_regclass('i') is not null, to_regclass('half') is null) from seen`).Scan(&got)
+	t.failIf(err != nil || got != "t true false true t t", "timeouts and search path, three times those of locks, whether the index is made, and half a file not kept: %s, %v", got, err)
+}
+
+// nothingSkipped wants an error for an index whose build failed, which "if not exists" takes for done at the second run,
+// and for a file that goose would not run.
+func nothingSkipped(t *T) {
+	database := pgtest.Database(t)
+	for range 2 {
+		err := up(t, database, map[string]string{
+			"00001_twice.sql": "-- +goose Up\ncreate table twice as select 1 as n union all select 1;\n",
+			"00002_index.sql": "-- +goose NO TRANSACTION\n-- +goose Up\ncreate unique index concurrently if not exists twice_n on twice (n);\n",
+		})
+		t.failIf(err == nil || !strings.Contains(err.Error(), "twice_n"), "want the index that could not be built by name, got %v", err)
+	}
+	for _, name := range []string{"create.sql", "00003_create.SQL", "later/00003_create.sql"} {
+		t.failIf(up(t, database, map[string]string{name: "-- +goose Up\nselect 1;\n"}) == nil, "%s was skipped without a word", name)
+	}
 }
 
 func noMigrations(t *T) {
 	database := pgtest.Database(t)
 	for _, command := range migrate.Commands {
-		if err := migrate.Run(context.Background(), migrateOptions(t, database, fstest.MapFS{}), command); err != nil {
-			t.Errorf("migrate %s without migrations: %v", command, err)
-		}
+		err := migrate.Run(context.Background(), migrateOptions(t, database, fstest.MapFS{}), command)
+		t.failIf(err != nil, "migrate %s without migrations: %v", command, err)
 	}
 }
 

@@ -27,13 +27,11 @@ type Result struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// advice says why the rule exists and what to do, if it failed or warned, else nothing.
-func (x Result) advice() string {
-	if x.Status != StatusFailed && x.Status != StatusWarned {
-		return ""
-	}
-	return "why: " + x.Why + "\ndo: " + x.Do
-}
+// elsewhere is the Detail of what cannot be seen from where the report is made, and so is not counted.
+const elsewhere = "cannot be seen here"
+
+// advice is what there is to say of a rule that does not hold.
+func (r Rule) advice() string { return "why: " + r.Why + "\ndo: " + r.Do }
 
 // Exception is a finding that the owner of the code has allowed by a comment of the form `//verify:allow NP15 reason`.
 type Exception struct {
@@ -61,7 +59,7 @@ func NewReport(title, reason string) Report {
 // Set records the outcome of one rule. An unknown number is a mistake in this package, so it panics.
 func (r *Report) Set(id string, status Status, detail string) {
 	i := slices.IndexFunc(r.Results, func(x Result) bool { return x.ID == id })
-	r.Results[i].Status, r.Results[i].Detail = status, detail
+	r.Results[i] = Result{Rule: r.Results[i].Rule, Status: status, Detail: detail}
 }
 
 // Strict makes failures of all warnings.
@@ -74,54 +72,48 @@ func (r *Report) Strict() {
 }
 
 // Failed reports whether any check failed. A rule that was not run does not count as failed.
-func (r Report) Failed() bool { return r.count(StatusFailed) > 0 }
-
-// count returns how many rules ended that way.
-func (r Report) count(status Status) (n int) {
-	for _, x := range r.Results {
-		if x.Status == status {
-			n++
-		}
-	}
-	return n
+func (r Report) Failed() bool {
+	return slices.ContainsFunc(r.Results, func(x Result) bool { return x.Status == StatusFailed })
 }
 
-// tally is how many of a kind passed.
+// tally is how many passed of those that can be seen from where the report is made.
 type tally struct {
 	Passed int `json:"passed"`
 	Total  int `json:"total"`
 }
 
-func (t *tally) add(passed bool) {
-	t.Total++
-	if passed {
-		t.Passed++
-	}
-}
-
 // counts is the last line of the report, as numbers.
 type counts struct {
-	Areas   tally `json:"areas"`
-	Checks  tally `json:"checks"`
-	Further tally `json:"further"`
-	Warned  int   `json:"warned"` // of those passed
-	NotRun  int   `json:"not_run"`
+	Areas     tally `json:"areas"` // all of whose rules can be seen
+	Checks    tally `json:"checks"`
+	Further   tally `json:"further"`
+	Warned    int   `json:"warned"` // of those passed
+	NotRun    int   `json:"not_run"`
+	Elsewhere int   `json:"elsewhere"` // of those not run, what cannot be seen from here
 }
 
-func (r Report) counts() counts {
-	c := counts{Warned: r.count(StatusWarned), NotRun: r.count(StatusNotRun)}
-	incomplete := map[string]bool{} // by area of the score
+func (r Report) counts() (c counts) {
+	all, areas := map[string]int{}, map[string]tally{}
+	statuses := map[Status]int{}
 	for _, x := range r.Results {
-		passed := x.Status == StatusPassed || x.Status == StatusWarned
-		if x.Area == further {
-			c.Further.add(passed)
-			continue
+		statuses[x.Status]++
+		all[x.Area]++
+		if seen := areas[x.Area]; x.Detail == elsewhere {
+			c.Elsewhere++
+		} else if x.Status == StatusPassed || x.Status == StatusWarned {
+			areas[x.Area] = tally{seen.Passed + 1, seen.Total + 1}
+		} else {
+			areas[x.Area] = tally{seen.Passed, seen.Total + 1}
 		}
-		c.Checks.add(passed)
-		incomplete[x.Area] = incomplete[x.Area] || !passed
 	}
-	for _, lacking := range incomplete {
-		c.Areas.add(!lacking)
+	c.Warned, c.NotRun, c.Further = statuses[StatusWarned], statuses[StatusNotRun], areas[further]
+	delete(areas, further)
+	for area, seen := range areas {
+		c.Checks = tally{c.Checks.Passed + seen.Passed, c.Checks.Total + seen.Total}
+		if seen.Total == all[area] {
+			c.Areas.Total++
+			c.Areas.Passed += seen.Passed / seen.Total // 1 or 0
+		}
 	}
 	return c
 }
@@ -135,8 +127,11 @@ func (r Report) Summary() string {
 	if c.Warned > 0 {
 		line += fmt.Sprintf(", %d warned", c.Warned)
 	}
-	if c.NotRun > 0 {
-		line += fmt.Sprintf(", %d not run", c.NotRun)
+	if n := c.NotRun - c.Elsewhere; n > 0 {
+		line += fmt.Sprintf(", %d not run", n)
+	}
+	if c.Elsewhere > 0 {
+		line += fmt.Sprintf("; %d are for the tests to see", c.Elsewhere)
 	}
 	return line
 }
@@ -168,7 +163,10 @@ func (r Report) text() []byte {
 			area = x.Area
 			out = fmt.Appendf(out, "\n%s\n", area)
 		}
-		out = fmt.Appendf(out, "  %s  %-7s  %s\n%s%s", x.ID, x.Status, x.Title, wrap(indent, x.Detail), wrap(indent, x.advice()))
+		out = fmt.Appendf(out, "  %s  %-7s  %s\n%s", x.ID, x.Status, x.Title, wrap(indent, x.Detail))
+		if x.Status == StatusFailed || x.Status == StatusWarned {
+			out = append(out, wrap(indent, x.advice())...)
+		}
 	}
 	for _, e := range r.Exceptions {
 		out = fmt.Appendf(out, "\nallowed by the owner: %s at %s\n%s", e.Rule, e.Where, wrap(indent, e.Reason))

@@ -19,6 +19,7 @@ import (
 	"example.com/demo/internal/httpapi"
 	"example.com/demo/internal/nopool"
 	"example.com/demo/internal/pgtest"
+	"example.com/demo/internal/standin"
 )
 
 // service is a service of its own for one part: the owner's engine and HTTP layer on a database or a stand-in, with
@@ -28,7 +29,8 @@ type service struct {
 	url    string // of the database, through the relay
 	behind string // of the same, past the relay; "" on a stand-in, and where a pooler keeps connections
 	relay  *pgtest.Relay
-	admin  *pgx.Conn // for value, one at a time, and create
+	pooler *standin.Server // of onStandin
+	admin  *pgx.Conn       // for value, one at a time, and create
 	asking sync.Mutex
 	db     *nopool.DB
 	log    *pgtest.Log
@@ -80,10 +82,17 @@ func real(t *T, change ...func(*options)) *service {
 	return s.build(s.behind, change)
 }
 
-// on sets up a service on a server that the part itself runs, such as a stand-in.
+// on sets up a service on a server that the part itself runs.
 func on(t *T, url string, change ...func(*options)) *service {
 	t.Helper()
 	return (&service{t: t}).build(url, change)
+}
+
+// onStandin sets up a service on a stand-in of its own.
+func onStandin(t *T, pooler standin.Options, change ...func(*options)) *service {
+	t.Helper()
+	s := &service{t: t, pooler: standin.Start(t, pooler)}
+	return s.build(s.pooler.URL(), change)
 }
 
 func (s *service) build(url string, change []func(*options)) *service {
@@ -110,7 +119,7 @@ func (s *service) build(url string, change []func(*options)) *service {
 		defer cancel()
 		_ = s.db.Close(ctx)
 	})
-	s.api = httpapi.New(httpapi.Options{DB: s.db, Logger: logger, MaxBody: 1 << 16, RequestTimeout: o.requestTimeout})
+	s.api = &httpapi.Server{DB: s.db, Logger: logger, MaxBody: 1 << 16, RequestTimeout: o.requestTimeout}
 	s.mux = http.NewServeMux()
 	s.serve(s.api.Wrap(s.mux))
 	return s
@@ -134,14 +143,12 @@ type answer struct {
 	body    string
 	problem map[string]any // the body, when it is a problem
 	err     error          // of the request, or of reading its end
-	first   time.Duration  // until its header was there
 }
 
 // do sends a request, with headers given as name and value in turn.
 func (s *service) do(ctx context.Context, method, path string, headers ...string) (a answer) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second) // a service that hangs must not take the report with it
 	defer cancel()
-	started := time.Now()
 	request, err := http.NewRequestWithContext(ctx, method, s.http.URL+path, nil)
 	if err != nil {
 		return answer{err: err}
@@ -153,8 +160,9 @@ func (s *service) do(ctx context.Context, method, path string, headers ...string
 	if err != nil {
 		return answer{err: err}
 	}
+	defer context.AfterFunc(ctx, func() { response.Body.Close() })() // that of a 101 knows no context
 	defer response.Body.Close()
-	a = answer{first: time.Since(started), status: response.StatusCode, header: response.Header}
+	a = answer{status: response.StatusCode, header: response.Header}
 	body, err := io.ReadAll(response.Body)
 	a.body, a.err = string(body), err
 	if strings.HasPrefix(a.header.Get("Content-Type"), "application/problem+json") {
@@ -195,9 +203,8 @@ func (s *service) holding(f func()) {
 	s.t.Helper()
 	held := s.db.Session(context.Background(), nopool.TxOptions{})
 	defer held.Rollback(context.Background())
-	if _, err := held.Exec(context.Background(), "select 1"); err != nil {
-		s.t.Errorf("a session to hold: %v", err)
-	}
+	_, err := held.Exec(context.Background(), "select 1")
+	s.t.failIf(err != nil, "a session to hold: %v", err)
 	f()
 }
 
@@ -206,9 +213,8 @@ func (s *service) value(sql string) (value string) {
 	s.t.Helper()
 	s.asking.Lock()
 	defer s.asking.Unlock()
-	if err := s.admin.QueryRow(context.Background(), "select ("+sql+")::text").Scan(&value); err != nil {
-		s.t.Errorf("%s: %v", sql, err)
-	}
+	err := s.admin.QueryRow(context.Background(), "select ("+sql+")::text").Scan(&value)
+	s.t.failIf(err != nil, "%s: %v", sql, err)
 	return value
 }
 
@@ -219,31 +225,27 @@ func (s *service) create(sql string) {
 	s.t.need(err)
 }
 
-// wantNoneLeft wants every connection to be gone within seconds: as the engine, the network and the server itself count
-// them.
+// wantNoneLeft wants every connection to be gone within seconds.
 func (s *service) wantNoneLeft() {
 	s.t.Helper()
-	if problem := s.left(); problem != "" {
-		s.t.Errorf("%s", problem)
-	}
+	problem := s.left()
+	s.t.failIf(problem != "", "%s", problem)
 }
 
+// left says what is left: as the engine, the network and the server itself count it.
 func (s *service) left() (problem string) {
 	s.t.Helper()
-	gone := pgtest.Within(10*time.Second, func() bool {
-		server, now := 0, s.db.Snapshot()
+	pgtest.Within(10*time.Second, func() bool {
+		server, network, now := 0, s.relay.Open.Load(), s.db.Snapshot()
 		if s.behind != "" {
 			server = pgtest.Connections(s.t, s.behind)
 		}
-		problem = fmt.Sprintf("left: the engine counts %d, the network %d, the server %d", now.InUse, s.relay.Open.Load(), server)
-		return now.InUse == 0 && s.relay.Open.Load() == 0 && server == 0
+		if problem = ""; now.InUse > 0 || network > 0 || server > 0 || now.CloseTimeouts > 0 {
+			problem = fmt.Sprintf("left: the engine counts %d, the network %d, the server %d; %d slots were freed before the server had closed",
+				now.InUse, network, server, now.CloseTimeouts)
+		}
+		return problem == ""
 	})
-	if n := s.db.Snapshot().CloseTimeouts; n > 0 {
-		return fmt.Sprintf("%d slots were freed before the server had closed", n)
-	}
-	if gone {
-		return ""
-	}
 	return problem
 }
 

@@ -1,14 +1,16 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,13 +19,18 @@ import (
 )
 
 // staticParts read the source. They see types, so neither an import under another name nor an alias hides anything.
-var staticParts = []part{
-	{"NP14", "source", wantNoFinding}, {"NP15", "source", wantNoFinding}, {"NP03", "source", wantNoFinding}, {"NP24", "source", wantNoFinding},
-	{"NP13", "source", wantNoFinding},
-}
+var staticParts = []part{{"NP02 NP03 NP04 NP05 NP13 NP14 NP15 NP16 NP24 NP26 NP29", "source", wantNoFinding}}
 
 // owned is the module's source with what is wrong with it, looked at once for all rules.
-var owned = sync.OnceValues(func() (*source, error) { return loadSource(nil, "./...") })
+var owned = sync.OnceValues(func() (*source, error) {
+	s, err := loadSource(nil, "./...")
+	if err == nil {
+		outcome.Lock()
+		defer outcome.Unlock()
+		outcome.Exceptions = s.allowed
+	}
+	return s, err
+})
 
 // wantNoFinding is the check of every rule that the source can break.
 func wantNoFinding(t *T) {
@@ -31,13 +38,6 @@ func wantNoFinding(t *T) {
 	t.need(err)
 	for _, f := range s.findings {
 		t.failIf(f.rule == t.rule, "%v", f)
-	}
-	outcome.Lock()
-	defer outcome.Unlock()
-	for _, e := range s.allowed {
-		if e.Rule == t.rule && !slices.Contains(outcome.Exceptions, e) {
-			outcome.Exceptions = append(outcome.Exceptions, e)
-		}
 	}
 }
 
@@ -54,9 +54,10 @@ func (f finding) String() string { return fmt.Sprintf("%s:%d: %s", f.file, f.lin
 // is theirs.
 type source struct {
 	module   string
-	overlay  map[string][]byte // files that are not on disk, for tests of these checks
 	packages []*packages.Package
-	readers  map[string]bool // functions that read a request's body
+	does     map[string]bool           // what functions do, by their full names
+	values   map[*types.Var][]ast.Expr // what variables are given
+	carried  map[*types.Var]bool       // those that carry a session, though their types do not say so
 	findings []finding
 	allowed  []Exception
 }
@@ -67,19 +68,15 @@ func moduleDir() string {
 	return dir
 }
 
-// walkSource opens every folder and every Go file of the module in this very process. Go caches a test's result and
-// re-uses it while all that the test process opened is unchanged; what `go list` reads in a process of its own does not
-// count. Without this, a package added after a green run would be seen only by the next `-count=1`.
+// walkSource opens every folder of the module in this very process. Go caches a test's result and re-uses it while all
+// that the test process opened is unchanged, of a folder what is in it and when that was written; what `go list` reads in
+// a process of its own does not count. Without this, a package added after a green run would be seen only by the next
+// `-count=1`.
 func walkSource(t testing.TB) {
 	t.Helper()
 	err := filepath.WalkDir(moduleDir(), func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != moduleDir():
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != moduleDir() {
 			return filepath.SkipDir // .git, .dev: not source, and always changing
-		case filepath.Ext(path) == ".go" || strings.HasPrefix(d.Name(), "go."):
-			_, err = os.ReadFile(path)
 		}
 		return err
 	})
@@ -92,7 +89,7 @@ func walkSource(t testing.TB) {
 // folder that "./..." skips, and one in another module that a replace directive or go.work takes from disk. Build tags
 // come from GOFLAGS, as for the owner's own builds.
 func loadSource(overlay map[string][]byte, patterns ...string) (*source, error) {
-	s, own := &source{overlay: overlay}, []string{}
+	s, own := &source{}, []string{}
 	cfg := packages.Config{
 		Dir: moduleDir(), Overlay: overlay,
 		Mode: packages.NeedName | packages.NeedImports | packages.NeedDeps | packages.NeedModule,
@@ -110,48 +107,53 @@ func loadSource(overlay map[string][]byte, patterns ...string) (*source, error) 
 		return nil, fmt.Errorf("no packages of a module in %s: %w", cfg.Dir, err)
 	}
 	cfg.Mode = packages.LoadSyntax | packages.NeedModule
-	if s.packages, err = packages.Load(&cfg, own...); err == nil {
+	s.packages, err = packages.Load(&cfg, own...)
+	for _, p := range s.packages {
+		for _, e := range p.Errors { // its types are not known
+			err = errors.Join(err, fmt.Errorf("%s does not compile: %w", p.PkgPath, e))
+		}
+	}
+	if err == nil {
 		s.check()
 	}
 	return s, err
 }
 
+var allows = re(`^//verify:allow +(\S+)(.*)`)
+
 // checker looks through one package.
 type checker struct {
 	*source
+	*types.Info
 	pkg *packages.Package
 	rel string // the package's path within the module
 }
 
-// check collects all findings of the static rules, and apart from them those that a comment allows. A package that does
-// not compile is reported under every static rule: its types are not known.
+// check collects all findings of the static rules, and apart from them those that a comment allows.
 func (s *source) check() {
-	s.findReaders()
+	s.does, s.values, s.carried = map[string]bool{}, map[*types.Var][]ast.Expr{}, map[*types.Var]bool{}
+	s.each((*checker).collect)
+	for before := -1; before < len(s.does)+len(s.carried); { // what one function does depends on others
+		before = len(s.does) + len(s.carried)
+		s.each((*checker).learn)
+	}
+	s.each((*checker).checkNode)
+	s.each((*checker).except)
+}
+
+// each calls do for each node of the source, with those around it, outermost first.
+func (s *source) each(do func(c *checker, n ast.Node, outer []ast.Node)) {
 	for _, p := range s.packages {
-		c := &checker{source: s, pkg: p, rel: strings.TrimPrefix(p.PkgPath, s.module+"/")}
-		for _, e := range p.Errors {
-			for _, rule := range []string{"NP03", "NP14", "NP15"} {
-				s.findings = append(s.findings, finding{rule, p.PkgPath, 0, "does not compile: " + e.Error()})
-			}
-		}
+		c := &checker{s, p.TypesInfo, p, strings.TrimPrefix(p.PkgPath, s.module+"/")}
 		for _, file := range p.Syntax {
-			c.checkImports(file, p.Fset, true)
-			ast.PreorderStack(file, nil, func(n ast.Node, outer []ast.Node) bool { c.checkNode(n, outer); return true })
-			c.checkBodies(file)
-		}
-		c.checkIgnoredFiles()
-		for _, file := range p.Syntax {
-			c.except(file)
+			ast.PreorderStack(file, nil, func(n ast.Node, outer []ast.Node) bool { do(c, n, outer); return true })
 		}
 	}
 }
 
 // add keeps one finding for each rule and line: the first one.
 func (c *checker) add(rule string, pos token.Pos, format string, args ...any) {
-	c.addAt(rule, c.pkg.Fset.Position(pos), format, args...)
-}
-
-func (c *checker) addAt(rule string, p token.Position, format string, args ...any) {
+	p := c.pkg.Fset.Position(pos)
 	file := p.Filename
 	if rel, err := filepath.Rel(moduleDir(), file); err == nil {
 		file = filepath.ToSlash(rel)
@@ -161,33 +163,37 @@ func (c *checker) addAt(rule string, p token.Position, format string, args ...an
 	}
 }
 
-// checkIgnoredFiles looks at the imports of files that the build tags of this run leave out. Their types are not known.
-func (c *checker) checkIgnoredFiles() {
+// checkIgnored looks at the imports of files that the build tags of this run leave out. What they use of a package is not
+// known, so it is taken for the worst.
+func (c *checker) checkIgnored() {
 	for _, name := range c.pkg.IgnoredFiles {
-		var text any // nil: from disk
-		if overlaid, ok := c.overlay[name]; ok {
-			text = overlaid
-		}
-		fset := token.NewFileSet()
-		file, err := parser.ParseFile(fset, name, text, parser.ImportsOnly)
+		file, err := parser.ParseFile(c.pkg.Fset, name, nil, parser.ImportsOnly)
 		if err != nil || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
 			continue
 		}
-		c.checkImports(file, fset, false)
+		for _, spec := range file.Imports {
+			path, _ := strconv.Unquote(spec.Path.Value)
+			c.forbid(spec.Pos(), path+".Open")
+		}
 	}
 }
 
 // except makes exceptions of findings that a `//verify:allow RULE reason` allows, on their own line or on the line below
 // their comment. One without a reason is itself a finding.
-func (c *checker) except(file *ast.File) {
+func (c *checker) except(n ast.Node, _ []ast.Node) {
+	file, ok := n.(*ast.File)
+	if !ok {
+		return
+	}
+	c.checkIgnored()
 	for _, group := range file.Comments {
 		for _, comment := range group.List {
-			rest, ok := strings.CutPrefix(comment.Text, "//verify:allow ")
-			if !ok {
+			said := allows.FindStringSubmatch(comment.Text)
+			if said == nil {
 				continue
 			}
-			rule, reason, _ := strings.Cut(strings.TrimSpace(rest), " ")
-			if reason = strings.TrimSpace(reason); reason == "" {
+			rule, reason := said[1], strings.TrimSpace(said[2])
+			if reason == "" {
 				c.add(rule, comment.Pos(), "verify:allow needs a reason after the rule")
 				continue
 			}

@@ -1,79 +1,83 @@
 package connect
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
 const (
-	breakerFailures = 10          // attempts running, before they are spaced out
-	breakerPause    = time.Second // at most, between attempts; at least half of it
+	breakerFailures = 10               // attempts running, before they are spaced out
+	breakerPause    = time.Second      // at most, between attempts; at least half of it
+	unaskedPause    = 33 * time.Second // longer than the 30 s for which Supavisor does not ask after five times in vain
+	longPause       = 85 * time.Second // by its end Supavisor has forgotten what was before the last two pauses
 
-	maxRefused    = 3                 // proofs of the password within refusedFor; at once too, until one was accepted
-	maxUnanswered = 6                 // proofs at once
-	maxDoubtful   = 9                 // proofs that are refused, or may turn out to be
-	answerTime    = time.Second       // after which a proof gives its place to another
-	doubtFor      = 15 * time.Second  // after the end of a connection that did not wait for the answer
-	refusedFor    = 150 * time.Second // Supavisor's window
-
-	maxAsking    = 6                // logins whose secret the pooler may have to ask the database for, at once
-	aloneFor     = 3 * time.Second  // after which a login that goes first lets another go ahead
-	unaskedPause = 22 * time.Second // after one answer that it cannot, so that four processes give Supavisor eight in 44 s
-	circuitPause = 31 * time.Second // after several: at five, Supavisor does not try for 30 s
-	longestPause = 75 * time.Second
+	maxLogins  = 6                 // that wait for an answer
+	maxDoubts  = 3                 // further ones that were refused, or may turn out to be
+	maxRefused = 3                 // passwords within refusedFor
+	refusedFor = 150 * time.Second // Supavisor's window
+	answerTime = time.Second       // after which a login is in doubt
+	doubtFor   = 15 * time.Second  // after the end of a connection that did not wait for the answer
+	aloneFor   = 5 * time.Second   // after which a login that goes first lets another go ahead
 )
 
-// breaker decides whether another attempt may be made, for three reasons not to.
+// breaker decides whether there may be another attempt, and whether a login may go on.
 //
-// The attempts at a database that has refused several times running are spaced out:
-// in between, callers are refused without a dial, with what the last attempt was told.
+// The attempts at a database that has refused several times running are spaced out: in
+// between, callers are refused without a dial, with what the last attempt was told.
 //
-// And Supavisor blocks an address for two minutes after ten refused passwords in 150 s,
-// while a password can change under many logins. So few may prove it at once, and one
-// that is not answered counts as refused until it is: no more than maxDoubtful will be.
+// And Supavisor blocks an address for two minutes after ten logins within 150 s that it did
+// not let in. So each that it may count holds a place, and of those there are nine:
 //
-// To the same ten it counts each login whose secret it could not ask the database for. So
-// one goes first where the last attempt has failed, or none was made; and after such an
-// answer nobody dials for a pause, twice as long after each.
+//	a login that                      holds
+//	is about to send its password     one of six logins
+//	is so after a failed attempt      first, too, of which there is one, for aloneFor at most
+//	is not answered in answerTime     one of three doubts instead, if one is free, so that another has its place
+//	was refused for its password      what it held, for refusedFor; after the third nobody tries
+//	ended without an answer           what it held, for doubtFor, unless the last password was right
+//	was let in, or refused otherwise  nothing
+//
+// Supavisor counts a login, too, whose secret it cannot ask the database for. The next one
+// would not do better, so nobody dials until a pause is over: unaskedPause twice, which is
+// eight logins of four processes, then longPause each time.
 type breaker struct {
 	mu       sync.Mutex
-	failures int
-	last     error
-	next     time.Time     // when an attempt is due
-	pause    time.Duration // until then, 0 as long as the pooler could ask
-	unasked  time.Time     // when it could not
-	first    chan struct{} // has one element while a login goes first
-	asking   chan struct{} // has one for each login whose secret may be asked for
+	failures int       // attempts running
+	last     error     // what the last of them was told
+	next     time.Time // when an attempt is due, if they are spaced out
+	unasked  time.Time // when the pooler could not ask for the secret
+	inVain   int       // how often running; logins that went together count as one
+	refused  int       // passwords within refusedFor
+	trusted  bool      // the last one was right
 
-	// Proofs of the password by how they stand: sent just now, sent answerTime ago, given
-	// up, and answered.
-	proving, late, lost, refused, accepted, forgotten int
-	trusted                                           bool          // the last answer was yes
-	waiting                                           []chan *proof // those who want to send one, in order
+	first, logins, doubts places
+	changed               *sync.Cond // what a login waits for
 }
+
+// places are of one kind, and who holds them.
+type places map[*guard]bool
 
 func newBreaker() *breaker {
-	return &breaker{failures: 1, first: make(chan struct{}, 1), asking: make(chan struct{}, maxAsking)} // none has succeeded yet
+	b := &breaker{failures: 1, first: places{}, logins: places{}, doubts: places{}} // none has succeeded yet
+	b.changed = sync.NewCond(&b.mu)
+	return b
 }
 
-// heldBack is what a caller gets who may not make an attempt.
-type heldBack struct{ error }
-
-func (h heldBack) Unwrap() error { return h.error }
-
 // errBlocked: the password was refused too often of late to give it again.
-var errBlocked = heldBack{lasting{fmt.Errorf("authentication: failed %d times within %v", maxRefused, refusedFor)}}
+var errBlocked = fmt.Errorf("authentication: failed %d times within %v", maxRefused, refusedFor)
 
 func (b *breaker) check() error {
 	b.mu.Lock()
@@ -82,10 +86,9 @@ func (b *breaker) check() error {
 		return errBlocked
 	}
 	if b.failures >= breakerFailures && time.Now().Before(b.next) {
-		return heldBack{b.last}
+		return b.last
 	}
-	b.pause = min(2*b.pause, longestPause)
-	b.next = time.Now().Add(max(b.pause, breakerPause/2+rand.N(breakerPause/2)))
+	b.next = time.Now().Add(breakerPause/2 + rand.N(breakerPause/2))
 	return nil
 }
 
@@ -94,169 +97,179 @@ func (b *breaker) check() error {
 func (b *breaker) Opened(since time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if since.After(b.unasked) {
-		b.failures, b.pause = 0, 0
+	if since.After(b.unasked) && b.failures > 0 { // else another has learnt worse meanwhile
+		b.failures, b.inVain = 0, 0
+		b.changed.Broadcast()
 	}
-}
-
-// well reports whether the last attempt succeeded.
-func (b *breaker) well() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.failures == 0
-}
-
-// take takes a place, and returns what gives it back, as the end of ctx does. A login that
-// was let through before another learnt that secrets cannot be asked for is held back here.
-func (b *breaker) take(ctx context.Context, places chan struct{}, since time.Time) (leave func(), err error) {
-	select {
-	case places <- struct{}{}:
-		free := sync.OnceFunc(func() { <-places })
-		stop := context.AfterFunc(ctx, free) // pgx does not tell when it gives up on what it has read
-		leave = func() { stop(); free() }
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !since.After(b.unasked) {
-		leave()
-		return nil, heldBack{b.last}
-	}
-	return leave, nil
 }
 
 // Refused implements nopool.Connector. A full pooler can be reached, and so can a
-// server that let us in and then refused a setting, which may be one caller's alone.
+// server that let us in and then refused a setting, which may be one caller's alone. What
+// another was told was no attempt.
 func (b *breaker) Refused(err error) error {
 	kind := kindOf(err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	letIn := answered && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) == "ERROR"
-	if errors.As(err, new(heldBack)) {
-		return kind
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if kind != nopool.ErrPoolerFull && !letIn {
+	if kind != nopool.ErrPoolerFull && !letIn && !errors.Is(err, b.last) {
 		b.failures++
 		b.last = err
 	}
 	return kind
 }
 
-// told is told what a server has said to an attempt that was let through at since.
-func (b *breaker) told(refusal *pgconn.PgError, since time.Time) {
-	if !isUnasked(refusal) {
-		b.asked(since)
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.pause > 0 || strings.Contains(refusal.Message, unaskedLong) {
-		b.pause = max(b.pause, circuitPause)
-	} else {
-		b.pause = unaskedPause
-	}
-	b.failures, b.last, b.unasked = breakerFailures, refusal, time.Now()
-	b.next = b.unasked.Add(b.pause)
+// after calls f when d is over, under the lock.
+func (b *breaker) after(d time.Duration, f func()) {
+	time.AfterFunc(d, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		f()
+	})
 }
 
-// asked is told that an attempt that was let through at since got further than its secret.
-func (b *breaker) asked(since time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.pause > 0 && since.After(b.unasked) {
-		b.pause, b.next = 0, time.Time{}
-	}
+// guard is one login as the breaker sees it. It stands between pgx and its connection: it
+// takes the login's places before a password leaves, and gives them back with the answer.
+//
+// It wraps reader and writer, never the connection: pgx binds SCRAM to the server's
+// certificate only if its connection is a *tls.Conn. With another type in its place,
+// as AfterNetConnect could put there, binding is off without a word, and who sits in
+// between with a certificate of his own is let in.
+type guard struct {
+	*breaker
+	ctx    context.Context
+	since  time.Time // when the breaker let it through
+	reads  io.Reader
+	writes io.Writer
+	sent   bool // something that a pooler may count
+	scram  bool // both have proved that they know the password
+	over   atomic.Bool
 }
 
-// unreached is told that an attempt that was let through at since met nobody who counts it.
-func (b *breaker) unreached(since time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.pause > 0 && since.After(b.unasked) {
-		b.pause, b.next = b.pause/2, time.Now().Add(breakerPause) // as it was before
-	}
+// newGuard returns the guard of a login that may take until ctx ends: pgx does not tell
+// when it gives up on what it has read.
+func (b *breaker) newGuard(ctx context.Context, since time.Time) *guard {
+	g := &guard{breaker: b, ctx: ctx, since: since}
+	context.AfterFunc(ctx, func() { g.end(context.Cause(ctx)) })
+	return g
 }
 
-// prove waits until the password may be proved once more, in order of arrival. It
-// returns errBlocked or ctx's cause.
-func (b *breaker) prove(ctx context.Context) (*proof, error) {
-	turn := make(chan *proof, 1)
-	b.mu.Lock()
-	b.waiting = append(b.waiting, turn)
-	b.serve()
-	b.mu.Unlock()
-	select {
-	case p := <-turn:
-		if p == nil {
-			return nil, errBlocked
+func (g *guard) Write(b []byte) (int, error) {
+	if b[0] == 'p' && !g.sent { // PasswordMessage or SASLInitialResponse
+		if err := g.enter(); err != nil {
+			return 0, err
 		}
-		return p, nil
-	case <-ctx.Done():
 	}
-	b.mu.Lock()
-	b.waiting = slices.DeleteFunc(b.waiting, func(one chan *proof) bool { return one == turn })
-	b.mu.Unlock()
-	select {
-	case p := <-turn: // at that moment
-		if p != nil {
-			p.move(nil, &b.forgotten)
-		}
-	default:
-	}
-	return nil, context.Cause(ctx)
+	return g.writes.Write(b)
 }
 
-// serve lets those go ahead who wait and may, and sends all away once it is in vain.
-func (b *breaker) serve() {
-	for len(b.waiting) > 0 {
-		var p *proof
-		if b.refused < maxRefused {
-			if !b.mayProve() {
-				return
+// enter waits until the login may go on: alone, if nobody knows whether it can succeed. By
+// then it may be in vain.
+func (g *guard) enter() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		switch {
+		case g.over.Load():
+			return context.Cause(g.ctx)
+		case g.refused >= maxRefused:
+			return errBlocked
+		case !g.since.After(g.unasked): // it was let through before another was told
+			return g.last
+		case len(g.logins) < maxLogins && (g.failures == 0 || len(g.first) == 0):
+			g.sent, g.logins[g] = true, true
+			g.after(answerTime, g.late)
+			if g.failures > 0 {
+				g.first[g] = true
+				g.after(aloneFor, func() { g.leave(g.first) })
 			}
-			b.proving++
-			p = &proof{b, &b.proving}
-			time.AfterFunc(answerTime, func() { p.move(&b.proving, &b.late) })
+			return nil
 		}
-		b.waiting[0] <- p
-		b.waiting = b.waiting[1:]
+		g.changed.Wait()
 	}
 }
 
-func (b *breaker) mayProve() bool {
-	if b.trusted {
-		return b.proving < maxUnanswered && b.proving+b.late+b.refused < maxDoubtful
+// leave gives a place back, if the login holds one of the kind.
+func (g *guard) leave(kind places) {
+	if kind[g] {
+		delete(kind, g)
+		g.changed.Signal()
 	}
-	return b.refused+b.proving < maxRefused && b.proving+b.late+b.lost+b.refused < maxDoubtful
 }
 
-// proof is one proof of the password, from before it is sent.
-type proof struct {
-	of *breaker
-	as *int // the count that has it
+// late is due when answerTime is over. Whether others can succeed is in doubt, too, as long
+// as the login is not answered. One that has its place still lets another have it.
+func (g *guard) late() {
+	if !g.over.Load() {
+		g.failures = max(1, g.failures)
+	}
+	if len(g.doubts) < maxDoubts && g.logins[g] {
+		g.doubts[g] = true
+		g.leave(g.logins)
+	}
 }
 
-// move counts the proof elsewhere, if it is counted as from (nil: as anything).
-func (p *proof) move(from, to *int) {
-	b := p.of
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if from != nil && p.as != from {
+// Read notices that the server lets us in: what a pooler says after that, such as that its own
+// login to the server was refused, is not about our password. Refusals come from pgx: see Config.
+func (g *guard) Read(b []byte) (int, error) {
+	n, err := g.reads.Read(b)
+	switch {
+	case g.over.Load():
+	case err != nil:
+		g.end(err)
+	case n > 8 && b[0] == 'R':
+		switch kind := binary.BigEndian.Uint32(b[5:]); {
+		case kind == pgproto3.AuthTypeSASLFinal && bytes.HasPrefix(b[9:n], []byte("e=")): // how RFC 5802 refuses a password, and some poolers
+			refusal, err := refusedBySCRAM.Encode(nil)
+			return copy(b, refusal), err
+		case kind == pgproto3.AuthTypeSASLFinal, kind == pgproto3.AuthTypeOk:
+			g.scram = g.scram || kind == pgproto3.AuthTypeSASLFinal
+			g.end(nil)
+		}
+	}
+	return n, err
+}
+
+var refusedBySCRAM = pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28P01",
+	Message: "password authentication failed, says SCRAM"}
+
+// end is told how the login ended: nil for well, or what the server has said, or why nobody
+// knows. What is said after it can be anybody's text.
+func (g *guard) end(why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over.Swap(true) {
 		return
 	}
-	*p.as--
-	*to++
-	p.as = to
-	switch to {
-	case &b.accepted:
-		b.trusted = true
-	case &b.refused:
-		b.trusted = false
-		time.AfterFunc(refusedFor, func() { p.move(to, &b.forgotten) })
-	case &b.lost:
-		time.AfterFunc(doubtFor, func() { p.move(to, &b.forgotten) })
+	if why != nil { // others may have to hear of it; else a place is free for one of them
+		defer g.changed.Broadcast()
 	}
-	b.serve()
+	g.leave(g.first)
+	var doubtful time.Duration
+	switch means := said(why).means; {
+	case why == nil:
+		g.trusted = g.trusted || g.sent
+	case means == unasked:
+		if g.since.After(g.unasked) { // else it went together with one that was told before
+			g.inVain++
+		}
+		pause := unaskedPause
+		if g.inVain > 2 {
+			pause = longPause
+		}
+		g.failures, g.last, g.unasked, g.next = breakerFailures, why, time.Now(), time.Now().Add(pause)
+	case means == password:
+		g.trusted = false
+		g.refused++
+		g.after(refusedFor, func() { g.refused-- })
+		doubtful = refusedFor
+	case !errors.As(why, new(*pgconn.PgError)) && !g.trusted && g.sent:
+		doubtful = doubtFor
+	}
+	leave := func() { g.leave(g.logins); g.leave(g.doubts) }
+	if doubtful > 0 {
+		g.after(doubtful, leave)
+	} else {
+		leave()
+	}
 }

@@ -15,88 +15,94 @@ import (
 	"example.org/team/tiny-shop/internal/nopool"
 )
 
-// refusals tell what an error before the answer to BEGIN means, in this order.
-// The SQLSTATE is not enough: Supavisor gives all of its own XX000, and PgBouncer
-// 08P01. What is not listed is nopool.ErrUnavailable: 57P01 to 57P03, the rest of
-// class 53, and what nobody has met yet.
-var refusals = []struct {
-	code  string // beginning of the SQLSTATE
-	texts string // of which one is in the message, separated by |; "" matches any
-	kind  error
-}{
+// meaning is what a refusal before the answer to BEGIN means.
+type meaning int
+
+const (
+	passing  meaning = iota // the database is out of reach, for now
+	full                    // there is no place, for now
+	unasked                 // the pooler cannot ask the database for our secret, for now
+	lasting                 // the configuration is wrong
+	password                // it is, and user or password are at fault; or too many were
+)
+
+type refusal struct {
+	code   string // beginning of the SQLSTATE
+	texts  string // of which one is in the message, separated by |; "" matches any
+	means  meaning
+	toMend string
+}
+
+// refusals tell what they mean, in this order, and what the owner can do where their own
+// text does not say it. The SQLSTATE is not enough: Supavisor gives all of its own XX000,
+// and PgBouncer 08P01. What is not listed is passing: 57P01 to 57P03, the rest of class
+// 53, and what nobody has met yet.
+var refusals = []refusal{
 	// Supavisor: lib/supavisor/errors, client_handler. Its codes have longer forms, such as EMAXCONNSESSION.
-	{"XX000", "EMAXCONN|MaxClientsInSessionMode|Max client connections reached", nopool.ErrPoolerFull},
-	{"XX000", "ECHECKOUT|ESUBSCRIBERETRIES|EPOOL", nopool.ErrPoolerFull},
-	{"XX000", "too many authentication failures|ENOTFOUND|Tenant or user not found", nopool.ErrConfiguration},
-	{"XX000", "ESSLREQUIRED|SSL connection is required", nopool.ErrConfiguration},
-	{"XX000", "EADDRNOTALLOWED|EBANNED|EINVALIDUSERINFO|ENOIDENTIFIER|EMULTIPLEUSERS", nopool.ErrConfiguration},
-	{"XX000", noSecret, nopool.ErrConfiguration},
-	{"08P01", "ESTARTUP", nopool.ErrConfiguration},
+	{"XX000", "EMAXCONN|MaxClientsInSessionMode|Max client connections reached", full, ""},
+	{"XX000", "ECHECKOUT|ESUBSCRIBERETRIES|EPOOL", full, ""},
+	{"XX000", "too many authentication failures", password, "mend the password, then wait for two minutes"},
+	{"XX000", "ENOIDENTIFIER|EINVALIDUSERINFO|ENOTFOUND|Tenant or user not found", lasting, "at Supabase's pooler the user is postgres.PROJECTREF"},
+	{"XX000", "ESSLREQUIRED|SSL connection is required|EADDRNOTALLOWED|EBANNED|EMULTIPLEUSERS", lasting, ""},
+	{"XX000", "user not found in the database|no auth_query", password, ""},
+	{"XX000", "wrong format|secret format|parse SCRAM secret|MD5 secrets", password, "set the role's password again, with password_encryption = 'scram-sha-256'"},
+	{"", "EAUTH|EJIT|Internal error (handshake)|ECIRCUITBREAKER", unasked, ""},
+	{"08P01", "ESTARTUP", lasting, ""},
 	// PgBouncer: client.c, objects.c, janitor.c.
-	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout|query_timeout", nopool.ErrPoolerFull},
-	{"08P01", "has been failing", nopool.ErrUnavailable},
-	{"08P01", "authentication failed|no such|unsupported|SSL required", nopool.ErrConfiguration},
-	{"08P01", "login rejected|not allowed|no username|too long|empty password", nopool.ErrConfiguration},
-	{"08P01", "invalid SASL|no authentication method|not supported by this build", nopool.ErrConfiguration},
+	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout|query_timeout", full, ""},
+	{"08P01", "has been failing", passing, ""}, // its own login at the server, whatever that said
+	{"08P01", "authentication failed", password, mendLogin},
+	{"08P01", "no such|unsupported|SSL required|login rejected|not allowed|no username|too long|empty password", lasting, ""},
+	{"08P01", "invalid SASL|no authentication method|not supported by this build", lasting, ""},
 	// Postgres: appendix A of the manual.
-	{"53300", "", nopool.ErrPoolerFull},
-	{"28", "", nopool.ErrConfiguration},    // invalid authorization
-	{"3D", "", nopool.ErrConfiguration},    // unknown database
-	{"42", "", nopool.ErrConfiguration},    // privilege, unknown parameter
-	{"22", "", nopool.ErrConfiguration},    // value of a setting
-	{"55P02", "", nopool.ErrConfiguration}, // a setting that is fixed at the server's start
-	{"25001", "", nopool.ErrConfiguration}, // a setting that comes too late in a transaction
-	{"0A", "", nopool.ErrConfiguration},    // protocol feature
+	{"53300", "", full, ""},
+	{"28P01", "", password, mendLogin},
+	{"28", "", password, ""},   // invalid authorization
+	{"3D", "", lasting, ""},    // unknown database
+	{"42", "", lasting, ""},    // privilege, unknown parameter
+	{"22", "", lasting, ""},    // value of a setting
+	{"55P02", "", lasting, ""}, // a setting that is fixed at the server's start
+	{"25001", "", lasting, ""}, // a setting that comes too late in a transaction
+	{"0A", "", lasting, ""},    // protocol feature
 }
 
-// noSecret are the texts of Supavisor's EAUTHQUERY that will not pass: what the database
-// has for the role is nothing, or of no use.
-const noSecret = "user not found in the database|no auth_query|wrong format|secret format|parse SCRAM secret|MD5 secrets"
+const mendLogin = "mend user and password; in a URL both are percent-encoded"
 
-// advice is what the owner can do, by what is in the message.
-var advice = []struct{ texts, do string }{
-	{"ENOIDENTIFIER|EINVALIDUSERINFO|ENOTFOUND|Tenant or user not found", "at Supabase's pooler the user is postgres.PROJECTREF"},
-	{"EMULTIPLEUSERS|no auth_query|EBANNED", "ask who runs the pooler: its entry for this project is wrong or closed"},
-	{"EADDRNOTALLOWED", "allow this machine's address in the project's network restrictions"},
-	{"ESTARTUP", "user, database or APP_NAME is empty or too long"},
-	{"user not found in the database|no such user", "create the role, or mend the user in the URL"},
-	{"wrong format|secret format|parse SCRAM secret|MD5 secrets", "set the role's password again, with password_encryption = 'scram-sha-256'"},
-	{"too many authentication failures", "mend the password, then wait for two minutes"},
-	{"authentication failed", "mend user and password; in a URL both are percent-encoded"},
-}
-
-// Advice says what to do about a refusal, "" where its own text must do.
-func Advice(err error) string {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && kindOf(err) == nopool.ErrConfiguration {
-		for _, a := range advice {
-			if containsAny(pgErr.Message, a.texts) {
-				return a.do
-			}
+// said returns what a server has said by err, and nothing of an error that is not its.
+func said(err error) refusal {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	for _, r := range refusals {
+		if ok && strings.HasPrefix(pgErr.Code, r.code) && containsAny(pgErr.Message, r.texts) {
+			return r
 		}
 	}
-	return ""
+	return refusal{}
 }
 
-// kindOf says what an error between dial and the answer to BEGIN means.
+// kindOf says what an error between dial and the answer to BEGIN means to a nopool.DB.
 func kindOf(err error) error {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		for _, r := range refusals {
-			if strings.HasPrefix(pgErr.Code, r.code) && containsAny(pgErr.Message, r.texts) {
-				return r.kind
-			}
-		}
-		return nopool.ErrUnavailable
+	means := said(err).means
+	if !errors.As(err, new(*pgconn.PgError)) && isLasting(err) {
+		means = lasting
 	}
-	if errors.Is(err, nopool.ErrConfiguration) || isAlert(err) || errors.As(err, new(*tls.CertificateVerificationError)) ||
-		errors.As(err, new(tls.RecordHeaderError)) || containsAny(err.Error(), lastingTexts) {
+	switch means {
+	case full:
+		return nopool.ErrPoolerFull
+	case lasting, password:
 		return nopool.ErrConfiguration
 	}
 	return nopool.ErrUnavailable
 }
 
-// lastingTexts are what pgx says, without a type, of a server that does not speak TLS,
-// asks for a method that is not allowed, or cannot prove that it knows the password.
-const lastingTexts = "server refused TLS|require_auth check failed|channel binding|SCRAM"
+// isLasting reports whether it is us who cannot go on with the server.
+func isLasting(err error) bool {
+	return isAlert(err) || errors.As(err, new(*tls.CertificateVerificationError)) ||
+		errors.As(err, new(tls.RecordHeaderError)) || containsAny(err.Error(), lastingTexts)
+}
+
+// lastingTexts are what pgx says, without a type, of a server that does not speak TLS, asks for a
+// method that is not allowed, or cannot prove that it knows the password; and how our own begin.
+const lastingTexts = "server refused TLS|require_auth check failed|channel binding|SCRAM|authentication: "
 
 func containsAny(text, alternatives string) bool {
 	return slices.ContainsFunc(strings.Split(alternatives, "|"), func(part string) bool { return strings.Contains(text, part) })
@@ -112,9 +118,20 @@ func isAlert(err error) bool {
 // IsAuthentication reports whether err is a refused user or password, or the
 // pooler's block that follows too many of them.
 func IsAuthentication(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && !strings.Contains(pgErr.Message, "has been failing") && // PgBouncer's own, at the server
-		(strings.HasPrefix(pgErr.Code, "28") || containsAny(pgErr.Message, "authentication failed|too many authentication failures|"+noSecret))
+	return said(err).means == password
+}
+
+// Explain returns err as it may be printed, with what to do about it. It leaves out user
+// and database: in a mistyped URL they can be parts of the password.
+func Explain(err error) string {
+	text := err.Error()
+	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		text = strings.ReplaceAll(text, failed.Error(), nopool.Describe(failed))
+	}
+	if toMend := said(err).toMend; toMend != "" {
+		text += ": " + toMend
+	}
+	return text
 }
 
 // OnceMore calls open, and again after 1 to 2 s if the password was refused: Supavisor
@@ -131,22 +148,3 @@ func OnceMore(ctx context.Context, open func(context.Context) error) error {
 		return err
 	}
 }
-
-// Supavisor's answers when it cannot ask the database for our secret, nor remembers it.
-const (
-	unasked     = "EAUTH|EJIT|Internal error (handshake)|" + unaskedLong
-	unaskedLong = "ECIRCUITBREAKER" // it does not even try for 30 s
-)
-
-// isUnasked reports whether err is one of those. Supavisor counts them as it does refused
-// passwords.
-func isUnasked(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && kindOf(err) == nopool.ErrUnavailable && containsAny(pgErr.Message, unasked)
-}
-
-// lasting is an error that will not pass by itself.
-type lasting struct{ error }
-
-func (lasting) Is(target error) bool { return target == nopool.ErrConfiguration }
-func (l lasting) Unwrap() error      { return l.error }

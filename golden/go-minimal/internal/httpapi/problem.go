@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"os"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -38,7 +38,10 @@ func newError(status int, code, detail string) *Error {
 
 // Answers that several causes share. internalError is for all that has no other.
 var (
+	malformed     = newError(http.StatusBadRequest, "malformed", "The request is malformed")
 	notFound      = newError(http.StatusNotFound, "not_found", "There is nothing here")
+	slowBody      = newError(http.StatusRequestTimeout, "slow_body", "The body took too long to arrive")
+	bodyTooLarge  = newError(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large")
 	internalError = newError(http.StatusInternalServerError, "internal_error", "Internal error")
 	busy          = newError(http.StatusServiceUnavailable, "busy", "The service is busy")
 	databaseDown  = newError(http.StatusServiceUnavailable, "database_unavailable", "The database is unavailable")
@@ -48,48 +51,49 @@ var (
 		"The change may or may not have been saved. Check before you repeat it.")
 )
 
-// sessionErrors maps what the database layer says to the client's answer. That a row
-// is not there is for a handler to check where it means something else.
-var sessionErrors = []struct {
-	is     error
+// meanings maps errors, in order, to what the client is told. That a row is not there is
+// for a handler to check where it means something else. SQLSTATEs are listed in appendix A
+// of the Postgres manual.
+var meanings = []struct {
+	means  func(error) bool
 	answer *Error
 }{
-	{pgx.ErrNoRows, notFound},
-	{nopool.ErrOutcomeUnknown, commitUnknown},
-	{nopool.ErrBusy, busy},
-	{nopool.ErrPoolerFull, busy},
-	{nopool.ErrUnavailable, databaseDown},
-	{nopool.ErrConfiguration, databaseDown},
-	{nopool.ErrClosed, shuttingDown},
-	{context.DeadlineExceeded, timedOut},
-	{os.ErrDeadlineExceeded, newError(http.StatusRequestTimeout, "slow_body", "The body took too long to arrive")},
+	{is(pgx.ErrNoRows), notFound},
+	{is(nopool.ErrOutcomeUnknown), commitUnknown},
+	{is(nopool.ErrBusy, nopool.ErrPoolerFull), busy},
+	{is(nopool.ErrUnavailable, nopool.ErrConfiguration), databaseDown},
+	{is(nopool.ErrSetting), internalError}, // a role that does not exist
+	{is(nopool.ErrClosed), shuttingDown},
+	{is(context.DeadlineExceeded), timedOut},
+	{nopool.ConnectionLost, databaseDown},
+	{state("23505"), newError(http.StatusConflict, "already_exists", "It exists already")},
+	{state("23P01"), newError(http.StatusConflict, "conflict", "It conflicts with what exists")},
+	{state("23503", "23001"), newError(http.StatusConflict, "reference", "It refers to something that does not exist, or is referred to")},
+	{state("23", "54000"), newError(http.StatusUnprocessableEntity, "constraint", "A value is not allowed")},
+	{state("22012"), internalError}, // division by zero: ours
+	{state("22"), newError(http.StatusBadRequest, "invalid_value", "A value is malformed or out of range")},
+	{state("40003"), commitUnknown},
+	{state("40"), newError(http.StatusServiceUnavailable, "concurrent_change", "Changed by somebody else at the same time; try again")},
+	{state("55P03"), newError(http.StatusServiceUnavailable, "locked", "Locked by somebody else; try again")},
+	{state("25006"), newError(http.StatusServiceUnavailable, "read_only", "The database takes no writes at present")},
+	{state("57014", "25P03", "25P04"), timedOut}, // of a statement, idle in its transaction, of a transaction
+	{state("53"), busy},
+	{state("57P", "08"), databaseDown},
 }
 
-// sqlStates maps SQLSTATEs, by prefix and in order, to the client's answer.
-// They are listed in appendix A of the Postgres manual.
-var sqlStates = []struct {
-	prefix string
-	answer *Error
-}{
-	{"23505", newError(http.StatusConflict, "already_exists", "It exists already")},
-	{"23P01", newError(http.StatusConflict, "conflict", "It conflicts with what exists")},
-	{"23503", newError(http.StatusConflict, "reference", "It refers to something that does not exist, or is referred to")},
-	{"23", newError(http.StatusUnprocessableEntity, "constraint", "A value is not allowed")},
-	{"22012", internalError}, // division by zero: ours
-	{"22", newError(http.StatusBadRequest, "invalid_value", "A value is malformed or out of range")},
-	{"40", newError(http.StatusServiceUnavailable, "concurrent_change", "Changed by somebody else at the same time; try again")},
-	{"55P03", newError(http.StatusServiceUnavailable, "locked", "Locked by somebody else; try again")},
-	{"57014", timedOut},
-	{"25P03", timedOut}, // idle in its transaction
-	{"25P04", timedOut}, // transaction_timeout, Postgres 17
-	{"53", busy},
-	{"57P", databaseDown},
-	{"08", databaseDown},
+func is(targets ...error) func(error) bool {
+	return func(err error) bool {
+		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+	}
 }
 
-// statusClientGone is what the access log shows where nobody reads the answer. It
-// is nginx's, and has no text in net/http.
-const statusClientGone = 499
+// state matches SQLSTATEs by how they begin.
+func state(prefixes ...string) func(error) bool {
+	return func(err error) bool {
+		pgErr, ok := errors.AsType[*pgconn.PgError](err)
+		return ok && slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(pgErr.Code, prefix) })
+	}
+}
 
 // answer decides what the client is told about err. Nothing of err itself is in
 // it, unless err is an *Error.
@@ -97,33 +101,19 @@ func answer(r *http.Request, err error) *Error {
 	if stated, ok := errors.AsType[*Error](err); ok {
 		return stated
 	}
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return newError(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large")
-	}
 	if errors.Is(r.Context().Err(), context.Canceled) {
-		return &Error{Status: statusClientGone, Code: "client_gone"}
+		return &Error{Status: 499, Code: "client_gone"} // nginx's, for the access log: nobody reads it
 	}
-	for _, known := range sessionErrors {
-		if errors.Is(err, known.is) {
+	for _, known := range meanings {
+		if known.means(err) {
 			return known.answer
-		}
-	}
-	if nopool.ConnectionLost(err) {
-		return databaseDown
-	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		for _, state := range sqlStates {
-			if strings.HasPrefix(pgErr.Code, state.prefix) {
-				return state.answer
-			}
 		}
 	}
 	return internalError
 }
 
-// problem answers with what err means to the client and logs what it means to us:
-// as an error where the cause is in this program, else at debug, since the session
-// has logged what the database did.
+// problem answers with what err means to the client and logs what it means to us: as an error where
+// the cause is in this program, else at debug, since the session has logged what the database did.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	e := answer(r, err)
 	log := s.Logger.DebugContext
@@ -138,6 +128,9 @@ func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 func (s *Server) write(w http.ResponseWriter, r *http.Request, e *Error) {
 	if e.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
+	}
+	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified"} {
+		w.Header().Del(name) // they speak of what is not sent
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")

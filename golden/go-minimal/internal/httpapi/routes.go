@@ -11,23 +11,24 @@ func (s *Server) routes() http.Handler {
 	return s.problems(mux)
 }
 
-// problems turns the mux's own answers, unknown path and wrong method, into
-// problems.
+// problems turns the mux's own answers, unknown path and wrong method, into problems.
 func (s *Server) problems(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := mux.Handler(r); pattern != "" {
 			mux.ServeHTTP(w, r)
 			return
 		}
-		held := &heldResponse{ResponseWriter: w, header: w.Header()} // its text is dropped, its headers stay
-		mux.ServeHTTP(held, r)
-		switch held.status {
+		own := &response{ResponseWriter: w} // its text is dropped, its headers stay
+		mux.ServeHTTP(own, r)
+		switch own.status {
 		case http.StatusNotFound:
 			s.write(w, r, notFound)
 		case http.StatusMethodNotAllowed:
-			s.write(w, r, newError(held.status, "method_not_allowed", "The method is not allowed here"))
+			s.write(w, r, newError(own.status, "method_not_allowed", "The method is not allowed here"))
+		case http.StatusBadRequest:
+			s.write(w, r, malformed)
 		default: // a redirect, from //path for one
-			w.WriteHeader(held.status)
+			w.WriteHeader(own.status)
 		}
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,21 +19,16 @@ const (
 	// closeTimeout bounds the wait for the server to close a connection. A slot
 	// freed by it, because the network is lost, is counted and logged.
 	closeTimeout = 5 * time.Second
-	// silentTimeout is closeTimeout where the server has owed us an answer for too long.
-	silentTimeout = time.Second
 	// statementMargin is what an answer may take beyond the server's timeout.
 	statementMargin = 3 * time.Second
 	// writeSize is how much of a statement the server has to take within the time for an answer.
 	writeSize = 64 << 10
 )
 
-// errNoCancel is what pgx gets that dials again after a login has failed, to cancel it.
-var errNoCancel = errors.New("nothing to cancel: not logged in")
-
 // connection is what an attempt to open a session dials: its connection, and the
 // one that pgx makes to cancel a statement.
 type connection struct {
-	events  *events
+	db      *engine
 	ctx     context.Context // of log lines
 	dialled time.Time
 	pgx     *pgx.Conn // nil until it is connected
@@ -39,7 +36,9 @@ type connection struct {
 	socket  net.Conn // the first that was dialled, below TLS
 	name    string   // application_name
 
-	silent     atomic.Bool     // the server owes us an answer
+	patience  atomic.Int64 // with a statement's answer, in nanoseconds; 0 where a context bounds it
+	begunAnew bool         // a statement of the caller has ended the transaction, and begun another
+
 	life       context.Context // of all that was dialled
 	giveUp     context.CancelFunc
 	connecting sync.WaitGroup // goes on when its caller has left
@@ -49,19 +48,19 @@ type connection struct {
 
 // connect dials, by a context of its own, and logs in. The connection has a flight, which
 // BEGIN can board.
-func (c *connection) connect(dialling, ctx context.Context, to Connector) (err error) {
-	config, err := to.Config()
+func (c *connection) connect(dialling, ctx context.Context) (err error) {
+	config, err := c.db.config.Connector.Config()
 	if err != nil {
 		return err
 	}
 	c.name = config.RuntimeParams["application_name"]
-	c.events.count(func(total *Snapshot) { total.Dials++ })
+	c.db.count(func(total *Snapshot) { total.Dials++ })
 	c.life, c.giveUp = context.WithCancel(context.Background())
 	var loggedIn atomic.Bool
 	dial, build := config.DialFunc, config.BuildFrontend
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if c.flight != nil && !loggedIn.Load() { // else the slot could be free by then
-			return nil, errNoCancel
+		if c.flight != nil && !loggedIn.Load() { // pgx wants to cancel a login that has failed, when the slot could be free
+			return nil, errors.New("nothing to cancel: not logged in")
 		}
 		if c.flight == nil {
 			ctx = dialling // the pooler does not know of us yet
@@ -79,8 +78,6 @@ func (c *connection) connect(dialling, ctx context.Context, to Connector) (err e
 		}
 		e := &endpoint{Conn: conn, of: c}
 		context.AfterFunc(c.life, func() { conn.Close(); e.Close() }) // which pgx does not after a panic
-		e.watch = time.AfterFunc(time.Hour, e.overdue)
-		e.watch.Stop()
 		return e, nil
 	}
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
@@ -89,6 +86,12 @@ func (c *connection) connect(dialling, ctx context.Context, to Connector) (err e
 	}
 	c.pgx, err = pgx.ConnectConfig(ctx, config)
 	loggedIn.Store(err == nil)
+	if err == nil && c.db.config.Types != nil {
+		c.db.config.Types(c.pgx.TypeMap())
+	}
+	if loaded := c.db.loaded.Load(); err == nil && loaded != nil {
+		c.pgx.TypeMap().RegisterTypes(*loaded)
+	}
 	for err == nil && c.pgx.PgConn().Frontend().ReadBufferLen() > 0 { // a refusal that came with ReadyForQuery
 		_, err = c.pgx.PgConn().ReceiveMessage(ctx)
 	}
@@ -117,11 +120,7 @@ func (c *connection) unasked() (err error) {
 func (c *connection) hangUp() {
 	c.ending.Do(func() {
 		c.connecting.Wait()
-		limit := closeTimeout
-		if c.silent.Load() {
-			limit = silentTimeout
-		}
-		defer time.AfterFunc(limit, c.abandon).Stop()
+		defer time.AfterFunc(closeTimeout, c.abandon).Stop()
 		if c.pgx != nil {
 			c.unclosed.Go(func() { <-c.pgx.PgConn().CleanupDone() }) // a cancel that is under way
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -135,8 +134,8 @@ func (c *connection) hangUp() {
 // abandon closes what the server has not, and ends what pgx cleans up, for which it
 // would take up to 15 s.
 func (c *connection) abandon() {
-	c.events.count(func(total *Snapshot) { total.CloseTimeouts++ })
-	c.events.log.WarnContext(c.ctx, "database connection close not confirmed by the server")
+	c.db.count(func(total *Snapshot) { total.CloseTimeouts++ })
+	c.db.log.WarnContext(c.ctx, "database connection close not confirmed by the server")
 	c.giveUp()
 }
 
@@ -145,15 +144,15 @@ func (c *connection) abandon() {
 type endpoint struct {
 	net.Conn
 	of      *connection
-	closing atomic.Bool
-	reading atomic.Bool
-	watch   *time.Timer // runs while it reads
+	closing sync.Once
+
+	mu      sync.Mutex
+	waiting int         // calls that wait for the other side
+	watch   *time.Timer // runs while there are any
 }
 
 func (e *endpoint) Close() error {
-	if !e.closing.Swap(true) {
-		go e.awaitClose()
-	}
+	e.closing.Do(func() { go e.awaitClose() })
 	return nil
 }
 
@@ -163,69 +162,47 @@ func (e *endpoint) awaitClose() {
 	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // wakes a server that waits for us
 	}
-	_ = e.Conn.SetDeadline(time.Time{}) // abandon ends it
-	_, _ = io.Copy(io.Discard, e.Conn)
-}
-
-// Read bounds each wait for a statement's answer, whatever its context: the server's
-// own timeout ends nothing when the network is lost.
-func (e *endpoint) Read(p []byte) (int, error) {
-	e.reading.Store(true)
-	e.expect()
-	defer e.watch.Stop()
-	defer e.reading.Store(false)
-	return e.Conn.Read(p)
-}
-
-// Write takes its time when a statement is large, as long as the server takes it, too.
-// pgx reads meanwhile, which would count as waiting.
-func (e *endpoint) Write(p []byte) (n int, err error) {
-	for more := true; more && err == nil; more = n < len(p) {
-		var taken int
-		taken, err = e.write(p[n:min(n+writeSize, len(p))])
-		n += taken
-	}
-	return n, err
-}
-
-func (e *endpoint) write(p []byte) (int, error) {
-	defer e.expect()
-	if limit := e.patience(); limit > 0 {
-		defer time.AfterFunc(limit, e.fallSilent).Stop()
-	}
-	return e.Conn.Write(p)
-}
-
-// expect lets the time for an answer begin.
-func (e *endpoint) expect() {
-	if limit := e.patience(); limit > 0 && e.reading.Load() {
-		e.watch.Reset(limit)
+	for {
+		_ = e.Conn.SetDeadline(time.Time{})                                                 // abandon ends it
+		if _, err := io.Copy(io.Discard, e.Conn); !errors.Is(err, os.ErrDeadlineExceeded) { // which pgx sets after it has closed
+			return
+		}
 	}
 }
 
-func (e *endpoint) patience() time.Duration {
-	if e.of.flight == nil {
-		return 0
+// Read and Write bound each wait for the server, whatever its context: the server's own
+// timeout ends nothing when the network is lost.
+func (e *endpoint) Read(p []byte) (int, error) { return e.wait(p, e.Conn.Read) }
+
+// Write takes its time for a large statement, as long as the server takes it, too. pgx
+// reads meanwhile, and has the same time from the last part on.
+func (e *endpoint) Write(p []byte) (written int, err error) {
+	for part := range slices.Chunk(p, writeSize) {
+		n, err := e.wait(part, e.Conn.Write)
+		if written += n; err != nil {
+			return written, err
+		}
 	}
-	return time.Duration(e.of.flight.patience.Load())
+	return written, nil
 }
 
-func (e *endpoint) overdue() {
-	if e.reading.Load() {
-		e.fallSilent()
+func (e *endpoint) wait(p []byte, do func([]byte) (int, error)) (int, error) {
+	limit := time.Duration(e.of.patience.Load())
+	if limit == 0 {
+		return do(p)
 	}
-}
-
-func (e *endpoint) fallSilent() {
-	e.of.silent.Store(true)
-	_ = e.Conn.SetDeadline(time.Unix(1, 0))
-}
-
-// SetDeadline is ignored once the endpoint waits for the other side: pgx resets
-// deadlines after it has closed.
-func (e *endpoint) SetDeadline(t time.Time) error {
-	if e.closing.Load() {
-		return nil
+	e.mu.Lock()
+	if e.waiting++; e.watch == nil {
+		e.watch = time.AfterFunc(limit, e.of.abandon)
 	}
-	return e.Conn.SetDeadline(t)
+	e.watch.Reset(limit)
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.waiting--; e.waiting == 0 {
+			e.watch.Stop()
+		}
+	}()
+	return do(p)
 }

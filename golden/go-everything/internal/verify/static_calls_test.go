@@ -1,0 +1,459 @@
+package verify
+
+import (
+	"go/ast"
+	"go/constant"
+	"go/token"
+	"go/types"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What calls are known by, as types.Func names them.
+var (
+	begins     = re(`/internal/nopool\.DB\)\.Session$`)
+	repeatable = re(`/internal/nopool\.DB\)\.(Run|RunWithRetry)$`)
+	counters   = re(`/internal/nopool\.DB\)\.Snapshot$`)
+	endsOrKeep = re(`/internal/nopool\.(Session\)\.(Commit|Finish|Rollback|Undo)|WithSession)$`)
+	decides    = re(`^errors\.(Is|As|AsType)$`)
+	readsForm  = re(`^\(\*net/http\.Request\)\.(FormFile|FormValue|MultipartReader|ParseForm|ParseMultipartForm|PostFormValue)$`)
+	noContext  = re(`^context\.(Background|TODO)$`)
+	opensSQL   = re(`^(database/sql|github\.com/jackc/pgx/v\d+/stdlib)\.Open`)
+	logs       = re(`^(\(\*log/slog\.Logger\)|log/slog)\.(Any|Debug|Error|Group|Info|Log|LogAttrs|Warn|With)(Context)?$`)
+	prints     = re(`^fmt\.(Append|Fprint|Print|Sprint)`) // Errorf makes an error of an error
+	secrets    = re(`(?i)\b((get|lookup)env|environ|ConnString)$|^\(\*net/url\.URL\)\.String$`)
+	keeps      = re(`^\(?\*?(sync|container/)`)
+	sends      = re(`^\(\*?net/http\.(Response(Writer|Controller)|Flusher)\)\.(Write(Header)?|Flush)$`)
+	sendsNone  = re(`^net/http\.(MaxBytesReader|NewResponseController|SetCookie)$`) // though given the response
+	setsHeader = re(`^\(net/http\.Header\)\.(Add|Set)$`)
+	isOpen     = re(`/pgx/v\d+\.(Rows?|BatchResults)$`)
+	isSession  = re(`/internal/nopool\.Session$`)
+	isAnswer   = re(`/internal/httpapi\.(Field)?Error$`)
+	pgconn     = re(`^github\.com/jackc/(pgx/v\d+/)?pgconn$`)
+)
+
+// What texts say: SQL whose effect outlives its transaction, or may, since the rest is put together or an argument; and
+// programs that connect by themselves.
+var (
+	outlives = re(`(?i)(^|;|\*/|--.*\n)\s*(set\s+(session|role|names|time\s+zone)\b|set\s+([a-z_.]+|%[a-z])\s*(=|\bto\b)|reset\s|discard\s|listen\s|prepare\s)|` +
+		`^set\s+$|\bset_config\s*\([^)]*,\s*('?(f|false|n|no|off|0)'?|\$\d+)\s*\)|\bpg_(try_)?advisory_lock(_shared)?\s*\(`)
+	temporary = re(`(?i)^\s*create\s+temp(orary)?\s+table\b`) // unless it ends with its transaction
+	dropped   = re(`(?i)\bon\s+commit\s+drop\b`)
+	// A transaction that is not the session's own; ROLLBACK TO ends none.
+	transaction = re(`(?i)(^|\*/|--.*\n)\s*((begin|start\s+transaction)\b|end\s*(;|$))|` +
+		`(^|;|\*/|--.*\n)\s*(commit|rollback|abort)(\s+(work|transaction))?(\s+and\s+(no\s+)?chain)?\s*(;|$)`)
+	statements = re(`\.(Exec|Query|QueryRow|Queue|SendBatch)$`)
+	connects   = re(`(^|[/ ])(psql|pgbench|pg_dump|pg_restore|createdb|dropdb|vacuumdb)( |$)`)
+)
+
+// checkCall looks at one call for all rules.
+func (c *checker) checkCall(n *ast.CallExpr, outer []ast.Node) {
+	c.checkPool(n, c.TypeOf(n))
+	name := c.called(n)
+	if name == "" || c.within(engine) {
+		return
+	}
+	c.checkTexts(n, name)
+	c.checkEnd(n, outer)
+	log := logs.MatchString(name)
+	switch {
+	case counters.MatchString(name) && !c.within(mayOpen) && c.given(outer, isResponse):
+		c.add("NP24", n.Pos(), "the engine's counters are for who runs the service, not for its clients")
+	case name == "log/slog.New" && !c.mentions(made(n.Args[0]), re(`^(WithCorrelation|DiscardHandler)$`)):
+		c.add("NP26", n.Pos(), "a logger without httpapi.WithCorrelation around all of its handlers")
+	case (noContext.MatchString(name) || c.does[name+startsAnew]) && c.given(outer, hasContext):
+		c.add("NP26", n.Pos(), "a context that knows nothing of the request, where one is at hand")
+	case repeatable.MatchString(name) && !c.mentions(n.Args[1], re(`^ReadOnly$`)) && c.answers(n.Args[2]) && !c.given(outer, isOurs):
+		c.add("NP05", n.Pos(), "answers in the middle of its transaction: do it when this has returned, its COMMIT acknowledged")
+	case repeatable.MatchString(name) && slices.ContainsFunc(outer, c.repeats), c.does[name+repeatsWork] && c.mentions(n, re(`^Run(WithRetry)?$`)):
+		c.add("NP29", n.Pos(), "repeats what ran, whatever its error is; RunWithRetry knows what may be repeated")
+	case opensSQL.MatchString(name) && !(c.limits(outer, "Open") && c.limits(outer, "Idle")): // a limit that is not reached shows nowhere else
+		c.add("NP02", n.Pos(), "a handle of database/sql that is not limited to one connection, open and idle, where it is made")
+	case (log || prints.MatchString(name)) && slices.ContainsFunc(n.Args, c.isSecret):
+		c.add("NP24", n.Pos(), "what the environment says, which can hold a password, is printed")
+	}
+	if log {
+		c.checkLog(n, strings.Contains(name, "Debug"))
+	}
+	if c.writes(n) || setsHeader.MatchString(name) && c.isSent(n.Fun) || isAnswer.MatchString(typeName(c.TypeOf(n))) {
+		c.checkWords(n)
+	}
+}
+
+// limits reports whether the function around sets a limit of database/sql's to one connection.
+func (c *checker) limits(outer []ast.Node, which string) bool {
+	function := c.around(outer)
+	return function != nil && has(function, func(n ast.Node) bool {
+		return c.called(n) == "(*database/sql.DB).SetMax"+which+"Conns" && types.ExprString(n.(*ast.CallExpr).Args[0]) == "1"
+	})
+}
+
+// made is what makes a value: the function, where that is called here.
+func made(e ast.Expr) ast.Expr {
+	if call, ok := e.(*ast.CallExpr); ok {
+		return call.Fun
+	}
+	return e
+}
+
+// given reports whether a function around has a parameter of a kind.
+func (c *checker) given(outer []ast.Node, kind func(types.Type) bool) bool {
+	return slices.ContainsFunc(outer, func(n ast.Node) bool {
+		f := c.signature(n)
+		return f != nil && slices.ContainsFunc(typesOf(f.Params().Variables()), kind)
+	})
+}
+
+// has reports whether something below a node is so, function literals left out.
+func has(n ast.Node, so func(n ast.Node) bool) (found bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		_, literal := n.(*ast.FuncLit)
+		found = found || n != nil && so(n)
+		return !literal && !found
+	})
+	return found
+}
+
+// writes reports whether a call is given the response, or is one of its methods, or of what was made with it.
+func (c *checker) writes(call *ast.CallExpr) bool {
+	return has(call, func(n ast.Node) bool {
+		e, ok := n.(ast.Expr)
+		return ok && isResponse(c.TypeOf(e))
+	})
+}
+
+// isSent reports whether the header of a response is behind an expression.
+func (c *checker) isSent(header ast.Expr) bool {
+	return slices.ContainsFunc(c.behind(header), func(n ast.Node) bool {
+		return c.called(n) == "(net/http.ResponseWriter).Header"
+	})
+}
+
+// behind returns each node of an expression, and of what its variables were given. What strings.CutPrefix leaves of a text
+// is no longer that text, and the parts of a constant text are none of their own.
+func (c *checker) behind(e ast.Node) (nodes []ast.Node) {
+	seen := map[*types.Var]bool{nil: true}
+	var into func(n ast.Node)
+	into = func(n ast.Node) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			if v := c.variable(n); !seen[v] && !is(v.Type(), "error") {
+				seen[v] = true
+				for _, value := range c.values[v] {
+					into(value)
+				}
+			}
+			if n != nil {
+				nodes = append(nodes, n)
+			}
+			return c.called(n) != "strings.CutPrefix" && c.text(n) == ""
+		})
+	}
+	into(e)
+	return nodes
+}
+
+// mentions reports whether a name is among those behind an expression.
+func (c *checker) mentions(e ast.Node, name *regexp.Regexp) bool {
+	return slices.ContainsFunc(c.behind(e), func(n ast.Node) bool {
+		id, ok := n.(*ast.Ident)
+		return ok && name.MatchString(id.Name)
+	})
+}
+
+// isSecret reports whether an expression is what the environment or a configuration says, or a variable with that.
+func (c *checker) isSecret(e ast.Expr) bool {
+	return slices.ContainsFunc(append(c.values[c.variable(e)], e), func(e ast.Expr) bool { return secrets.MatchString(c.called(e)) })
+}
+
+// checkTexts looks at the texts that a query or a program is given (NP16, NP03).
+func (c *checker) checkTexts(call *ast.CallExpr, name string) {
+	program := strings.HasPrefix(name, "os/exec.") && !c.within(mayDial)
+	query := !c.within(mayUseSQL) && (c.isQuery(call) || strings.HasSuffix(name, ".Batch).Queue"))
+	if !program && !query {
+		return
+	}
+	args := call.Args
+	isSQL := func(arg ast.Expr) bool { return is(c.TypeOf(arg).Underlying(), "string") }
+	if i := slices.IndexFunc(args, isSQL); i >= 0 && statements.MatchString(name) {
+		args = args[i : i+1] // the others are values
+	}
+	for _, arg := range args {
+		for _, n := range c.behind(arg) {
+			text := c.text(n)
+			if query && (outlives.MatchString(text) || temporary.MatchString(text) && !dropped.MatchString(text)) {
+				c.add("NP16", n.Pos(), "the effect of this outlives its transaction")
+			} else if query && statements.MatchString(name) && transaction.MatchString(text) && !c.within(probes) {
+				c.add("NP16", n.Pos(), "the transaction is the session's: it ends by Commit and Rollback, or with its function")
+			} else if program && connects.MatchString(text) {
+				c.add("NP03", n.Pos(), "runs a program that opens a connection beside the engine")
+			}
+		}
+	}
+}
+
+// answers reports whether a function that is written here, or in a variable, or made with a response, sends something of
+// a response: its header may still change. What else the function uses was made before it runs.
+func (c *checker) answers(work ast.Expr) bool {
+	toClient := func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		name := c.called(n)
+		return ok && !sendsNone.MatchString(name) && (sends.MatchString(name) ||
+			slices.ContainsFunc(call.Args, func(arg ast.Expr) bool { return isResponse(c.TypeOf(arg)) }))
+	}
+	return slices.ContainsFunc(append(c.values[c.variable(work)], work), func(e ast.Expr) bool {
+		lit, ok := e.(*ast.FuncLit)
+		return toClient(e) || ok && slices.ContainsFunc(slices.Collect(ast.Preorder(lit)), toClient)
+	})
+}
+
+// text is that of a constant.
+func (c *checker) text(n ast.Node) string {
+	e, _ := n.(ast.Expr)
+	if value := c.Types[e].Value; value != nil && value.Kind() == constant.String {
+		return constant.StringVal(value)
+	}
+	return ""
+}
+
+// opens reports whether a call returns a session that has to be ended.
+func (c *checker) opens(n *ast.CallExpr) bool {
+	f := c.function(n)
+	if f == nil {
+		return false
+	}
+	of := f.Signature().Recv()
+	return begins.MatchString(f.FullName()) || c.does[f.FullName()+opensSessions] ||
+		of != nil && types.IsInterface(of.Type()) && c.holds(f.Signature().Results(), isSession)
+}
+
+// checkEnd finds a session that is used before its Rollback is deferred, rows that are neither closed nor handed on, and
+// a row that nobody scans (NP04).
+func (c *checker) checkEnd(n *ast.CallExpr, outer []ast.Node) {
+	session, how := c.opens(n), "Close"
+	i := slices.IndexFunc(results(c.TypeOf(n)), func(t types.Type) bool {
+		name := typeName(t)
+		if session {
+			how = "Rollback"
+			return isSession.MatchString(name)
+		} else if strings.HasSuffix(name, ".Row") {
+			how = "Scan"
+		}
+		return isOpen.MatchString(name)
+	})
+	function := c.around(outer)
+	if i < 0 || function == nil && !session { // in a variable of the package nothing has been queried
+		return
+	}
+	var made *types.Var
+	switch in := outer[len(outer)-1].(type) {
+	case *ast.AssignStmt: // of several results, or several values
+		made = c.variable(in.Lhs[max(i, slices.Index(in.Rhs, ast.Expr(n)))])
+	case *ast.ValueSpec:
+		made = c.variable(in.Names[max(i, slices.Index(in.Values, ast.Expr(n)))])
+	case *ast.SelectorExpr:
+		if in.Sel.Name == how && !session {
+			return
+		}
+	case *ast.ExprStmt, *ast.DeferStmt, *ast.BinaryExpr:
+	case *ast.ReturnStmt:
+		return
+	default:
+		if !session { // handed on
+			return
+		}
+	}
+	if made == nil || function == nil || !c.ends(function, made, how) {
+		c.add("NP04", n.Pos(), "nobody ends this on every way out: defer a session's Rollback before its first use, Close of rows; Scan a row")
+	}
+}
+
+// ends reports whether a function sees to the end of what a variable has: a session by a Rollback that is deferred before
+// all other use; rows by a Close, and a row by a Scan, that is deferred or comes before any return, or by handing them to
+// anybody, or a part of a value; either by returning it.
+func (c *checker) ends(function ast.Node, made *types.Var, how string) (ended bool) {
+	session := how == "Rollback"
+	used, left := false, token.NoPos // left is the end of the first return behind a use
+	ast.PreorderStack(function, nil, func(n ast.Node, outer []ast.Node) bool {
+		if back, ok := n.(*ast.ReturnStmt); ok && used && !left.IsValid() {
+			left = back.End()
+		}
+		if v := c.variable(n); v != made || n.Pos() == made.Pos() || used && session {
+			return true
+		}
+		used = true
+		switch in := outer[len(outer)-1].(type) {
+		case *ast.SelectorExpr:
+			deferred := slices.IndexFunc(outer, func(n ast.Node) bool { _, ok := n.(*ast.DeferStmt); return ok })
+			always := deferred > 0 && !slices.ContainsFunc(outer[1:], func(around ast.Node) bool {
+				branch, ok := around.(*ast.IfStmt) // nor in a function that may never be called
+				lit, nested := around.(*ast.FuncLit)
+				return ok && outer[deferred].Pos() < branch.Pos() && n.Pos() > branch.Body.Pos() || nested && lit.Pos() < outer[deferred].Pos()
+			})
+			inTime := always || !left.IsValid() || left > n.Pos()
+			ended = ended || in.Sel.Name == how && (always || !session && inTime)
+		case *ast.ReturnStmt:
+			ended = true
+		case *ast.CallExpr:
+			used = !endsOrKeep.MatchString(c.called(in))
+			ended = ended || !session
+		case *ast.CompositeLit, *ast.KeyValueExpr:
+			ended = ended || !session
+		}
+		return true
+	})
+	return ended
+}
+
+// repeats reports whether a node is a loop that ends with success, or a function that begins again or calls itself where it
+// failed, and does not ask which error it is that it got.
+func (c *checker) repeats(n ast.Node) bool {
+	var body *ast.BlockStmt
+	var until ast.Node           // the condition of a loop
+	var back func(ast.Node) bool // what begins a function again
+	failed := func(n ast.Node) bool { return c.compares(n, token.NEQ) }
+	switch n := n.(type) {
+	case *ast.ForStmt:
+		body, until = n.Body, n.Cond
+	case *ast.RangeStmt:
+		body = n.Body
+	case *ast.FuncDecl:
+		body, back = n.Body, func(inside ast.Node) bool {
+			return c.isGotoBack(inside) || c.called(inside) == c.Defs[n.Name].(*types.Func).FullName()
+		}
+	case *ast.FuncLit: // which a variable has
+		body, back = n.Body, func(inside ast.Node) bool {
+			call, ok := inside.(*ast.CallExpr)
+			return c.isGotoBack(inside) || ok && slices.Contains(c.values[c.variable(call.Fun)], ast.Expr(n))
+		}
+	}
+	if body == nil || has(body, func(n ast.Node) bool { return decides.MatchString(c.called(n)) }) {
+		return false
+	}
+	once := leavesAtEnd(body) // unless somebody says continue
+	return until != nil && has(until, failed) || has(body, func(n ast.Node) bool {
+		branch, ok := n.(*ast.IfStmt)
+		ok = ok && has(branch.Cond, failed)
+		if back != nil {
+			return c.compares(n, token.EQL) && has(body, back) || ok && has(branch.Body, back)
+		}
+		return c.compares(n, token.EQL) || ok && (once && has(branch.Body, isContinue) ||
+			branch.Else != nil && has(branch.Else, leaves) && !leavesAtEnd(branch.Body))
+	})
+}
+
+// jump is what a node does beside going on to the next: a return is one, too.
+func jump(n ast.Node) token.Token {
+	switch n := n.(type) {
+	case *ast.BranchStmt:
+		return n.Tok
+	case *ast.ReturnStmt:
+		return token.RETURN
+	}
+	return token.ILLEGAL
+}
+
+func isContinue(n ast.Node) bool { return jump(n) == token.CONTINUE }
+func leaves(n ast.Node) bool     { return jump(n) == token.BREAK || jump(n) == token.RETURN }
+
+func leavesAtEnd(b *ast.BlockStmt) bool { return len(b.List) > 0 && leaves(b.List[len(b.List)-1]) }
+
+// isGotoBack reports whether a node is a goto whose label stands before it.
+func (c *checker) isGotoBack(n ast.Node) bool {
+	branch, ok := n.(*ast.BranchStmt)
+	return ok && branch.Tok == token.GOTO && c.Uses[branch.Label].Pos() < branch.Pos()
+}
+
+// compares reports whether a node compares an error with nil.
+func (c *checker) compares(n ast.Node, how token.Token) bool {
+	comparison, ok := n.(*ast.BinaryExpr)
+	return ok && comparison.Op == how && c.Types[comparison.Y].IsNil() && is(c.TypeOf(comparison.X), "error")
+}
+
+// checkWords looks for words that a client must not be sent (NP24): the server's, and the text of an error.
+func (c *checker) checkWords(below ast.Node) {
+	for _, n := range c.behind(below) {
+		if c.isServers(n) {
+			c.add("NP24", n.Pos(), "the client is sent the server's words, which can quote data")
+		} else if c.isText(n) {
+			c.add("NP24", n.Pos(), "the client is sent the text of an error")
+		}
+	}
+}
+
+// serverWords are the fields of an error of Postgres that quote data or SQL.
+var serverWords = re(`^(Message|Detail|Hint|Where|InternalQuery)$`)
+
+// isServers reports whether a node is what the server said.
+func (c *checker) isServers(n ast.Node) bool {
+	v := c.variable(n)
+	return v != nil && v.IsField() && pgconn.MatchString(v.Pkg().Path()) && serverWords.MatchString(v.Name())
+}
+
+// isText reports whether a node makes a text of an error.
+func (c *checker) isText(n ast.Node) bool {
+	name := c.called(n)
+	return name == "(error).Error" || prints.MatchString(name) && slices.ContainsFunc(n.(*ast.CallExpr).Args, func(arg ast.Expr) bool {
+		return is(c.TypeOf(arg), "error")
+	})
+}
+
+// checkLog looks for what a log must not hold (NP24): errors as they are, and what came from a client or a row.
+func (c *checker) checkLog(call *ast.CallExpr, debug bool) {
+	for _, arg := range call.Args {
+		t := c.TypeOf(arg)
+		text := is(t, "error") || slices.ContainsFunc(c.behind(arg), func(n ast.Node) bool { return c.isText(n) || !debug && c.isServers(n) })
+		_, ours := t.Underlying().(*types.Struct)
+		ours = ours && strings.HasPrefix(typeName(t), c.module+"/") &&
+			!slices.ContainsFunc([]string{"LogValue", "String", "Format"}, func(says string) bool { // what of it may be seen
+				return types.NewMethodSet(t).Lookup(nil, says) != nil
+			})
+		switch {
+		case text:
+			c.add("NP24", arg.Pos(), "an error in the log can quote data: log nopool.Describe of it")
+		case is(t, "[]any") && !call.Ellipsis.IsValid(), ours:
+			c.add("NP24", arg.Pos(), "the log gets all of a value, which can be what a client sent")
+		}
+	}
+}
+
+// checkBody finds a function with a session that reads a request's body after its first query (NP13): the client decides
+// how long the connection is held.
+func (c *checker) checkBody(function ast.Node) {
+	if !c.holds(c.signature(function).Params(), isConnection) {
+		return
+	}
+	queried := token.NoPos // the end of the first query
+	for n := range ast.Preorder(function) {
+		if queried.IsValid() && n.Pos() > queried && c.readsBody(n) {
+			c.add("NP13", n.Pos(), "reads the request's body with a connection open, which is held for as long as the client likes")
+		}
+		if call, ok := n.(*ast.CallExpr); ok && !queried.IsValid() && c.isQuery(call) {
+			queried = call.End()
+		}
+	}
+}
+
+// readsBody reports whether a node is a request's body, or a call that reads it.
+func (c *checker) readsBody(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.SelectorExpr:
+		return isRequest(c.TypeOf(n.X)) && n.Sel.Name == "Body"
+	case *ast.CallExpr:
+		name := c.called(n)
+		return readsForm.MatchString(name) || c.does[name+readsBodies] && slices.ContainsFunc(n.Args, func(arg ast.Expr) bool { return isRequest(c.TypeOf(arg)) })
+	}
+	return false
+}
+
+// isQuery reports whether a call uses a session. One that only wraps it, as sqlc's New does, is none.
+func (c *checker) isQuery(call *ast.CallExpr) bool {
+	if endsOrKeep.MatchString(c.called(call)) {
+		return false
+	}
+	uses := func(e ast.Expr) bool { return c.holds(c.TypeOf(e), isConnection) }
+	if method, ok := call.Fun.(*ast.SelectorExpr); ok && uses(method.X) {
+		return true
+	}
+	return slices.ContainsFunc(call.Args, uses) && !uses(call)
+}
