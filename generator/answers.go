@@ -75,6 +75,9 @@ func ReadAnswers(data []byte) (answers Answers, stack string, err error) {
 	}
 	answers = Answers{}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if values[key] == nil { // as YAML has a key without a value
+			continue
+		}
 		list, ok := stringList(values[key])
 		if !ok {
 			return nil, "", fmt.Errorf("key %q: want a string or a list of strings", key)

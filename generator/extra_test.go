@@ -17,9 +17,9 @@ import (
 	"github.com/nullpool/nullpool/templates"
 )
 
-// withExtra returns the real stack with one choice more: with/greeting, which owns
-// the folder testdata/extra.
-func withExtra(t *testing.T) *Stack {
+// withExtra returns a real stack with one choice more: with/greeting, which owns the
+// stack's folder in testdata/extra.
+func withExtra(t *testing.T, stack string) *Stack {
 	t.Helper()
 	files := fstest.MapFS{}
 	add := func(from fs.FS, to string) {
@@ -36,9 +36,9 @@ func withExtra(t *testing.T) *Stack {
 		}
 	}
 	add(templates.Files, ".")
-	add(os.DirFS("testdata/extra"), "go/options/with/greeting")
+	add(os.DirFS("testdata/extra/"+stack), stack+"/options/with/greeting")
 	declared := map[string]any{}
-	if err := json.Unmarshal(files["go/stack.json"].Data, &declared); err != nil {
+	if err := json.Unmarshal(files[stack+"/stack.json"].Data, &declared); err != nil {
 		t.Fatal(err)
 	}
 	options, _ := declared["options"].([]any)
@@ -50,21 +50,17 @@ func withExtra(t *testing.T) *Stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files["go/stack.json"] = &fstest.MapFile{Data: data}
+	files[stack+"/stack.json"] = &fstest.MapFile{Data: data}
 	stacks, err := Load(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return stacks[0]
+	return stacks[slices.IndexFunc(stacks, func(s *Stack) bool { return s.Name == stack })]
 }
 
-// TestExtra adds an extra by its folder and one line of stack.json alone: its
-// setting, hook, command and the rest get where they belong, and the project is fine.
-func TestExtra(t *testing.T) {
-	t.Parallel()
-	s := withExtra(t)
-	tree := generate(t, s, answers("name=demo", "with=docker,notes,verify,engine-tests,greeting"))
-	for name, wants := range map[string][]string{
+// extras are what an extra's files and parts of slots give, by stack and file.
+var extras = map[string]map[string][]string{
+	"go": {
 		"internal/config/config.go":  {"\tGreeting ", `{"GREETING", "", name(&c.Greeting)},`},
 		".env.example":               {"# logged when the service starts\n#GREETING=hello\n"},
 		"README.md":                  {"| `GREETING` | nothing | 63 characters without spaces | logged when the service starts |\n", "\n## Greeting\n"},
@@ -74,21 +70,53 @@ func TestExtra(t *testing.T) {
 		"cmd/demo/running_test.go":   {`"GREETING=hello",`},
 		"Makefile":                   {"greet: ## print a greeting"},
 		"compose.yaml":               {"\n  greeter:\n", "\n\n  app:\n"},
-	} {
-		for _, want := range wants {
-			if !bytes.Contains(file(tree, name).Data, []byte(want)) {
-				t.Errorf("%s has no %q", name, want)
+	},
+	"fastapi": {
+		"app/settings.py": {"\n    greeting: Name = \"hello\"\n"},
+		"app/api/app.py":  {"\n    app.include_router(ping)\n"},
+		"compose.yaml":    {"\n  greeter:\n", "\n\n  app:\n"},
+	},
+}
+
+// TestExtra adds an extra to each stack by its folder and one line of stack.json alone: its
+// setting, hook, command and the rest get where they belong, and the project is fine.
+func TestExtra(t *testing.T) {
+	t.Parallel()
+	for _, shipped := range realStacks(t) {
+		t.Run(shipped.Name, func(t *testing.T) {
+			t.Parallel()
+			s := withExtra(t, shipped.Name)
+			all := map[string]bool{}
+			for _, choice := range s.choices() {
+				if option, _, _ := strings.Cut(choice, "/"); option == "with" {
+					all[choice] = true
+				}
 			}
-		}
+			tree := generate(t, s, s.answersOf("demo", s.asFarAsPossible(all)))
+			for name, wants := range extras[s.Name] {
+				for _, want := range wants {
+					if !bytes.Contains(file(tree, name).Data, []byte(want)) {
+						t.Errorf("%s has no %q", name, want)
+					}
+				}
+			}
+			for name, slot := range unfilled(t, s.Name) {
+				t.Errorf("%s: testdata/extra/%s has no part for slot %q", name, s.Name, slot)
+			}
+			if !testing.Short() {
+				languageOf(t, s).build(t, tree)
+			}
+		})
 	}
-	for name, slot := range unfilled(t) {
-		t.Errorf("%s: testdata/extra has no part for slot %q", name, slot)
-	}
+}
+
+// TestExtraWorks tries what an extra adds to a service in Go.
+func TestExtraWorks(t *testing.T) {
 	if testing.Short() {
-		return
+		t.Skip("takes long")
 	}
-	dir := written(t, tree)
-	mustBuild(t, tree, "")
+	t.Parallel()
+	dir := written(t, generate(t, withExtra(t, "go"), answers("name=demo", "with=docker,notes,greeting")))
 	goTool(t, dir, nil, "test", "./internal/config")
 	if _, err := exec.LookPath("make"); err == nil {
 		out, err := exec.CommandContext(t.Context(), "make", "-C", dir, "greet").CombinedOutput()
@@ -107,16 +135,21 @@ func file(tree Tree, name string) File {
 	return File{}
 }
 
-// unfilled returns the slots that neither a layer nor testdata/extra fills, by the
-// file that opens them.
-func unfilled(t *testing.T) map[string]string {
+// unfilled returns the slots of a stack that neither a layer nor its folder in testdata/extra
+// fills, by the file that opens them.
+func unfilled(t *testing.T, stack string) map[string]string {
 	t.Helper()
-	parts, err := os.ReadFile(filepath.Join("testdata", "extra", slotsFile))
+	parts, err := os.ReadFile(filepath.Join("testdata", "extra", stack, slotsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
 	empty := map[string]string{}
 	trees := templateTrees(t)
+	for name := range trees {
+		if top, _, _ := strings.Cut(name, "/"); top != stack && top != "shared" {
+			delete(trees, name)
+		}
+	}
 	for name, tree := range trees {
 		walk(tree.Root, 0, func(node parse.Node, _ int) {
 			slot, ok := slotName(node)

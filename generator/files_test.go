@@ -12,6 +12,8 @@ import (
 	"testing"
 	"text/template"
 	"text/template/parse"
+
+	"github.com/nullpool/nullpool/generator/teststack"
 )
 
 // uses is what a template refers to.
@@ -234,7 +236,7 @@ func (d dependence) sees(l *layer) bool {
 	return true
 }
 
-// proveLocks puts every distinct go.mod and go.sum together, and parses them.
+// proveLocks puts every distinct lock together, and parses what can be.
 func proveLocks(t *testing.T, s *Stack) {
 	t.Helper()
 	d := dependence{choices: map[string]bool{}}
@@ -244,7 +246,7 @@ func proveLocks(t *testing.T, s *Stack) {
 		}
 	}
 	d.each(s, func(projected string, choices map[string]bool) {
-		for _, file := range lockFiles(planOf(s, "my-app", choices).lockParts(), "example.com/my-app") {
+		for _, file := range planOf(s, "my-app", choices).lockFiles() {
 			if err := file.check(); err != nil {
 				t.Errorf("%s with %q: %v", file.Path, projected, err)
 			}
@@ -258,7 +260,11 @@ var goldenName = regexp.MustCompile(`\bdemo\b`)
 // choices each of them depends on.
 func TestFiles(t *testing.T) {
 	t.Parallel()
-	for _, s := range realStacks(t) {
+	stacks, err := Load(teststack.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range append(stacks, realStacks(t)...) {
 		proof := proveFiles(t, s)
 		proveLocks(t, s)
 		for _, d := range proof.dependences {
@@ -271,6 +277,10 @@ func TestFiles(t *testing.T) {
 			}
 		}
 		t.Logf("stack %s: %d distinct files", s.Name, proof.distinct)
+		t.Run(s.Name+"/python", func(t *testing.T) {
+			t.Parallel()
+			mustCompile(t, slices.Collect(maps.Values(proof.rendered)))
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/BurntSushi/toml"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/modfile"
 	"golang.org/x/tools/imports"
@@ -43,6 +44,7 @@ func (t Tree) check() error {
 var syntaxes = map[string]func(*File) error{
 	".go":   formatGo,
 	".json": func(f *File) error { return json.Unmarshal(f.Data, new(any)) },
+	".toml": func(f *File) error { return toml.Unmarshal(f.Data, new(any)) },
 	".mod":  func(f *File) error { _, err := modfile.Parse(f.Path, f.Data, nil); return err },
 	".yaml": checkYAML,
 	".yml":  checkYAML,

@@ -30,7 +30,7 @@ const (
 // go.mod), with paths that stay within it, in which the two texts appear only as
 // data.
 func FuzzNew(f *testing.F) {
-	stack := goStack(f)
+	stacks := realStacks(f)
 	f.Add("demo", "example.com/demo", "supabase", "docker,notes")
 	f.Add("a", "a", "postgres", "")
 	f.Add("../x", "../../etc/passwd", "supabase", "docker")
@@ -50,41 +50,56 @@ func FuzzNew(f *testing.F) {
 	f.Add("x\r\n", "\"", "'", "\xff")
 	references := map[string]Tree{}
 	f.Fuzz(func(t *testing.T, name, module, provider, with string) {
-		given := Answers{"name": {Values: []string{name}}, "module": {Values: []string{module}}, "provider": {Values: []string{provider}}}
-		given["with"] = Answer{Values: strings.FieldsFunc(with, func(r rune) bool { return r == ',' })}
-		plan, err := NewPlan(stack, given, testVersion)
-		if err != nil {
-			mustBeAnswerErrors(t, err)
-			for line := range strings.SplitSeq(err.Error(), "\n") {
-				if line == "" || !utf8.ValidString(line) {
-					t.Errorf("refused with %q", err)
+		extras := strings.FieldsFunc(with, func(r rune) bool { return r == ',' })
+		for _, stack := range stacks {
+			given := Answers{}
+			for option, values := range map[string][]string{"name": {name}, "module": {module}, "provider": {provider}, "with": extras} {
+				if _, ok := stack.Option(option); ok {
+					given[option] = Answer{Values: values}
 				}
 			}
-			return
-		}
-		tree, err := Generate(plan)
-		if err != nil {
-			t.Fatalf("name %q, module %q: %v", name, module, err)
-		}
-		choices := strings.Join(plan.active(), ",")
-		if references[choices] == nil {
-			reference := maps.Clone(given)
-			reference["name"], reference["module"] = Answer{Values: []string{referenceName}}, Answer{Values: []string{referenceModule}}
-			references[choices] = generate(t, stack, reference)
-		}
-		fill := strings.NewReplacer(referenceModule, module, referenceName, name)
-		reference := references[choices]
-		if len(reference) != len(tree) {
-			t.Fatalf("%d files, want %d", len(tree), len(reference))
-		}
-		files := map[string]File{}
-		for _, file := range tree {
-			files[file.Path] = file
-		}
-		for _, file := range reference {
-			mustDifferInData(t, file, files[fill.Replace(file.Path)], fill)
+			mustBeRefusedOrData(t, stack, given, references)
 		}
 	})
+}
+
+func mustBeRefusedOrData(t *testing.T, stack *Stack, given Answers, references map[string]Tree) {
+	t.Helper()
+	plan, err := NewPlan(stack, given, testVersion)
+	if err != nil {
+		mustBeAnswerErrors(t, err)
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			if line == "" || !utf8.ValidString(line) {
+				t.Errorf("refused with %q", err)
+			}
+		}
+		return
+	}
+	tree, err := Generate(plan)
+	if err != nil {
+		t.Fatalf("%v: %v", given, err)
+	}
+	choices := stack.Name + " " + strings.Join(plan.active(), ",")
+	if references[choices] == nil {
+		reference := maps.Clone(given)
+		reference["name"] = Answer{Values: []string{referenceName}}
+		if _, ok := given["module"]; ok {
+			reference["module"] = Answer{Values: []string{referenceModule}}
+		}
+		references[choices] = generate(t, stack, reference)
+	}
+	fill := strings.NewReplacer(referenceModule, given.text("module"), referenceName, given.Name())
+	reference := references[choices]
+	if len(reference) != len(tree) {
+		t.Fatalf("%d files, want %d", len(tree), len(reference))
+	}
+	files := map[string]File{}
+	for _, file := range tree {
+		files[file.Path] = file
+	}
+	for _, file := range reference {
+		mustDifferInData(t, file, files[fill.Replace(file.Path)], fill)
+	}
 }
 
 // mustDifferInData wants a file to be its reference with other data: byte for byte,

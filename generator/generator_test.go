@@ -112,11 +112,16 @@ func written(t *testing.T, tree Tree) string {
 // goTool runs the go command in dir and fails the test where it fails.
 func goTool(t *testing.T, dir string, env []string, args ...string) {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", args...)
-	command.Dir = dir
-	command.Env = append(os.Environ(), env...)
+	mustRun(t, dir, env, "go", args...)
+}
+
+// mustRun runs a program in dir and fails the test where it fails.
+func mustRun(t *testing.T, dir string, env []string, name string, args ...string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), name, args...)
+	command.Dir, command.Env = dir, append(os.Environ(), env...)
 	if out, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 }
 

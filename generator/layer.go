@@ -12,12 +12,12 @@ import (
 )
 
 // notRendered are the files of a layer's folder that are no files of the project.
-var notRendered = []string{slotsFile, settingsFile, lockModFile, lockSumFile}
+var notRendered = []string{slotsFile, settingsFile, "lock.mod", "lock.sum", "lock.in", "lock.txt"}
 
 // A layer is a folder of templates that a project takes whole or not at all.
 type layer struct {
 	name   string     // "base", "option/choice", "shared/name" or "option/choice+option/choice"
-	folder string     // in the stack's folder
+	folder string     // from the stack's own
 	when   [][]string // of each list one choice must be active, as "option/choice"; none for base
 	files  fs.FS
 
@@ -32,19 +32,33 @@ type contents struct {
 	slots   *template.Template // the parts it adds to slots; nil where it adds none
 }
 
-// open reads what Load checks of the layer. Its templates are left for later.
-func (l *layer) open(stack fs.FS) (err error) {
-	if l.files, err = fs.Sub(stack, l.folder); err != nil {
+// open reads what Load checks of the layer, in a stack's folder among all. Its templates
+// are left for later.
+func (l *layer) open(all fs.FS, stack string, kind lockKind) (err error) {
+	if l.files, err = fs.Sub(all, path.Join(stack, l.folder)); err != nil {
 		return err
 	}
 	l.contents = sync.OnceValues(l.parse)
+	var lockErr, sharedErr error
 	l.settings, err = readSettings(l.files)
-	var lockErr error
-	l.lock, lockErr = readLockPart(l.files)
-	if err = errors.Join(err, lockErr); err != nil {
+	l.lock, lockErr = kind.readPart(l.files)
+	if l.name == "base" {
+		sharedErr = l.fillSettings(all)
+	}
+	if err = errors.Join(err, lockErr, sharedErr); err != nil {
 		return fmt.Errorf("layer %q: %w", l.name, err)
 	}
 	return nil
+}
+
+func (l *layer) fillSettings(all fs.FS) error {
+	shared, err := readSettings(all)
+	for i := range l.settings {
+		if at, ok := find(shared, l.settings[i].Name); ok {
+			l.settings[i] = l.settings[i].filled(shared[at])
+		}
+	}
+	return err
 }
 
 // active reports whether a project with these choices takes the layer.

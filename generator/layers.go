@@ -13,7 +13,7 @@ import (
 // layersOf returns all layers of a stack, in the order in which their parts are
 // joined in a slot: base, what choices share, the choices, and what is for choices
 // that come together.
-func layersOf(s *Stack) ([]*layer, error) {
+func layersOf(s *Stack, all fs.FS) ([]*layer, error) {
 	layers := []*layer{{name: "base", folder: "base"}}
 	known := []string{"base", "options", "pairs", "shared", "stack.json"}
 	tops, err := fs.Glob(s.files, "*")
@@ -23,19 +23,26 @@ func layersOf(s *Stack) ([]*layer, error) {
 			errs = append(errs, fmt.Errorf("%s: a stack has %s", top, strings.Join(known, ", ")))
 		}
 	}
-	errs = append(errs, s.checkFolders("options/*/*", s.choices(), "declare it among the choices of its option"))
-	shared, users := s.shared()
-	errs = append(errs, s.checkFolders("shared/*", shared, `a choice brings it with "uses"`))
-	for _, name := range shared {
-		layers = append(layers, &layer{name: "shared/" + name, folder: "shared/" + name, when: [][]string{users[name]}})
+	choices := slices.DeleteFunc(s.choices(), s.hasNothing)
+	errs = append(errs, s.checkFolders("options/*/*", choices, "declare it among the choices of its option"))
+	shared := s.shared()
+	var own []string
+	for _, l := range shared {
+		if _, err := fs.Stat(all, l.name); err == nil { // all stacks share it
+			l.folder = "../" + l.name
+		} else {
+			own = append(own, strings.TrimPrefix(l.name, "shared/"))
+		}
 	}
-	for _, choice := range s.choices() {
+	errs = append(errs, s.checkFolders("shared/*", own, `a choice brings it with "uses"`))
+	layers = append(layers, shared...)
+	for _, choice := range choices {
 		layers = append(layers, &layer{name: choice, folder: "options/" + choice, when: [][]string{{choice}}})
 	}
 	pairs, err := s.pairs()
 	layers, errs = append(layers, pairs...), append(errs, err)
 	for _, l := range layers {
-		errs = append(errs, l.open(s.files))
+		errs = append(errs, l.open(all, s.Name, lockKinds[s.Lock.File]))
 	}
 	return layers, errors.Join(errs...)
 }
@@ -59,21 +66,31 @@ func (s *Stack) checkFolders(pattern string, names []string, cure string) error 
 	return errors.Join(errs...)
 }
 
-// shared returns the names that choices share folders by, in the order of their
-// first use, and the choices that use each.
-func (s *Stack) shared() (names []string, users map[string][]string) {
-	users = map[string][]string{}
+// hasNothing reports whether a choice has no folder, since what it uses is all it brings.
+func (s *Stack) hasNothing(choice string) bool {
+	_, err := fs.Stat(s.files, "options/"+choice)
+	return err != nil && len(s.choice(choice).Uses) > 0
+}
+
+// shared returns the layers that every project uses, and those that choices share, in
+// the order of their first use.
+func (s *Stack) shared() (layers []*layer) {
+	for _, name := range s.Uses {
+		layers = append(layers, &layer{name: "shared/" + name, folder: "shared/" + name})
+	}
 	for _, option := range s.Options {
 		for _, choice := range option.Choices {
 			for _, name := range choice.Uses {
-				if users[name] == nil {
-					names = append(names, name)
+				i := slices.IndexFunc(layers, func(l *layer) bool { return l.name == "shared/"+name })
+				if i < 0 {
+					i = len(layers)
+					layers = append(layers, &layer{name: "shared/" + name, folder: "shared/" + name, when: [][]string{nil}})
 				}
-				users[name] = append(users[name], option.Name+"/"+choice.Name)
+				layers[i].when[0] = append(layers[i].when[0], option.Name+"/"+choice.Name)
 			}
 		}
 	}
-	return names, users
+	return layers
 }
 
 // pairs returns the layers for choices that come together, which are found by
@@ -139,7 +156,10 @@ func (s *Stack) fit(when [][]string, fixed map[string]bool) bool {
 // where one has a file and the other a folder.
 func (s *Stack) checkPaths() error {
 	made := &layer{name: "nullpool"} // what no layer renders
-	files, folders := map[string][]*layer{strings.ToLower(AnswersPath): {made}, "go.mod": {made}, "go.sum": {made}}, map[string][]*layer{}
+	files, folders := map[string][]*layer{strings.ToLower(AnswersPath): {made}}, map[string][]*layer{}
+	for _, name := range lockKinds[s.Lock.File].makes {
+		files[name] = []*layer{made}
+	}
 	var errs []error
 	for _, l := range s.layers {
 		errs = append(errs, fs.WalkDir(l.files, ".", func(name string, entry fs.DirEntry, err error) error {

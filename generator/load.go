@@ -1,6 +1,7 @@
 package generator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +13,7 @@ import (
 	"strings"
 )
 
-// Load returns the stacks among the top folders of files, sorted by name. A
+// Load returns the stacks among the top folders of files, the default first. A
 // mistake in a stack, such as a folder that no choice declares, is an error. Where
 // it joins nothing but *LockError, the stacks are returned with it, for the program
 // that mends these.
@@ -28,8 +29,15 @@ func Load(files fs.FS) ([]*Stack, error) {
 		if err != nil {
 			return nil, fmt.Errorf("load stack %q: %w", path.Dir(p), err)
 		}
-		stacks = append(stacks, stack)
+		if stack.Default {
+			stacks = slices.Insert(stacks, 0, stack)
+		} else {
+			stacks = append(stacks, stack)
+		}
 		locks = append(locks, stack.checkLocks())
+	}
+	if err := checkTogether(files, stacks); err != nil {
+		return nil, err
 	}
 	return stacks, errors.Join(locks...)
 }
@@ -51,10 +59,43 @@ func loadStack(files fs.FS, name string) (*Stack, error) {
 	if err := stack.checkOptions(); err != nil {
 		return nil, err
 	}
-	if stack.layers, err = layersOf(stack); err != nil {
+	if stack.layers, err = layersOf(stack, files); err != nil {
 		return nil, err
 	}
 	return stack, errors.Join(stack.checkRelations(), stack.checkPaths(), stack.checkSettings())
+}
+
+// checkTogether wants one default among stacks, an option to be asked alike by all that
+// have it, since its flag is one, and each folder that they may share to be used.
+func checkTogether(files fs.FS, stacks []*Stack) error {
+	var errs []error
+	if len(stacks) > 1 && (!stacks[0].Default || stacks[1].Default) {
+		errs = append(errs, errors.New(`want "default": true of one stack`))
+	}
+	type manner struct {
+		text, many bool
+		without    string
+	}
+	asked, used := map[string]manner{}, map[string]bool{}
+	for _, s := range stacks {
+		for _, o := range s.Options {
+			m := manner{o.IsText(), o.Many, o.Without}
+			if other, ok := asked[o.Name]; ok && other != m {
+				errs = append(errs, fmt.Errorf("option %q: stack %q asks it in another manner", o.Name, s.Name))
+			}
+			asked[o.Name] = m
+		}
+		for _, l := range s.layers {
+			used[path.Join(s.Name, l.folder)] = true
+		}
+	}
+	folders, err := fs.Glob(files, "shared/*")
+	for _, folder := range folders {
+		if !used[folder] {
+			errs = append(errs, fmt.Errorf("folder %s: no stack uses it", folder))
+		}
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // checkRelations wants a project of the defaults, and one with each choice.
@@ -88,24 +129,42 @@ func (s *Stack) checkOptions() error {
 		if _, ok := formats[option.Format]; !ok {
 			errs = append(errs, fmt.Errorf("option %q: unknown format %q", option.Name, option.Format))
 		}
-		fields := map[string]bool{}
-		for _, choice := range option.Choices {
-			if !properName.MatchString(choice.Name) || fields[camel(choice.Name)] {
-				errs = append(errs, fmt.Errorf("choice %s/%s: malformed or declared twice", option.Name, choice.Name))
-				continue
-			}
-			fields[camel(choice.Name)] = true
-			for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
-				if !slices.Contains(s.choices(), other) {
-					errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))
-				}
+		errs = append(errs, s.checkChoices(option))
+	}
+	for _, name := range []string{NameOption, cmp.Or(s.Lock.Self, NameOption)} {
+		if option, ok := s.Option(name); !ok || !option.IsText() {
+			errs = append(errs, fmt.Errorf("option %q: missing, or no text", name))
+		}
+	}
+	if _, ok := lockKinds[s.Lock.File]; !ok {
+		errs = append(errs, fmt.Errorf("lock: unknown file %q", s.Lock.File))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Stack) checkChoices(option Option) error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, choice := range option.Choices {
+		if !properName.MatchString(choice.Name) || seen[camel(choice.Name)] {
+			errs = append(errs, fmt.Errorf("choice %s/%s: malformed or declared twice", option.Name, choice.Name))
+			continue
+		}
+		seen[camel(choice.Name)] = true
+		for _, other := range slices.Concat(choice.Requires, choice.Conflicts) {
+			if !slices.Contains(s.choices(), other) {
+				errs = append(errs, fmt.Errorf("choice %s/%s: names %q, which is no choice", option.Name, choice.Name, other))
 			}
 		}
 	}
-	if !seen[camel(NameOption)] {
-		errs = append(errs, fmt.Errorf("option %q: missing", NameOption))
-	}
 	return errors.Join(errs...)
+}
+
+// A LockError says that a part of a lock is missing or older than stack.json.
+type LockError struct{ Reason string }
+
+func (e *LockError) Error() string {
+	return e.Reason + ": run go generate ./generator"
 }
 
 // checkLocks wants a part of each choice that says it changes dependencies, and
@@ -115,29 +174,32 @@ func (s *Stack) checkLocks() error {
 	refuse := func(format string, args ...any) {
 		errs = append(errs, &LockError{fmt.Sprintf(format, args...)})
 	}
+	files := strings.Join(lockKinds[s.Lock.File].parts, " and ")
 	versions, direct := map[string]string{}, map[string]bool{}
-	maps.Copy(versions, s.Modules)
+	for name, version := range s.Modules {
+		versions[pinned(name)] = version
+	}
 	for _, l := range s.layers {
 		if l.lock == nil {
 			if s.locks(l) {
-				refuse("layer %q: %s and %s are missing", l.name, lockModFile, lockSumFile)
+				refuse("layer %q: %s: missing", l.name, files)
 			}
 			continue
 		}
-		for _, path := range slices.Sorted(maps.Keys(l.lock.versions)) {
-			version := l.lock.versions[path]
-			if versions[path] == "" {
-				versions[path] = version
+		for _, name := range slices.Sorted(maps.Keys(l.lock.versions)) {
+			version := l.lock.versions[name]
+			if versions[name] == "" {
+				versions[name] = version
 			}
-			if versions[path] != version {
-				refuse("layer %q: %s has %s %s, and not %s", l.name, lockModFile, path, version, versions[path])
+			if versions[name] != version {
+				refuse("layer %q: its lock has %s %s, and not %s", l.name, name, version, versions[name])
 			}
-			direct[path] = direct[path] || l.lock.direct[path]
+			direct[name] = direct[name] || l.lock.direct[name]
 		}
 	}
-	for _, path := range slices.Sorted(maps.Keys(s.Modules)) {
-		if !direct[path] {
-			refuse("module %q of stack.json: in no layer's %s, which a choice with \"locks\": true has", path, lockModFile)
+	for _, name := range slices.Sorted(maps.Keys(s.Modules)) {
+		if !direct[pinned(name)] {
+			refuse("module %q of stack.json: in no layer's %s, which a choice with \"locks\": true has", name, files)
 		}
 	}
 	return errors.Join(errs...)
@@ -147,10 +209,7 @@ func (s *Stack) checkLocks() error {
 // choice's may have one: nothing in stack.json says so.
 func (s *Stack) locks(l *layer) bool {
 	if slices.Contains(s.choices(), l.name) {
-		optionName, name, _ := strings.Cut(l.name, "/")
-		option, _ := s.Option(optionName)
-		choice, _ := option.choice(name)
-		return choice.Locks
+		return s.choice(l.name).Locks
 	}
 	return l.name == "base" && len(s.Modules) > 0
 }

@@ -59,8 +59,8 @@ func (p *Plan) active() []string {
 	return names
 }
 
-// Unlocked returns the plan of the same project without its go.mod and go.sum, for
-// the program that makes their parts.
+// Unlocked returns the plan of the same project without its lock, for the program that
+// makes the lock's parts.
 func (p *Plan) Unlocked() *Plan {
 	unlocked := *p
 	unlocked.unlocked = true
@@ -94,25 +94,19 @@ func (p *Plan) Verify() [][]string {
 	return commands
 }
 
-// lockParts returns the layers' parts of go.mod and go.sum.
-func (p *Plan) lockParts() (parts []*lockPart) {
+// lockFiles returns the lock, put together from the parts of the layers.
+func (p *Plan) lockFiles() []File {
+	var parts []*lockPart
 	for _, l := range p.layers {
 		if l.lock != nil {
 			parts = append(parts, l.lock)
 		}
 	}
-	return parts
+	return lockKinds[p.Stack.Lock.File].files(parts, p.self())
 }
 
-// modulePath returns the answered module path, or "" where the stack asks for none.
-func (p *Plan) modulePath() string {
-	for _, option := range p.Stack.Options {
-		if option.Format == goModule {
-			return p.Answers.text(option.Name)
-		}
-	}
-	return ""
-}
+// self returns the project's name among what it depends on.
+func (p *Plan) self() string { return p.Answers.text(p.Stack.Lock.Self) }
 
 // AnswersFile returns the plan's answers as ReadAnswers takes them, with the
 // version of the tool, in the order of the stack's options.

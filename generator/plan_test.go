@@ -19,7 +19,7 @@ func TestPlanLayers(t *testing.T) {
 	for i, l := range plan.layers {
 		names[i] = l.name
 	}
-	want := []string{"base", "plate/china", "main/roast", "side/rice", "side/sauce"}
+	want := []string{"base", "shared/stove", "plate/china", "main/roast", "side/rice", "side/sauce"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("layers (-want +got):\n%s", diff)
 	}

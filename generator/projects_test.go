@@ -2,11 +2,9 @@ package generator
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
@@ -195,15 +193,17 @@ func mustBeProven(t *testing.T, s *Stack, proof *fileProof) {
 func mustRequireImports(t *testing.T, plan *Plan, tree Tree) {
 	t.Helper()
 	required := map[string]string{}
-	for _, part := range plan.lockParts() {
-		maps.Copy(required, part.versions)
+	for _, l := range plan.layers {
+		if l.lock != nil {
+			maps.Copy(required, l.lock.versions)
+		}
 	}
 	for _, f := range tree {
 		imported := map[string]bool{}
 		if path.Ext(f.Path) != ".go" || len(required) == 0 {
 			continue
 		}
-		if err := addImports(imported, f, plan.modulePath()); err != nil {
+		if err := addImports(imported, f, plan.self()); err != nil {
 			t.Fatal(err)
 		}
 		for name := range imported {
@@ -218,61 +218,32 @@ func mustRequireImports(t *testing.T, plan *Plan, tree Tree) {
 	}
 }
 
-// TestProgramsBuild builds and vets every distinct program of a covering set of
-// projects as an owner first would: offline, with go.mod and go.sum as rendered.
-// It also holds that these are exactly what go mod tidy would make. Where GOLANGCI_LINT
-// names a linter, it holds instead that the project's own configuration of it is content.
+// TestProgramsBuild builds and checks every distinct program of a covering set of
+// projects, with the tools of its language.
 func TestProgramsBuild(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes long")
 	}
 	t.Parallel()
-	linter := os.Getenv("GOLANGCI_LINT")
-	programs, all := map[string]bool{}, 0
-	for _, plan := range projects(t, goStack(t), "demo") { // as the goldens are called, which have compiled the same packages
-		tree, err := Generate(plan)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all++
-		if program := programOf(tree); !programs[program] {
-			programs[program] = true
-			t.Run(strings.ReplaceAll(strings.Join(plan.active(), ","), "/", "="), func(t *testing.T) {
-				mustBuild(t, tree, linter)
-			})
-		}
+	for _, s := range realStacks(t) {
+		t.Run(s.Name, func(t *testing.T) {
+			programs, all := map[string]bool{}, 0
+			for _, plan := range projects(t, s, "demo") { // as the goldens are called, which have compiled the same packages
+				tree, err := Generate(plan)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all++
+				if program := languageOf(t, s).program(tree); !programs[program] {
+					programs[program] = true
+					t.Run(strings.ReplaceAll(strings.Join(plan.active(), ","), "/", "="), func(t *testing.T) {
+						languageOf(t, s).build(t, tree)
+					})
+				}
+			}
+			t.Logf("%d programs of %d projects", len(programs), all)
+		})
 	}
-	t.Logf("%d programs of %d projects", len(programs), all)
-}
-
-// programOf returns what tells programs apart: all that the go command reads.
-func programOf(tree Tree) string {
-	hash := sha256.New()
-	for _, file := range tree {
-		if slices.Contains([]string{".go", ".mod", ".sum", ".sql", ".txtar"}, path.Ext(file.Path)) {
-			fmt.Fprintf(hash, "%s %d\n%s", file.Path, len(file.Data), file.Data)
-		}
-	}
-	return string(hash.Sum(nil))
-}
-
-func mustBuild(t *testing.T, tree Tree, linter string) {
-	t.Helper()
-	dir := written(t, tree)
-	if linter != "" {
-		command := exec.CommandContext(t.Context(), linter, "run", "--allow-parallel-runners", "./...")
-		command.Dir, command.Env = dir, append(os.Environ(), "GOFLAGS=-buildvcs=false")
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Errorf("golangci-lint: %v\n%s", err, out)
-		}
-		return
-	}
-	goTool(t, dir, nil, "mod", "download") // primes the module cache
-	// Without paths in them, packages that are the same in two projects are compiled once.
-	clean := []string{"GOPROXY=off", "GOFLAGS=-mod=readonly -buildvcs=false -trimpath"}
-	goTool(t, dir, clean, "build", "-o", t.TempDir(), "./...")
-	goTool(t, dir, clean, "vet", "./...")
-	goTool(t, dir, nil, "mod", "tidy", "-diff")
 }
 
 // A layer for three choices is in a project that is built, though every two of these

@@ -37,7 +37,7 @@ func render(p *Plan) (Tree, error) {
 		}
 	}
 	if !p.unlocked {
-		files = append(files, lockFiles(p.lockParts(), p.modulePath())...)
+		files = append(files, p.lockFiles()...)
 	}
 	answers, err := p.AnswersFile()
 	if err != nil {

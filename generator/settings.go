@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// settingsFile holds the settings that a layer declares.
+// settingsFile holds the settings that a layer declares. Beside the stacks it holds what
+// those that have a setting all say of it.
 const settingsFile = "settings.json"
 
 // A Setting is an environment variable of the rendered service. One declaration,
@@ -62,6 +63,14 @@ func (s Setting) Env() string {
 		lines.WriteString("#")
 	}
 	return lines.String() + s.Name + "=" + cmp.Or(s.Example, s.Default)
+}
+
+// filled returns what a stack's base declares, completed with what all stacks say of it.
+func (s Setting) filled(all Setting) Setting {
+	s.Group, s.Help, s.Bound = cmp.Or(s.Group, all.Group), cmp.Or(s.Help, all.Help), cmp.Or(s.Bound, all.Bound)
+	s.Default, s.Unset, s.Example = cmp.Or(s.Default, all.Default), cmp.Or(s.Unset, all.Unset), cmp.Or(s.Example, all.Example)
+	s.Required = s.Required || all.Required
+	return s
 }
 
 // readSettings returns the settings that a layer declares.

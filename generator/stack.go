@@ -18,14 +18,19 @@ const (
 
 // A Stack is a kind of project, as its stack.json declares it.
 type Stack struct {
-	Name    string   `json:"name"`    // that of its folder
-	Title   string   `json:"title"`   // what it is, for people
-	Next    []string `json:"next"`    // commands to try first in a new project; NAME stands for its name
-	Verify  []string `json:"verify"`  // commands that build the project, run its tests and show their report
-	Options []Option `json:"options"` // in the order in which they are asked
+	Name    string   `json:"name"`              // that of its folder
+	Title   string   `json:"title"`             // what it is, for people
+	Default bool     `json:"default,omitempty"` // the one that is meant where none is named
+	Next    []string `json:"next"`              // commands to try first in a new project; NAME stands for its name
+	Verify  []string `json:"verify"`            // commands that build the project, run its tests and show their report
+	Leaves  []string `json:"leaves,omitempty"`  // what they leave at a project's top, where nothing may be in their way
+	Uses    []string `json:"uses,omitempty"`    // as a choice's, for every project
+	Options []Option `json:"options"`           // in the order in which they are asked
 
-	// The versions of the modules that projects import, by path: the one place for them.
+	// What projects depend on: the versions of what they ask for, by name, of which
+	// this is the one place, and how all the rest is pinned.
 	Modules map[string]string `json:"modules,omitempty"`
+	Lock    Lock              `json:"lock,omitzero"`
 
 	files  fs.FS    // the stack's folder
 	layers []*layer // all there are, in the order in which their parts are joined in a slot
@@ -34,15 +39,16 @@ type Stack struct {
 // An Option is a question. It takes text when it has no choices, any number of
 // its choices when Many is set, and exactly one of them otherwise.
 type Option struct {
-	Name    string   `json:"name"`              // its flag and its key in an answers file
-	Prompt  string   `json:"prompt"`            // the question, without a question mark
-	Help    string   `json:"help"`              // what it decides, for a line of its own
-	Format  string   `json:"format,omitempty"`  // rule for text, a key of formats
-	Default string   `json:"default,omitempty"` // for text; NAME stands for the project's name
-	Example string   `json:"example,omitempty"` // for text that has no default
-	Many    bool     `json:"many,omitempty"`    // any number of choices, none included
-	Without string   `json:"without,omitempty"` // the flag that takes choices away, for Many
-	Choices []Choice `json:"choices,omitempty"` // none for text
+	Name    string    `json:"name"`              // its flag and its key in an answers file
+	Prompt  string    `json:"prompt"`            // the question, without a question mark
+	Help    string    `json:"help"`              // what it decides, for a line of its own
+	Format  string    `json:"format,omitempty"`  // rule for text, a key of formats
+	Refuse  []Refusal `json:"refuse,omitempty"`  // text that it does not take all the same
+	Default string    `json:"default,omitempty"` // for text; NAME stands for the project's name
+	Example string    `json:"example,omitempty"` // for text that has no default
+	Many    bool      `json:"many,omitempty"`    // any number of choices, none included
+	Without string    `json:"without,omitempty"` // the flag that takes choices away, for Many
+	Choices []Choice  `json:"choices,omitempty"` // none for text
 }
 
 // A Choice is one answer to an option and owns a folder of templates.
@@ -50,11 +56,35 @@ type Choice struct {
 	Name      string   `json:"name"`                // as it is answered
 	Help      string   `json:"help"`                // what it brings
 	Default   bool     `json:"default,omitempty"`   // for Many; otherwise the first choice is the default
-	Locks     bool     `json:"locks,omitempty"`     // its folder has lock.mod and lock.sum: it changes what the project depends on
+	Locks     bool     `json:"locks,omitempty"`     // its folder has a part of the lock: it changes what the project depends on
 	Verify    []string `json:"verify,omitempty"`    // commands that come after the stack's
-	Uses      []string `json:"uses,omitempty"`      // folders below shared/ that it brings, as others may
+	Uses      []string `json:"uses,omitempty"`      // folders below shared/, the stack's or that of all, which it brings as others may
 	Requires  []string `json:"requires,omitempty"`  // "option/choice"
 	Conflicts []string `json:"conflicts,omitempty"` // "option/choice"
+}
+
+// A Refusal is words that an option does not take, such as a language's keywords,
+// and why. Of a path it is about the first element.
+type Refusal struct {
+	Because string   `json:"because"` // WORD stands for the one that was answered
+	Words   []string `json:"words"`
+}
+
+// A Lock says how a stack pins what its projects depend on: in files that are put
+// together from the parts that layers have.
+type Lock struct {
+	File string `json:"file"`           // what projects have: a key of lockKinds
+	Self string `json:"self,omitempty"` // the option that names the project among what it depends on
+	Make string `json:"make,omitempty"` // what go generate makes parts with, where that is no program of Go's
+}
+
+// StackOption returns the first question, whose choices are the stacks.
+func StackOption(stacks []*Stack) Option {
+	option := Option{Name: stackKey, Prompt: "Stack", Help: "the kind of project"}
+	for _, s := range stacks {
+		option.Choices = append(option.Choices, Choice{Name: s.Name, Help: s.Title})
+	}
+	return option
 }
 
 // Option returns the option called name.
@@ -77,12 +107,16 @@ func (s *Stack) choices() []string {
 	return names
 }
 
-func (o Option) choice(name string) (Choice, bool) {
-	i := slices.IndexFunc(o.Choices, func(c Choice) bool { return c.Name == name })
-	if i < 0 {
-		return Choice{}, false
+// choice returns the choice that is called so, as "option/choice".
+func (s *Stack) choice(name string) Choice {
+	optionName, name, _ := strings.Cut(name, "/")
+	option, _ := s.Option(optionName)
+	for _, choice := range option.Choices {
+		if choice.Name == name {
+			return choice
+		}
 	}
-	return o.Choices[i], true
+	return Choice{}
 }
 
 // IsText reports whether the option is answered with text instead of choices.

@@ -64,17 +64,30 @@ var refused = map[string]struct {
 	},
 	"missing folder": {
 		func(f fstest.MapFS) {
-			delete(f, "menu/options/main/roast/slots.tmpl")
-			delete(f, "menu/options/main/roast/shopping.txt")
+			delete(f, "menu/options/main/fish/slots.tmpl")
+			delete(f, "menu/options/main/fish/shopping.txt")
 		},
-		"main/roast: has no folder options/main/roast",
+		"main/fish: has no folder options/main/fish",
+	},
+	"no default":     {edited("\"default\": true,\n  \"leaves\"", "\"leaves\""), `want "default": true of one stack`},
+	"unknown lock":   {edited(`"file": "go.mod"`, `"file": "mod"`), `lock: unknown file "mod"`},
+	"name of a lock": {edited(`"self": "cookbook"`, `"self": "main"`), `option "main": missing, or no text`},
+	"asked otherwise": {func(f fstest.MapFS) {
+		snack := f["snack/stack.json"]
+		snack.Data = []byte(strings.Replace(string(snack.Data), `"options": [`, `"options": [{"name": "side"},`, 1))
+	}, `option "side": stack "snack" asks it in another manner`},
+	"all share, none uses": {func(f fstest.MapFS) { f["shared/pan/pan.txt"] = &fstest.MapFile{} }, "folder shared/pan: no stack uses it"},
+	"pins malformed":       {func(f fstest.MapFS) { f["snack/base/lock.txt"].Data = []byte("spring\n") }, `lock.txt: want NAME==VERSION once, and hashes: "spring\n"`},
+	"pins of another version": {
+		func(f fstest.MapFS) { f["snack/base/lock.txt"].Data = []byte("spring==1.1 \\\n    --hash=sha256:aa\n") },
+		`layer "base": its lock has spring 1.1, and not 1.0: run go generate`,
 	},
 	"unknown key": {edited(`"title"`, `"titel"`), `unknown field "titel"`},
 	"unknown relation": {
 		edited(`"side/ice-cream"`, `"side/icecream"`), `names "side/icecream", which is no choice`,
 	},
 	"unknown format":   {edited(`"project-name"`, `"project"`), `unknown format "project"`},
-	"no name":          {edited(`"name": "name"`, `"name": "nome"`), `option "name": missing`},
+	"no name":          {edited(`"name": "name"`, `"name": "nome"`), `option "name": missing, or no text`},
 	"reserved":         {edited(`"table-cloth"`, `"stack"`), `option "stack": malformed, reserved or declared twice`},
 	"twice":            {edited(`"table-cloth"`, `"main"`), `option "main": malformed, reserved or declared twice`},
 	"twice a choice":   {edited(`"rice"`, `"ice-cream"`), `choice side/ice-cream: malformed or declared twice`},
@@ -117,21 +130,21 @@ var refused = map[string]struct {
 		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
 		edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
 		lock("base", "v1.0.0")(f)
-	}, `layer "main/fish": lock.mod and lock.sum are missing: run go generate ./generator`},
+	}, `layer "main/fish": lock.mod and lock.sum: missing: run go generate ./generator`},
 	"lock of another version": {func(f fstest.MapFS) {
 		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.1"}, "title"`)(f)
 		lock("base", "v1.0.0")(f)
-	}, `layer "base": lock.mod has example.com/pan v1.0.0, and not v1.0.1: run go generate ./generator`},
+	}, `layer "base": its lock has example.com/pan v1.0.0, and not v1.0.1: run go generate ./generator`},
 	"locks that differ": {func(f fstest.MapFS) {
 		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0"}, "title"`)(f)
 		edited(`{"name": "fish"`, `{"name": "fish", "locks": true`)(f)
 		lock("base", "v1.0.0")(f)
 		lock("options/main/fish", "v1.0.2")(f)
-	}, `layer "main/fish": lock.mod has example.com/pan v1.0.2, and not v1.0.0: run go generate ./generator`},
+	}, `layer "main/fish": its lock has example.com/pan v1.0.2, and not v1.0.0: run go generate ./generator`},
 	"module of nobody": {func(f fstest.MapFS) {
 		edited(`"title"`, `"modules": {"example.com/pan": "v1.0.0", "example.com/pot": "v1.0.0"}, "title"`)(f)
 		lock("base", "v1.0.0")(f)
-	}, `module "example.com/pot" of stack.json: in no layer's lock.mod`},
+	}, `module "example.com/pot" of stack.json: in no layer's lock.mod and lock.sum`},
 }
 
 func TestLoadRefuses(t *testing.T) {
@@ -184,8 +197,8 @@ func spice(name string) string {
 // lock returns an edit that gives a layer a part of go.mod and go.sum.
 func lock(folder, version string) func(fstest.MapFS) {
 	return func(files fstest.MapFS) {
-		added(folder+"/"+lockModFile, "go 1.26.0\n\nrequire example.com/pan "+version+"\n")(files)
-		added(folder+"/"+lockSumFile, "example.com/pan "+version+" h1:x=\nexample.com/pan "+version+"/go.mod h1:y=\n")(files)
+		added(folder+"/lock.mod", "go 1.26.0\n\nrequire example.com/pan "+version+"\n")(files)
+		added(folder+"/lock.sum", "example.com/pan "+version+" h1:x=\nexample.com/pan "+version+"/go.mod h1:y=\n")(files)
 	}
 }
 
@@ -261,6 +274,37 @@ func TestLockFiles(t *testing.T) {
 	wantSum := "example.com/fat v1.0.0 h1:a=\nexample.com/fat v1.0.0/go.mod h1:b=\nexample.com/oil v1.10.0 h1:f=\nexample.com/oil v1.10.0/go.mod h1:g=\n"
 	if diff := cmp.Diff([]string{wantMod, wantSum}, []string{string(file(tree, "go.mod").Data), string(file(tree, "go.sum").Data)}); diff != "" {
 		t.Errorf("locks (-want +got):\n%s", diff)
+	}
+}
+
+// A stack of another language has a lock of its own, a name that none of what it requires
+// has, and what all stacks say of a setting.
+func TestStackOfAnotherLanguage(t *testing.T) {
+	t.Parallel()
+	files := menu()
+	files["settings.json"] = &fstest.MapFile{Data: []byte("[" + spice("SUGAR") + "," + spice("SALT") + "]")}
+	files["snack/base/settings.json"] = &fstest.MapFile{Data: []byte(`[{"name": "SUGAR", "default": "none", "type": "int"}]`)}
+	files["snack/base/settings.py.tmpl"] = &fstest.MapFile{Data: []byte("{{range .Settings.Spice}}{{.Name}}: {{.Type}} = {{.Default}}  # {{.Doc}}\n{{end}}")}
+	stacks, err := Load(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := generate(t, stacks[1], answers("name=nibble", "drink=tea"))
+	for name, want := range map[string]string{
+		"requirements.lock": "kettle==1.5 ; at_home \\\n    --hash=sha256:ca\nleaf==2.0 \\\n    --hash=sha256:ba\n" +
+			"spring==1.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:ab\n",
+		"settings.py": "SUGAR: int = none  # how much\n",
+		"stove.txt":   "hot, for nibble\n",
+		"go.mod":      "",
+		"lock.in":     "",
+	} {
+		if got := string(file(tree, name).Data); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	imports, err := stacks[1].Imports()
+	if err != nil || fmt.Sprint(imports[0].Code, imports[len(imports)-1].Code) != "[spring] [leaf[green]]" {
+		t.Errorf("layers ask for %v: %v", imports, err)
 	}
 }
 

@@ -82,20 +82,20 @@ func walk(node parse.Node, depth int, visit func(parse.Node, int)) {
 }
 
 // TestTemplatesStayPlain keeps programs out of templates: what varies is a file
-// or a slot, and rarely an {{if}}, which holds no other. In Go files there is none
-// about a choice: each would double the programs that have to be proven.
+// or a slot, and rarely an {{if}}, which holds no other. In code there is none about a
+// choice: each would double the programs that have to be proven.
 func TestTemplatesStayPlain(t *testing.T) {
 	t.Parallel()
 	for name, tree := range templateTrees(t) {
 		ifs := 0
-		isGo := strings.Contains(name, ".go.tmpl")
+		isCode := strings.Contains(name, ".go.tmpl") || strings.Contains(name, ".py.tmpl")
 		walk(tree.Root, 0, func(node parse.Node, depth int) {
 			switch node := node.(type) {
 			case *parse.IfNode:
 				if ifs++; depth > 0 {
 					t.Errorf("%s:%d: an if within an if", name, node.Position())
 				}
-				if isGo && !strings.HasPrefix(node.Pipe.String(), ".Type") {
+				if isCode && !strings.HasPrefix(node.Pipe.String(), ".Type") {
 					t.Errorf("%s: {{if %s}}: want a slot, or a setting", name, node.Pipe)
 				}
 			case *parse.RangeNode:
@@ -138,13 +138,14 @@ func TestSlotsMeet(t *testing.T) {
 		stack, _, _ := strings.Cut(name, "/")
 		walk(tree.Root, 0, func(node parse.Node, _ int) {
 			if slot, ok := slotName(node); ok {
-				opened[stack+" "+slot] = true
+				opened[stack+" "+slot], opened["shared "+slot] = true, true
 			}
 		})
 	}
 	for name := range templateTrees(t) {
 		stack, _, _ := strings.Cut(name, "/")
-		if file, block, ok := strings.Cut(name, "#"); ok && path.Base(file) == slotsFile && !opened[stack+" "+block] {
+		file, block, ok := strings.Cut(name, "#")
+		if ok && path.Base(file) == slotsFile && !opened[stack+" "+block] && !opened["shared "+block] {
 			t.Errorf("%s: fills slot %q, which no file opens", name, block)
 		}
 	}

@@ -111,23 +111,29 @@ func (v *validation) status(choice string) (answered, chosen bool) {
 func flagForm(choice string) string { return "--" + strings.Replace(choice, "/", " ", 1) }
 
 func (v *validation) text(option Option, value string) {
-	better, err := formats[option.Format](value)
+	better, err := option.check(value)
 	if err == nil && option.Name == NameOption {
 		better, err = v.stack.checkNameIsFree(value)
 	}
-	if err == nil && option.Format == goModule {
-		better, err = "example.com/"+kebab(v.answers.Name()), v.stack.checkModuleIsFree(value)
+	if err == nil && option.Name == v.stack.Lock.Self && v.stack.requires(value) {
+		if better = formats[option.Format].better(v.answers.Name()); better == value {
+			better += "-service"
+		}
+		err = errors.New("the project itself requires what has this name")
 	}
 	if err != nil {
 		v.refuse(AnswerError{Option: option.Name, Value: value, Reason: err.Error(), Better: better})
 	}
 }
 
-// checkNameIsFree refuses a name that a folder or file has, in any combination, at
-// the project's top, where the command that go build leaves would be in its way, or
-// beside one that is called like the project.
+// checkNameIsFree refuses a name with which a file or folder that is called like the
+// project, or that the stack's commands leave at its top, would be in the way of
+// another, in any combination.
 func (s *Stack) checkNameIsFree(name string) (better string, err error) {
-	named, literal := map[string]bool{name: true}, map[string]bool{}
+	named, literal := map[string]bool{}, map[string]bool{}
+	for _, left := range s.Leaves {
+		named[strings.ReplaceAll(left, "NAME", name)] = true
+	}
 	for _, l := range s.layers {
 		err := fs.WalkDir(l.files, ".", func(at string, _ fs.DirEntry, err error) error {
 			if into := strings.ReplaceAll(path.Base(at), "{{.Name}}", name); into != path.Base(at) {
@@ -149,15 +155,9 @@ func (s *Stack) checkNameIsFree(name string) (better string, err error) {
 	return "", nil
 }
 
-// checkModuleIsFree refuses the path of a module that the project requires in
-// any combination.
-func (s *Stack) checkModuleIsFree(module string) error {
-	for _, l := range s.layers {
-		if l.lock != nil && l.lock.versions[module] != "" {
-			return errors.New("the project itself requires this module")
-		}
-	}
-	return nil
+// requires reports whether projects depend on what is called name, in any combination.
+func (s *Stack) requires(name string) bool {
+	return slices.ContainsFunc(s.layers, func(l *layer) bool { return l.lock != nil && l.lock.versions[name] != "" })
 }
 
 // Nearest returns the word that text is most likely to have been meant for, ""

@@ -1,42 +1,30 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 
 	"github.com/nullpool/nullpool/generator"
 )
 
-// readAnswers reads the answers file, if there is one, and finds the stack that
-// the command line or else the file names.
-func readAnswers(ctx context.Context, a *app, stacks []*generator.Stack, path, stackName string) (generator.Answers, *generator.Stack, error) {
-	answers := generator.Answers{}
-	fileStack := ""
-	if path != "" {
-		data, err := readFile(ctx, a.in, path)
-		if err == nil {
-			answers, fileStack, err = generator.ReadAnswers(data)
-		}
-		if errors.Is(err, errInterrupted) {
-			return nil, nil, err
-		}
-		if err != nil {
-			err = &usageError{fmt.Errorf("read answers %q: %w", path, err)}
-			return nil, nil, &hintedError{err, []string{`try {"name": "demo"}; ` + a.program + " list shows what else can be answered"}}
-		}
+// readAnswers reads the answers file, if there is one, and returns the stack that it
+// names, or "".
+func readAnswers(ctx context.Context, a *app, path string) (answers generator.Answers, stack string, err error) {
+	if path == "" {
+		return generator.Answers{}, "", nil
 	}
-	name := cmp.Or(stackName, fileStack, a.stack)
-	i := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == name })
-	if i < 0 {
-		err := &usageError{fmt.Errorf("stack %q: no such stack", name)}
-		return nil, nil, &hintedError{err, []string{a.program + " list shows all stacks"}}
+	data, err := readFile(ctx, a.in, path)
+	if err == nil {
+		answers, stack, err = generator.ReadAnswers(data)
 	}
-	return answers, stacks[i], nil
+	if err != nil && !errors.Is(err, errInterrupted) {
+		err = &usageError{fmt.Errorf("read answers %q: %w", path, err)}
+		err = &hintedError{err, []string{`try {"name": "demo"}; ` + a.program + " list shows what else can be answered"}}
+	}
+	return answers, stack, err
 }
 
 // mostAnswers bounds what is read as answers, in bytes.

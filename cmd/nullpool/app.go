@@ -13,7 +13,6 @@ type app struct {
 	in        io.Reader
 	out, err  io.Writer
 	templates fs.FS
-	stack     string // the one that is meant where none is named
 	program   string // what starts this program in the reader's shell
 	version   string
 	prompter  prompt.Prompter // nil when nobody can be asked

@@ -14,7 +14,7 @@ func (r *request) commandLine(answers generator.Answers) string {
 	if name := answers.Name(); name != "" {
 		words = append(words, quote(name))
 	}
-	if r.stack.Name != r.app.stack {
+	if len(r.stacks) > 1 && r.stackFrom != "" {
 		words = append(words, "--stack", r.stack.Name)
 	}
 	if r.dir != "" {

@@ -22,7 +22,7 @@ var contract = []struct {
 			"a --json error carries exit_code.", []string{"TestPublishedModule"},
 	},
 	{
-		"declaration", "Every question is an option; every option is a flag, a key of the answers file, and a prompt, all from one " +
+		"declaration", "Every question is an option, the stack the first; every option is a flag, a key of the answers file, and a prompt, all from one " +
 			"declaration.", []string{"TestOneDeclaration", "TestReadmeOptions"},
 	},
 	{
@@ -72,9 +72,9 @@ var contract = []struct {
 	},
 	{"errors", "Errors: \"nullpool: error: …\" and \"nullpool: hint: …\" on stderr.", []string{"TestHints", "TestProgramWords", "TestGoRun"}},
 	{
-		"names", "A project name matches [a-z]([a-z0-9-]{0,61}[a-z0-9])? and is no Go keyword, folder of a meaning of its own, reserved " +
-			"file name or predeclared identifier; a module path passes module.CheckImportPath.",
-		[]string{"../../generator/TestNames", "../../generator/TestModules", "../../generator/FuzzNames"},
+		"names", "A project name matches [a-z]([a-z0-9-]{0,61}[a-z0-9])?, is no reserved file name and none of its stack's words, such as " +
+			"keywords; a Go module path passes module.CheckImportPath. Each stack has its own rules for names.",
+		[]string{"../../generator/TestNames", "../../generator/TestModules", "../../generator/TestNamesByStack", "../../generator/FuzzNames"},
 	},
 	{"before", "Every refused input is refused before anything is written.", []string{"../../generator/FuzzNew"}},
 }

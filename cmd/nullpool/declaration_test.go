@@ -37,7 +37,7 @@ func TestOneDeclaration(t *testing.T) {
 	}
 	declared := map[string]generator.Option{}
 	var prompts []string
-	for _, option := range stacks[0].Options {
+	for _, option := range append([]generator.Option{generator.StackOption(stacks)}, stacks[0].Options...) {
 		declared[option.Name] = option
 		mustShow(t, option)
 		if option.IsQuestion() {
@@ -49,10 +49,11 @@ func TestOneDeclaration(t *testing.T) {
 	if err := json.Unmarshal([]byte(output(t, nil, "new", "shop", "--yes", "--plan", "--json", "--dir", t.TempDir())), &plan); err != nil {
 		t.Fatal(err)
 	}
-	read, _, err := generator.ReadAnswers(plan.Answers)
+	read, stack, err := generator.ReadAnswers(plan.Answers)
 	if err != nil {
 		t.Fatal(err)
 	}
+	read["stack"] = generator.Answer{Values: []string{stack}}
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(declared)), slices.Sorted(maps.Keys(read))); diff != "" {
 		t.Errorf("keys of the answers file (-declared +written):\n%s", diff)
 	}

@@ -24,6 +24,9 @@ func runList(a *app, stacks []*generator.Stack) error {
 		return a.document(listDocument{Kind: "list", Stacks: stacks})
 	}
 	var out strings.Builder
+	if stack := generator.StackOption(stacks); stack.IsQuestion() {
+		fmt.Fprintf(&out, "%-17s %s\n\n", flagName(stack), describe(stack))
+	}
 	for i, stack := range stacks {
 		if i > 0 {
 			fmt.Fprintln(&out)

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"nullpool": func() {
 			a := start(os.Stdin, os.Stdout, os.Stderr)
-			a.templates, a.stack = teststack.Files, teststack.Default
+			a.templates = teststack.Files
 			os.Exit(a.runProcess())
 		},
 		"nullpool-real": main,

@@ -12,7 +12,7 @@ import (
 )
 
 func newNewCmd(a *app, stacks []*generator.Stack, run func(context.Context, *request) error) *cobra.Command {
-	r := &request{app: a}
+	r := &request{app: a, stacks: stacks}
 	cmd := &cobra.Command{
 		Use:   "new [NAME]",
 		Short: "Render a new project",
@@ -25,7 +25,7 @@ else it is the default. The project records its answers in ` + generator.Answers
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	flags := registerFlags(cmd, stacks, r)
+	flags := registerFlags(cmd, r)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := flags.read(cmd, args, r); err != nil {
 			return err

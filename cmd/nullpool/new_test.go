@@ -17,7 +17,7 @@ import (
 // newTestApp returns an app on made-up stacks.
 func newTestApp(p prompt.Prompter) (a *app, out, errs *bytes.Buffer) {
 	out, errs = &bytes.Buffer{}, &bytes.Buffer{}
-	a = &app{out: out, err: errs, templates: teststack.Files, stack: teststack.Default}
+	a = &app{out: out, err: errs, templates: teststack.Files}
 	a.program, a.version, a.prompter = "nullpool", "v1.2.3", p
 	return a, out, errs
 }
@@ -89,7 +89,7 @@ func TestNewAsks(t *testing.T) {
 	if status := a.run(t.Context(), []string{"new", "--plan", "--dir", t.TempDir()}); status != exitDone {
 		t.Fatalf("exit status %d: %s", status, errs)
 	}
-	want := []string{"name ", "cookbook example.com/shop", "table-cloth linen for shop", "main fish", "side rice"}
+	want := []string{"stack menu", "name ", "cookbook example.com/shop", "table-cloth linen for shop", "main fish", "side rice"}
 	if diff := cmp.Diff(want, person.asked); diff != "" {
 		t.Errorf("asked (-want +got):\n%s", diff)
 	}
@@ -187,7 +187,7 @@ func TestNewExplainsConflictsAtTheQuestion(t *testing.T) {
 			t.Parallel()
 			person := &checking{answers: test.answers}
 			a, _, errs := newTestApp(person)
-			status := a.run(t.Context(), append([]string{"new", "supper", "--plan", "--dir", t.TempDir()}, test.flags...))
+			status := a.run(t.Context(), append([]string{"new", "supper", "--stack", "menu", "--plan", "--dir", t.TempDir()}, test.flags...))
 			if want := test.error != ""; (status == exitUsage) != want || want && errs.String() != test.error {
 				t.Errorf("exit status %d: %s", status, errs)
 			}

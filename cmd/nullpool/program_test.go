@@ -72,7 +72,7 @@ func TestHints(t *testing.T) {
 	const program = "go run ./here"
 	elsewhere := regexp.MustCompile(`(^|[^/])nullpool (new|list|version|completion|help)`)
 	for _, line := range []string{
-		"new", "new --json", "new --bogus", "new Demo --yes", "new ./demo/ --yes", "new demo --answers missing.json", "new demo --stack lunch",
+		"new", "new --json", "new --bogus", "new Demo --yes", "new ./demo/ --yes", "new demo --answers missing.json", "new demo --cookbook x",
 		"nwe", "help nwe", "list --bogus", "help", "help new", "help completion",
 	} {
 		a, out, errs := newTestApp(nil)
@@ -103,7 +103,7 @@ func TestGoRun(t *testing.T) {
 		want   string
 	}{
 		{"../..", append(strings.Fields(firstCommand), "--dir", dir), "files written"},
-		{"../..", []string{"go", "run", "./cmd/nullpool", "new"}, "\nnullpool: hint: go run ./cmd/nullpool new demo --module "},
+		{"../..", []string{"go", "run", "./cmd/nullpool", "new"}, "\nnullpool: hint: go run ./cmd/nullpool new demo --"},
 		{"..", []string{"go", "run", "./nullpool", "nwe"}, "\nnullpool: hint: did you mean go run ./nullpool new?\n"},
 		{".", []string{"go", "run", ".", "new", "--help"}, "\n  go run . new [NAME] [flags]\n"},
 		{".", []string{program, "new", "--bogus"}, "\nnullpool: hint: '" + program + "' new --help\n"},

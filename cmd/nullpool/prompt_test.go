@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +18,9 @@ import (
 func TestPromptAsksWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new")
+	s.expect("Stack:")
+	s.expect("A dinner (default)")
+	s.press("\r")
 	s.line("Dinner name:", "My App\r")
 	s.expect("want at most 63") // refused on the spot, and asked again
 	s.expect("try my-app")
@@ -33,7 +35,7 @@ func TestPromptAsksWhatIsOpen(t *testing.T) {
 	s.expect("main         roast  ") // the review
 	s.keys("What now:", "\r")
 	s.expect("files written")
-	s.expect("nullpool new feast --cookbook example.com/feast --table-cloth 'linen for feast' --main roast --side none")
+	s.expect("nullpool new feast --stack menu --cookbook example.com/feast --table-cloth 'linen for feast' --main roast --side none")
 	s.exit(0)
 
 	data, err := os.ReadFile(filepath.Join(s.dir, "feast", ".nullpool.json"))
@@ -49,9 +51,41 @@ func TestPromptAsksWhatIsOpen(t *testing.T) {
 
 func TestPromptLeavesOutWhatIsGiven(t *testing.T) {
 	t.Parallel()
-	s := startSession(t, "new", "feast", "--main", "roast", "--no", "rice", "--table-cloth", "none")
+	s := startSession(t, "new", "feast", "--stack", "menu", "--main", "roast", "--no", "rice", "--table-cloth", "none")
 	s.line("Cookbook:", "\r")
 	s.keys("What now:", "\r")
+	s.expect("files written")
+	s.exit(0)
+}
+
+// A question can be left for the one before, which then offers the answer it had.
+func TestPromptBack(t *testing.T) {
+	t.Parallel()
+	s := startSession(t, "new", "--stack", "menu", "--prompts", "full", "--table-cloth", "none")
+	s.line("Dinner name:", "fest\r")
+	s.expect("  < for the question before")
+	s.line("Cookbook:", "<\r")
+	s.line("(fest)", "feast\r")
+	s.line("(example.com/feast)", "example.com/other\r")
+	s.keys("Main dish:", "\x1b[B\r")       // roast
+	s.keys("Side dishes:", "\x1b[A \r")    // up, from the first to the last: back
+	s.keys("Main dish:", "\x1b[A\x1b[A\r") // roast is under the cursor, the last is back
+	s.line("(example.com/other)", "\r")
+	s.keys("Main dish:", "\r")
+	s.keys("Side dishes:", "\r")
+	s.keys("What now:", "\r")
+	s.expect("nullpool new feast --stack menu --cookbook example.com/other --table-cloth none --main roast --side rice")
+	s.exit(0)
+
+	s = startSession(t, "new", "--stack", "menu", "--prompts", "plain", "--table-cloth", "none", "--side", "none", "--main", "fish")
+	s.keys("Answer: ", "<\r")
+	s.expect("Not accepted: ") // there is none before
+	s.keys("Answer: ", "fest\r")
+	s.expect("  < for the question before")
+	s.keys("Answer (empty for example.com/fest): ", "<\r")
+	s.keys("Answer (empty for fest): ", "feast\r")
+	s.keys("Answer (empty for example.com/feast): ", "\r")
+	s.keys("Number (empty for the default): ", "write it\r")
 	s.expect("files written")
 	s.exit(0)
 }
@@ -59,20 +93,20 @@ func TestPromptLeavesOutWhatIsGiven(t *testing.T) {
 // The review lets every answer be changed, shows the files, and can be left.
 func TestPromptReview(t *testing.T) {
 	t.Parallel()
-	s := startSession(t, "new", "--prompts", "full", "--no", "rice", "--main", "fish", "--table-cloth", "none")
+	s := startSession(t, "new", "--stack", "menu", "--prompts", "full", "--no", "rice", "--main", "fish", "--table-cloth", "none")
 	down := func(n int) string { return strings.Repeat("\x1b[B", n) + "\r" }
 	s.line("Dinner name:", "feast\r")
 	s.line("Cookbook:", "\r")
 	s.expect("files for feast:")
 	s.keys("What now:", down(1))
 	s.expect("dishes/feast.txt")
-	s.keys("What now:", down(2)) // change name
+	s.keys("What now:", down(3)) // change name
 	s.line("Dinner name:", "picnic\r")
 	s.expect("files for picnic:")
-	s.keys("What now:", down(5)) // change main
+	s.keys("What now:", down(6)) // change main
 	s.keys("Main dish:", down(1))
 	s.expect("main         roast  ")
-	s.keys("What now:", down(6))  // change side
+	s.keys("What now:", down(7))  // change side
 	s.keys("Side dishes:", " \r") // rice again
 	s.expect("side         rice  ")
 	s.keys("What now:", "\r")
@@ -92,11 +126,11 @@ func TestPromptReviewCancelled(t *testing.T) {
 		{"\x1b[A\r", "Nothing was written.", exitDone}, // up, from the first to the last: cancel
 		{"\x03", "nullpool: error: interrupted; nothing was written", exitInterrupted},
 	} {
-		s := startSession(t, "new", "feast", "--main", "roast", "--side", "none", "--table-cloth", "none")
+		s := startSession(t, "new", "feast", "--stack", "menu", "--main", "roast", "--side", "none", "--table-cloth", "none")
 		s.line("Cookbook:", "\r")
 		s.keys("What now:", end.keys)
 		s.expect(end.says)
-		s.expect("nullpool new feast --cookbook example.com/feast --table-cloth none --main roast --side none")
+		s.expect("nullpool new feast --stack menu --cookbook example.com/feast --table-cloth none --main roast --side none")
 		s.exit(end.status)
 		s.mustBeEmpty()
 	}
@@ -106,6 +140,8 @@ func TestPromptReviewCancelled(t *testing.T) {
 func TestPromptPlain(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new", "--prompts", "plain")
+	s.expect("1. menu (default): A dinner")
+	s.keys("Number (empty for the default): ", "\r")
 	s.keys("Answer: ", "Feast!\r")
 	s.expect("Not accepted: ")
 	s.keys("Answer: ", "feast\r")
@@ -132,19 +168,20 @@ func TestPromptDumbTerminal(t *testing.T) {
 	s := newSession(t, "new")
 	s.command.Env = append(s.command.Env, "TERM=dumb")
 	s.start()
-	s.keys("Answer: ", "\x03")
+	s.keys("Number (empty for the default): ", "\x03")
 	s.exit(exitInterrupted)
 }
 
 func TestPromptPlainEnds(t *testing.T) {
 	t.Parallel()
 	steps := []struct{ question, answer string }{
+		{"Number (empty for the default): ", "\r"}, // the stack
 		{"Answer: ", "feast\r"},
 		{"Answer (empty for example.com/feast): ", "\r"},
 		{"Answer (empty for linen for feast): ", "\r"},
 		{"Number (empty for the default): ", "\r"},
 		{"0 for none): ", "0\r"},
-		{"Number (empty for the default): ", "3\r"}, // the review: change name
+		{"Number (empty for the default): ", "4\r"}, // the review: change name
 		{"Answer (empty for feast): ", "fest\r"},
 		{"Number (empty for the default): ", ""},
 	}
@@ -158,7 +195,7 @@ func TestPromptPlainEnds(t *testing.T) {
 				}
 				s.keys(step.question, key)
 				s.expect("nullpool: error: interrupted; nothing was written")
-				if last > 0 {
+				if last > 1 {
 					s.expect("nullpool: hint: your answers so far: nullpool new fe")
 				}
 				s.exit(exitInterrupted)
@@ -171,7 +208,7 @@ func TestPromptPlainEnds(t *testing.T) {
 // A terminal that changes its size, and one whose owner wants no colours.
 func TestPromptTerminals(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
-	s := startSession(t, "new", "--main", "roast", "--side", "none", "--table-cloth", "none")
+	s := startSession(t, "new", "--stack", "menu", "--main", "roast", "--side", "none", "--table-cloth", "none")
 	s.line("Dinner name:", "feast\r")
 	s.resize(10, 40)
 	s.line("Cookbook:", "\r")
@@ -200,12 +237,13 @@ func TestPromptInterrupted(t *testing.T) {
 		press    func(s *session, question, keys string)
 		answer   string
 	}{
+		{"Stack:", (*session).keys, "\r"},
 		{"Dinner name:", (*session).line, "feast\r"},
 		{"Cookbook:", (*session).line, "\r"},
 		{"Table cloth:", (*session).line, "\r"},
 		{"Main dish:", (*session).keys, "\r"},
 		{"Side dishes:", (*session).keys, "\r"},
-		{"What now:", (*session).keys, "\x1b[B\x1b[B\r"}, // change name
+		{"What now:", (*session).keys, "\x1b[B\x1b[B\x1b[B\r"}, // change name
 		{"Dinner name:", (*session).line, "fest\r"},
 		{"What now:", (*session).keys, "\x1b[A\x1b[A\r"}, // change side
 		{"Side dishes:", (*session).keys, " \r"},
@@ -220,7 +258,7 @@ func TestPromptInterrupted(t *testing.T) {
 			}
 			step.press(s, step.question, "\x03")
 			s.expect("nullpool: error: interrupted; nothing was written")
-			if last > 0 {
+			if last > 1 {
 				s.expect("nullpool: hint: your answers so far: nullpool new fe")
 				s.expect(" --git")
 			}
@@ -234,7 +272,7 @@ func TestPromptInterrupted(t *testing.T) {
 func TestPromptLeavesStdoutAlone(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"full", "plain"} {
-		s := newSession(t, "new", "feast", "--main", "roast", "--side", "none", "--table-cloth", "none", "--prompts", mode)
+		s := newSession(t, "new", "feast", "--stack", "menu", "--main", "roast", "--side", "none", "--table-cloth", "none", "--prompts", mode)
 		var out bytes.Buffer
 		s.command.Stdout = &out
 		s.start()
@@ -267,7 +305,7 @@ func TestPromptTargetInTheWay(t *testing.T) {
 	s.expect(`nullpool: error: target "feast": exists and is no folder`)
 	s.exit(exitInTheWay)
 
-	s = newSession(t, "new", "--prompts", "plain")
+	s = newSession(t, "new", "--stack", "menu", "--prompts", "plain")
 	if err := os.MkdirAll(filepath.Join(s.dir, "feast", "kept"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -284,11 +322,11 @@ func TestPromptNotInCI(t *testing.T) {
 	s := newSession(t, "new", "feast")
 	s.command.Env = append(s.command.Env, "CI=true")
 	s.start()
-	s.expect("nullpool: error: CI is set, so nobody is asked, and no answer to: --cookbook")
+	s.expect("nullpool: error: CI is set, so nobody is asked, and no answer to: --stack, --cookbook")
 	s.exit(exitUsage)
 	s.mustBeEmpty()
 
-	s = newSession(t, "new", "--prompts", "full")
+	s = newSession(t, "new", "--stack", "menu", "--prompts", "full")
 	s.command.Env = append(s.command.Env, "CI=true")
 	s.start()
 	s.line("Dinner name:", "\x03")
@@ -327,7 +365,7 @@ func TestProgress(t *testing.T) {
 func TestPromptTerminated(t *testing.T) {
 	t.Parallel()
 	s := startSession(t, "new")
-	s.expect("Dinner name:")
+	s.expect("Stack:")
 	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +376,7 @@ func TestPromptTerminated(t *testing.T) {
 
 var escape = regexp.MustCompile(`\x1b(\[[0-9;?]*[A-Za-z]|[78])`)
 
-// Whatever the real stack asks fits into 80 columns, up to the command that says the
+// Whatever the real stacks ask fits into 80 columns, up to the command that says the
 // same.
 func TestPromptFitsTheTerminal(t *testing.T) {
 	t.Parallel()
@@ -346,27 +384,55 @@ func TestPromptFitsTheTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := slices.IndexFunc(stacks, func(s *generator.Stack) bool { return s.Name == templates.Default })
-	s := newSessionOf(t, "nullpool-real", "new")
-	s.start()
-	for _, option := range stacks[at].Options {
-		switch {
-		case option.Name == generator.NameOption:
-			s.line(option.Prompt+":", "shop\r")
-		case option.IsText():
-			s.line(option.Prompt+":", "\r")
-		case option.IsQuestion():
-			s.keys(option.Prompt+":", "\r")
+	for i, stack := range stacks {
+		s := newSessionOf(t, "nullpool-real", "new")
+		s.start()
+		if len(stacks) > 1 {
+			s.keys("Stack:", strings.Repeat("\x1b[B", i)+"\r")
+		}
+		for _, option := range stack.Options {
+			switch {
+			case option.Name == generator.NameOption:
+				s.line(option.Prompt+":", "shop\r")
+			case option.IsText():
+				s.line(option.Prompt+":", "\r")
+			case option.IsQuestion():
+				s.keys(option.Prompt+":", "\r")
+			}
+		}
+		s.keys("What now:", "\r")
+		s.expect("The same without questions:")
+		s.expect("\r\n\r\n  nullpool-real new shop ")
+		s.exit(0)
+		shown := escape.ReplaceAllString(s.text(), "")
+		for line := range strings.FieldsFuncSeq(shown, func(r rune) bool { return r == '\r' || r == '\n' }) {
+			if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "  nullpool-real new") {
+				t.Errorf("wider than 80 columns: %q", line)
+			}
 		}
 	}
-	s.keys("What now:", "\r")
-	s.expect("The same without questions:")
-	s.expect("\r\n\r\n  nullpool-real new shop ")
+}
+
+// A change of the stack at the review keeps what the other stack takes, and asks for
+// the rest.
+func TestPromptChangesTheStack(t *testing.T) {
+	t.Parallel()
+	s := startSession(t, "new", "--prompts", "plain", "--stack", "menu")
+	s.keys("Answer: ", "feast\r")
+	s.keys("Answer (empty for example.com/feast): ", "\r")
+	s.keys("Answer (empty for linen for feast): ", "\r")
+	s.keys("Number (empty for the default): ", "\r")
+	s.keys("0 for none): ", "0\r")
+	s.expect("stack        menu               (flag)")
+	s.keys("Number (empty for the default): ", "change stack\r")
+	s.keys("Number (empty for the default): ", "snack\r")
+	s.expect("what there is to drink")
+	s.keys("Number (empty for the default): ", "tea\r")
+	s.expect("name   feast  (prompt)")
+	s.keys("Number (empty for the default): ", "write it\r")
+	s.expect("nullpool new feast --stack snack --drink tea")
 	s.exit(0)
-	shown := escape.ReplaceAllString(s.text(), "")
-	for line := range strings.FieldsFuncSeq(shown, func(r rune) bool { return r == '\r' || r == '\n' }) {
-		if utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "  nullpool-real new") {
-			t.Errorf("wider than 80 columns: %q", line)
-		}
+	if _, err := os.Stat(filepath.Join(s.dir, "feast", "requirements.lock")); err != nil {
+		t.Error(err)
 	}
 }

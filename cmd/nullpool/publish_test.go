@@ -59,7 +59,7 @@ func TestPublishedModule(t *testing.T) {
 	hint := exec.CommandContext(t.Context(), "go", append(args, "new")...)
 	hint.Dir, hint.Env = command.Dir, command.Env
 	said, _ := hint.CombinedOutput() // it fails, for it has no answers
-	if want := "\nnullpool: hint: go " + strings.Join(args, " ") + " new demo --module "; !strings.Contains(string(said), want) {
+	if want := "\nnullpool: hint: go " + strings.Join(args, " ") + " new demo --stack go --module "; !strings.Contains(string(said), want) {
 		t.Errorf("without answers: %s, want %q", said, want)
 	}
 }

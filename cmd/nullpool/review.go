@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -25,7 +26,7 @@ func review(ctx context.Context, r *request, p *project) (*project, error) {
 		if err := showAnswers(r, p); err != nil {
 			return nil, err
 		}
-		chosen, err := r.app.prompter.Ask(ctx, reviewQuestion(r.stack))
+		chosen, err := r.app.prompter.Ask(ctx, reviewQuestion(r))
 		if err != nil {
 			return nil, err
 		}
@@ -39,8 +40,7 @@ func review(ctx context.Context, r *request, p *project) (*project, error) {
 				fmt.Fprintf(r.app.err, "%7d  %s\n", len(file.Data), file.Path)
 			}
 		default:
-			option, _ := r.stack.Option(strings.TrimPrefix(what, changePrefix))
-			if err := askOption(ctx, r, option, p.plan.Answers[option.Name].Values); err != nil {
+			if err := change(ctx, r, p, strings.TrimPrefix(what, changePrefix)); err != nil {
 				return nil, err
 			}
 			if p, err = r.generate(); err != nil {
@@ -50,10 +50,22 @@ func review(ctx context.Context, r *request, p *project) (*project, error) {
 	}
 }
 
+// change asks again, and for what another stack asks in addition.
+func change(ctx context.Context, r *request, p *project, name string) error {
+	if option, ok := r.stack.Option(name); ok {
+		return askOption(ctx, r, option, p.plan.Answers[name].Values, false)
+	}
+	r.stackFrom = ""
+	return askOpen(ctx, r)
+}
+
 // showAnswers prints all answers on one screen, and where they came from.
 func showAnswers(r *request, p *project) error {
 	table := tabwriter.NewWriter(r.app.err, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "\n%d files for %s:\n\n", len(p.tree), quote(p.dir))
+	if stack := generator.StackOption(r.stacks); stack.IsQuestion() {
+		fmt.Fprintf(table, "  %s\t%s\t(%s)\n", stack.Name, r.stack.Name, r.stackFrom)
+	}
 	for _, option := range r.stack.Options {
 		answer := p.plan.Answers[option.Name]
 		value := strings.Join(answer.Values, ", ")
@@ -65,9 +77,9 @@ func showAnswers(r *request, p *project) error {
 	return table.Flush()
 }
 
-func reviewQuestion(stack *generator.Stack) prompt.Question {
+func reviewQuestion(r *request) prompt.Question {
 	choices := []prompt.Choice{{Name: reviewWrite}, {Name: reviewFiles, Help: "their names and sizes in bytes"}}
-	for _, option := range stack.Options {
+	for _, option := range slices.Concat([]generator.Option{generator.StackOption(r.stacks)}, r.stack.Options) {
 		if option.IsQuestion() {
 			choices = append(choices, prompt.Choice{Name: changePrefix + option.Name, Help: option.Help})
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -23,13 +24,13 @@ import (
 
 // start returns the app of this process.
 func start(in, out, errs *os.File) *app {
-	a := &app{in: in, out: out, err: errs, templates: templates.Files, stack: templates.Default}
+	a := &app{in: in, out: out, err: errs, templates: templates.Files}
 	a.version, a.program = identity()
 	if term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(errs.Fd())) { // stdout is for the result alone
 		a.captured = !term.IsTerminal(int(out.Fd()))
 		a.full = &prompt.Full{In: in, Out: errs}
 		a.plain = &prompt.Plain{In: in, Out: errs}
-		if os.Getenv("TERM") == "dumb" { // it does not answer where its cursor is, and survey would wait forever
+		if kind := os.Getenv("TERM"); kind == "dumb" || kind == "" && runtime.GOOS != "windows" { // it does not answer where its cursor is, and survey would wait forever
 			a.full = a.plain
 		}
 		if ciSystem() == "" {

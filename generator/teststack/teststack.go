@@ -4,15 +4,13 @@
 //
 // They have a text with a default and one with a format, an option of one choice
 // (which is no question), one of several, one of many with a flag that takes
-// choices away, choices that need or exclude others, and a second stack.
+// choices away, choices that need or exclude others, and a second stack, of another
+// language, which shares a folder with the first.
 package teststack
 
 import "embed"
 
-// Files has one folder for each stack, as package templates has.
+// Files has one folder for each stack, and what they share, as package templates has.
 //
-//go:embed all:menu all:snack
+//go:embed all:menu all:snack all:shared
 var Files embed.FS
-
-// Default is the stack that is meant where none is named.
-const Default = "menu"

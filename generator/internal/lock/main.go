@@ -1,11 +1,12 @@
-// Command lock makes the parts from which every project's go.mod and go.sum are put
-// together: lock.mod and lock.sum in the folder of each layer that changes what
-// projects depend on. Run it with go generate in the generator's folder after a
-// change of templates, or of a version in stack.json.
+// Command lock makes the parts from which every project's lock is put together: lock.mod
+// and lock.sum, or lock.txt, in the folder of each layer that changes what projects
+// depend on. Run it with go generate in the generator's folder after a change of
+// templates, or of a version in stack.json.
 //
 // What one layer imports, and its tests, becomes a module of its own that go mod
 // tidy completes. First all layers together are one module, so that every part has
-// the same version of a module: that of stack.json, or what these ask for.
+// the same version of a module: that of stack.json, or what these ask for. What is
+// pinned for pip is made in the same order, by the program that stack.json names.
 package main
 
 import (
@@ -46,22 +47,28 @@ func run(ctx context.Context) error {
 		if len(stack.Modules) == 0 {
 			continue
 		}
-		if err := lock(ctx, stack); err != nil {
+		write := lock
+		if stack.Lock.Make != "" {
+			write = pin
+		}
+		if err := write(ctx, stack); err != nil {
 			return fmt.Errorf("stack %q: %w", stack.Name, err)
 		}
 	}
 	return nil
 }
 
-// lock writes the parts of a stack.
+func folderOf(stack *generator.Stack, l generator.LayerImports) string {
+	return filepath.Join(templates, stack.Name, filepath.FromSlash(l.Folder))
+}
+
+// lock writes the parts of a stack whose projects are Go modules.
 func lock(ctx context.Context, stack *generator.Stack) error {
 	layers, err := stack.Imports()
 	if err != nil {
 		return err
 	}
-	folder := func(l generator.LayerImports) string {
-		return filepath.Join(templates, stack.Name, filepath.FromSlash(l.Folder))
-	}
+	folder := func(l generator.LayerImports) string { return folderOf(stack, l) }
 	versions := map[string]string{} // of the present parts, so that they stay as they are
 	for _, l := range layers {
 		present, err := readPart(filepath.Join(folder(l), "lock.mod"), filepath.Join(folder(l), "lock.sum"))

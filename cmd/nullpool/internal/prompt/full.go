@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/AlecAivazis/survey/v2"
@@ -36,6 +37,9 @@ func (p *Full) Ask(ctx context.Context, q Question) ([]string, error) {
 	}()
 	select {
 	case r := <-replies:
+		if errors.Is(r.err, ErrBack) {
+			return nil, ErrBack
+		}
 		if errors.Is(r.err, terminal.InterruptErr) || errors.Is(r.err, io.EOF) { // Ctrl-C, Ctrl-D
 			return nil, ErrInterrupted
 		}
@@ -51,6 +55,11 @@ func (p *Full) Ask(ctx context.Context, q Question) ([]string, error) {
 // survey asks with the help above the question, where it needs no key to be seen.
 func (p *Full) survey(q Question) (values []string, err error) {
 	fmt.Fprintln(p.Out, strings.TrimRight("  "+q.Help, " "))
+	if q.Back && q.isText() {
+		fmt.Fprintln(p.Out, "  < for the question before")
+	} else if q.Back {
+		q.Choices = append(slices.Clone(q.Choices), Choice{back, "the question before"})
+	}
 	message := q.Text + ":"
 	streams := survey.WithStdio(p.In, p.Out, p.Out)
 	switch {
@@ -69,6 +78,9 @@ func (p *Full) survey(q Question) (values []string, err error) {
 		values = make([]string, 1)
 		list := &survey.Select{Message: message, Options: q.names(), Description: q.describe, Default: q.Defaults[0]}
 		err = survey.AskOne(list, &values[0], streams, survey.WithValidator(q.chosen))
+	}
+	if err == nil && q.Back && slices.Contains(values, back) {
+		return nil, ErrBack
 	}
 	return values, err
 }

@@ -46,6 +46,9 @@ func (p *Plain) Ask(ctx context.Context, q Question) ([]string, error) {
 			fmt.Fprintln(p.Out, q.Help)
 			continue
 		}
+		if line == back && q.Back {
+			return nil, ErrBack
+		}
 		values, err := q.parse(line)
 		if err == nil {
 			err = q.accept(values)
@@ -63,6 +66,9 @@ func (p *Plain) show(q Question) {
 		fmt.Fprintf(p.Out, ": %s", q.Help)
 	}
 	fmt.Fprintln(p.Out)
+	if q.Back {
+		fmt.Fprintln(p.Out, "  < for the question before")
+	}
 	for i, choice := range q.Choices {
 		mark := ""
 		if q.isDefault(choice.Name) {

@@ -12,8 +12,14 @@ import (
 // Ctrl-D, or the end of the context.
 var ErrInterrupted = errors.New("interrupted at a question")
 
-// A Prompter asks. Ask returns an answer that the question takes, or
-// ErrInterrupted.
+// ErrBack is the answer of somebody who wants to answer the question before again.
+var ErrBack = errors.New("back to the question before")
+
+// back is what is answered for that.
+const back = "<"
+
+// A Prompter asks. Ask returns an answer that the question takes, ErrInterrupted,
+// or ErrBack where the question has Back.
 type Prompter interface {
 	Ask(ctx context.Context, q Question) ([]string, error)
 }
@@ -27,6 +33,7 @@ type Question struct {
 	Choices  []Choice
 	Many     bool
 	Defaults []string
+	Back     bool                        // there is a question before it
 	Check    func(values []string) error // nil takes all
 }
 
@@ -47,7 +54,7 @@ func (q Question) isDefault(name string) bool { return slices.Contains(q.Default
 
 // accept returns what is wrong with an answer.
 func (q Question) accept(values []string) error {
-	if q.Check == nil {
+	if q.Check == nil || q.Back && slices.Contains(values, back) {
 		return nil
 	}
 	return q.Check(values)
