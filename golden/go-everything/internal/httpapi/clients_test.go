@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -315,6 +316,43 @@ func TestWithin(t *testing.T) {
 		_, took := get(t.Context(), path, nil)
 		if err := <-ended; !errors.Is(err, context.DeadlineExceeded) || took < bound || took > bound+2*time.Second {
 			t.Errorf("%s: %v after %v, want the end of its time after %v", path, err, took, bound)
+		}
+	}
+}
+
+// TestConnectionOutlivesRequest wants a request that takes longer than its time to leave the connection
+// to the next one, whose client would otherwise count as gone.
+func TestConnectionOutlivesRequest(t *testing.T) {
+	t.Parallel()
+	server := &Server{Logger: slog.New(slog.DiscardHandler), RequestTimeout: 10 * time.Millisecond, MaxBody: 10}
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Query().Has("slow") {
+			time.Sleep(1100 * time.Millisecond) // net/http's read deadline is a second after the request's time
+		} else if errors.Is(r.Context().Err(), context.Canceled) {
+			w.WriteHeader(499)
+		}
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/", slow)
+	mux.Handle("/within", Within(10*time.Millisecond, slow))
+	web := httptest.NewServer(server.Wrap(mux))
+	defer web.Close()
+	for _, path := range []string{"/", "/within"} {
+		for _, body := range []string{"", "body"} {
+			client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+			defer client.CloseIdleConnections()
+			for _, query := range []string{"?slow", ""} {
+				response, err := client.Post(web.URL+path+query, "", strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+				if response.StatusCode != http.StatusOK {
+					t.Errorf("%s%s with body %q: %d, want 200", path, query, body, response.StatusCode)
+				}
+			}
 		}
 	}
 }

@@ -35,7 +35,9 @@ func (s *Server) Wrap(next http.Handler) http.Handler {
 			s.problem(recorder, r, bodyTooLarge)
 			return
 		}
-		r.Body = requestBody{http.MaxBytesReader(w, r.Body, s.MaxBody)}
+		if r.Body != http.NoBody {
+			r.Body = requestBody{http.MaxBytesReader(w, r.Body, s.MaxBody)}
+		}
 		next.ServeHTTP(recorder, r)
 		recorder.status = cmp.Or(recorder.status, http.StatusOK) // what net/http sends for a handler that wrote nothing
 	})
@@ -57,7 +59,9 @@ func Within(d time.Duration, h http.Handler) http.Handler {
 // bound returns r with a context that ends after d, and lets its body take no longer.
 func bound(ctx context.Context, w http.ResponseWriter, r *http.Request, d time.Duration) (*http.Request, context.CancelFunc) {
 	end := time.Now().Add(d)
-	_ = http.NewResponseController(w).SetReadDeadline(end.Add(time.Second)) // after ctx: net/http would cancel it, as if the client had left
+	if r.Body != http.NoBody { // else net/http watches for the client's leaving, and would take the deadline's end for it, for the whole connection
+		_ = http.NewResponseController(w).SetReadDeadline(end.Add(time.Second)) // after ctx, for the same reason
+	}
 	ctx, cancel := context.WithDeadline(ctx, end)
 	return r.WithContext(ctx), cancel
 }
