@@ -55,6 +55,7 @@ func (o *opening) open(ctx context.Context) (opened *connection, err error) {
 	for attempt := 1; ; attempt++ {
 		o.db.slots.settle(o.freed)
 		conn = &connection{db: o.db, ctx: o.ctx, dialled: time.Now()}
+		conn.unclosed.Add(1)
 		err, refusal := o.attempt(ctx, gotSlot, conn, func() bool {
 			if !deadline.Stop() {
 				<-ctx.Done() // at this moment

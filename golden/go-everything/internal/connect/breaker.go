@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,16 +65,14 @@ type breaker struct {
 	trusted  bool      // the last one was right
 
 	first, logins, doubts places
-	changed               *sync.Cond // what a login waits for
+	queue                 []*guard // that wait for their places, the longest first
 }
 
 // places are of one kind, and who holds them.
 type places map[*guard]bool
 
 func newBreaker() *breaker {
-	b := &breaker{failures: 1, first: places{}, logins: places{}, doubts: places{}} // none has succeeded yet
-	b.changed = sync.NewCond(&b.mu)
-	return b
+	return &breaker{failures: 1, first: places{}, logins: places{}, doubts: places{}} // none has succeeded yet
 }
 
 // errBlocked: the password was refused too often of late to give it again.
@@ -99,7 +98,7 @@ func (b *breaker) Opened(since time.Time) {
 	defer b.mu.Unlock()
 	if since.After(b.unasked) && b.failures > 0 { // else another has learnt worse meanwhile
 		b.failures, b.inVain = 0, 0
-		b.changed.Broadcast()
+		b.wake()
 	}
 }
 
@@ -117,6 +116,14 @@ func (b *breaker) Refused(err error) error {
 		b.last = err
 	}
 	return kind
+}
+
+// wake lets the login that has waited longest see whether it may go on. When it leaves the
+// queue the next one does.
+func (b *breaker) wake() {
+	if len(b.queue) > 0 {
+		b.queue[0].turn.Signal()
+	}
 }
 
 // after calls f when d is over, under the lock.
@@ -144,12 +151,13 @@ type guard struct {
 	sent   bool // something that a pooler may count
 	scram  bool // both have proved that they know the password
 	over   atomic.Bool
+	turn   *sync.Cond
 }
 
 // newGuard returns the guard of a login that may take until ctx ends: pgx does not tell
 // when it gives up on what it has read.
 func (b *breaker) newGuard(ctx context.Context, since time.Time) *guard {
-	g := &guard{breaker: b, ctx: ctx, since: since}
+	g := &guard{breaker: b, ctx: ctx, since: since, turn: sync.NewCond(&b.mu)}
 	context.AfterFunc(ctx, func() { g.end(context.Cause(ctx)) })
 	return g
 }
@@ -168,6 +176,11 @@ func (g *guard) Write(b []byte) (int, error) {
 func (g *guard) enter() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.queue = append(g.queue, g)
+	defer func() {
+		g.queue = slices.DeleteFunc(g.queue, func(other *guard) bool { return other == g })
+		g.wake()
+	}()
 	for {
 		switch {
 		case g.over.Load():
@@ -176,7 +189,7 @@ func (g *guard) enter() error {
 			return errBlocked
 		case !g.since.After(g.unasked): // it was let through before another was told
 			return g.last
-		case len(g.logins) < maxLogins && (g.failures == 0 || len(g.first) == 0):
+		case g.queue[0] == g && len(g.logins) < maxLogins && (g.failures == 0 || len(g.first) == 0):
 			g.sent, g.logins[g] = true, true
 			g.after(answerTime, g.late)
 			if g.failures > 0 {
@@ -185,7 +198,7 @@ func (g *guard) enter() error {
 			}
 			return nil
 		}
-		g.changed.Wait()
+		g.turn.Wait()
 	}
 }
 
@@ -193,7 +206,7 @@ func (g *guard) enter() error {
 func (g *guard) leave(kind places) {
 	if kind[g] {
 		delete(kind, g)
-		g.changed.Signal()
+		g.wake()
 	}
 }
 
@@ -241,9 +254,8 @@ func (g *guard) end(why error) {
 	if g.over.Swap(true) {
 		return
 	}
-	if why != nil { // others may have to hear of it; else a place is free for one of them
-		defer g.changed.Broadcast()
-	}
+	defer g.wake() // others may have to hear of it
+	g.turn.Signal()
 	g.leave(g.first)
 	var doubtful time.Duration
 	switch means := said(why).means; {

@@ -83,6 +83,44 @@ func TestHangingProofs(t *testing.T) {
 	}
 }
 
+// TestLoginsInTurn wants a place to go to the login that has waited longest for one, not to
+// who asks when it becomes free.
+func TestLoginsInTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBreaker()
+		b.begin(t, 1)[0].end(nil)
+		b.Opened(time.Now())
+		logins := b.begin(t, maxLogins)
+		entered := make(chan int, 100)
+		ask := func(n int) {
+			g := b.newGuard(t.Context(), time.Now())
+			g.writes = io.Discard
+			logins = append(logins, g)
+			go func() {
+				if _, err := g.Write([]byte("p")); err == nil {
+					entered <- n
+				}
+			}()
+		}
+		for n := range 10 {
+			ask(n)
+			synctest.Wait()
+		}
+		for n := range 20 {
+			logins[n].end(nil)
+			ask(10 + n)
+			synctest.Wait()
+			if got := <-entered; got != n {
+				t.Fatalf("login %d goes on, want %d", got, n)
+			}
+		}
+		for _, g := range logins {
+			g.end(nil)
+		}
+	})
+}
+
 // TestRefusedProofs wants three wrong passwords to be given, at most nine where many
 // were under way, and none after that until Supavisor has forgotten them.
 func TestRefusedProofs(t *testing.T) {

@@ -42,7 +42,7 @@ type connection struct {
 	life       context.Context // of all that was dialled
 	giveUp     context.CancelFunc
 	connecting sync.WaitGroup // goes on when its caller has left
-	unclosed   sync.WaitGroup // what the server has not closed, and what pgx cleans up after it
+	unclosed   sync.WaitGroup // itself until it hangs up, what the server has not closed, and what pgx cleans up after it
 	ending     sync.Once
 }
 
@@ -127,6 +127,7 @@ func (c *connection) hangUp() {
 			_ = c.pgx.Close(ctx) // the endpoint knows when the server has closed
 			cancel()
 		}
+		c.unclosed.Done() // of itself
 		c.unclosed.Wait()
 	})
 }
