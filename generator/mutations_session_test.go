@@ -74,6 +74,9 @@ var sessionMutations = []mutation{
 		{endFile, `_, err = s.say(ctx, "rollback"); err`, `err = ctx.Err(); err`},
 	}, also: "NP04 NP07"},
 
+	{name: "an error of COPY is not told", fails: "NP07/every_kind", edits: []edit{
+		{sessions, "	return n, cmp.Or(from.err, err)\n", "	return n, from.err\n"},
+	}},
 	{name: "background work that panics is not rolled back", fails: "NP07", edits: []edit{
 		{engine, "	defer s.Rollback(ctx) // does nothing once Commit has ended the session\n", ""},
 	}, also: "NP29 NP04 NP10 NP02 NP20 NP13 NP17 NP12 NP24 NP22 NP23"},

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -21,6 +22,7 @@ var engineParts = []part{
 	{"NP03", "a session used from two goroutines", twoGoroutines},
 	{"NP16 NP31", "what is sent, stand-in", whatIsSent}, {"NP16", "what is read, Postgres", textInForce},
 	{"NP19 NP31", "a read does not wait for COMMIT", readsDoNotWait}, {"NP19", "what waits for COMMIT", othersWait},
+	{"NP07", "every kind of statement, Postgres", everyStatement},
 	{"NP29", "only the caller's word repeats a function", retries},
 }
 
@@ -229,6 +231,50 @@ func retries(t *T) {
 			})
 			t.failIf((err == nil) != (c.fails < want) || runs != want, "%s, asked to retry %v: ran %d times, want %d: %v", c.code, again, runs, want, err)
 		}
+	}
+	s.wantNoneLeft()
+}
+
+// everyStatement sends each kind of statement first in a session: one that is kept, and one that the table refuses, which
+// must be told as that, and leave nothing.
+func everyStatement(t *T) {
+	s := real(t)
+	s.create("create table kept (n int check (n < 9), day date)")
+	const insert = "insert into kept values ($1, $2) returning day"
+	day := time.Date(2026, 2, 3, 0, 0, 0, 0, time.Local)
+	for i, send := range []func(ctx context.Context, session *nopool.Session, n int) error{
+		func(ctx context.Context, session *nopool.Session, n int) error {
+			_, err := session.Exec(ctx, insert, n, day)
+			return err
+		},
+		func(ctx context.Context, session *nopool.Session, n int) error {
+			rows, _ := session.Query(ctx, insert, n, day)
+			_, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[time.Time])
+			return err
+		},
+		func(ctx context.Context, session *nopool.Session, n int) error {
+			return session.QueryRow(ctx, insert, n, day).Scan(new(time.Time))
+		},
+		func(ctx context.Context, session *nopool.Session, n int) error {
+			row := func(int) ([]any, error) { return []any{n, day}, nil }
+			_, err := session.CopyFrom(ctx, pgx.Identifier{"kept"}, []string{"n", "day"}, pgx.CopyFromSlice(1, row))
+			return err
+		},
+		func(ctx context.Context, session *nopool.Session, n int) error {
+			var b pgx.Batch
+			b.Queue(insert, n, day)
+			b.Queue("select $1::date", day)
+			results := session.SendBatch(ctx, &b)
+			err := results.QueryRow().Scan(new(time.Time))
+			return cmp.Or(err, results.Close())
+		},
+	} {
+		for _, n := range []int{i, i + 10} {
+			err := s.session(func(ctx context.Context, session *nopool.Session) error { return send(ctx, session, n) })
+			t.failIf((err == nil) != (n < 9) || err != nil && !strings.Contains(err.Error(), "23514"), "statement %d: %v", n, err)
+		}
+		kept := s.value("select count(*) from kept where day = '2026-02-03'")
+		t.failIf(kept != fmt.Sprint(i+1), "after %d kinds of statement %s rows are kept", i+1, kept)
 	}
 	s.wantNoneLeft()
 }
