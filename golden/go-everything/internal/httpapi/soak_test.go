@@ -69,6 +69,9 @@ func TestSoak(t *testing.T) {
 	clients.Wait()
 	wantNothingOpen(t, pooler, server.DB)
 	t.Logf("%d connections, answers: %v", pooler.Stats().Dials, answers)
+	if n := answers["499 client_gone"]; n > 0 {
+		t.Errorf("%d clients were told that they have left", n)
+	}
 	ours := regexp.MustCompile(`internal/nopool\.|pgx/v5/pgconn\.`)
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		stacks := make([]byte, 1<<20)
