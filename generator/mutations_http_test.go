@@ -145,7 +145,7 @@ var _ = (*Server).export
 	}},
 	{name: "a busy service is not ready", fails: "NP27/a_busy_service_is_ready", edits: []edit{
 		{health, "	if answers && now.InUse >= now.MaxSessions {", "	if false && answers {"},
-		{health, "	if is(nopool.ErrBusy, nopool.ErrPoolerFull)(err) || answers && errors.Is(", "	if answers && errors.Is("},
+		{health, "	if is(nopool.ErrPoolerFull)(err) || answers && is(nopool.ErrBusy, ", "	if answers && is("},
 	}},
 
 	{name: "a flush does not commit", fails: "NP28", edits: []edit{

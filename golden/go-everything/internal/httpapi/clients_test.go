@@ -4,11 +4,14 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -320,6 +323,45 @@ func TestWithin(t *testing.T) {
 	}
 }
 
+// TestFormsLeaveNothing wants the files of a form to be gone behind its request, whoever has read it.
+func TestFormsLeaveNothing(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, nowhere)
+	server.MaxBody = 1 << 20
+	var files []string
+	read := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_ = r.ParseMultipartForm(1)
+		file, _, err := r.FormFile("file")
+		if onDisk, ok := file.(*os.File); err == nil && ok {
+			files = append(files, onDisk.Name())
+			file.Close()
+		}
+	})
+	var form bytes.Buffer
+	writer := multipart.NewWriter(&form)
+	part, _ := writer.CreateFormFile("file", "name")
+	_, _ = part.Write(make([]byte, 100_000))
+	writer.Close()
+	handlers := []http.Handler{read, Within(time.Minute, read), server.InSession(func(w http.ResponseWriter, r *http.Request, _ *nopool.Session) error {
+		read(w, r)
+		return nil
+	})}
+	for _, handler := range handlers {
+		request := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(form.Bytes()))
+		request.Header.Set("Content-Type", writer.FormDataContentType())
+		server.Wrap(handler).ServeHTTP(httptest.NewRecorder(), request)
+	}
+	for i, file := range files {
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("of handler %d: %v", i, err)
+			_ = os.Remove(file)
+		}
+	}
+	if len(files) != len(handlers) {
+		t.Errorf("files %q", files)
+	}
+}
+
 // TestConnectionOutlivesRequest wants a request that takes longer than its time to leave the connection
 // to the next one, whose client would otherwise count as gone.
 func TestConnectionOutlivesRequest(t *testing.T) {
@@ -329,16 +371,24 @@ func TestConnectionOutlivesRequest(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.URL.Query().Has("slow") {
 			time.Sleep(1100 * time.Millisecond) // net/http's read deadline is a second after the request's time
-		} else if errors.Is(r.Context().Err(), context.Canceled) {
+			return
+		}
+		time.Sleep(time.Millisecond) // for Within to hear that the client has gone
+		if errors.Is(r.Context().Err(), context.Canceled) {
 			w.WriteHeader(499)
 		}
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", slow)
 	mux.Handle("/within", Within(10*time.Millisecond, slow))
+	mux.HandleFunc("/signed", func(w http.ResponseWriter, r *http.Request) { // as who checks a signature
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		Within(10*time.Millisecond, slow).ServeHTTP(w, r)
+	})
 	web := httptest.NewServer(server.Wrap(mux))
 	defer web.Close()
-	for _, path := range []string{"/", "/within"} {
+	for _, path := range []string{"/", "/within", "/signed"} {
 		for _, body := range []string{"", "body"} {
 			client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 			defer client.CloseIdleConnections()

@@ -143,6 +143,34 @@ func TestReadyBehindQueue(t *testing.T) {
 	}
 }
 
+// TestReadyFarAway wants a database to be far away that a session takes long to open, and no more.
+func TestReadyFarAway(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{OnStep: func(_ int, step standin.Step) standin.Fault {
+		if step == standin.Starting {
+			time.Sleep(1500 * time.Millisecond)
+		}
+		return nil
+	}}).URL())
+	if got := do(server.Handler(), "GET", "/ready", "").StatusCode; got != http.StatusOK {
+		t.Errorf("status %d", got)
+	}
+}
+
+// TestNotReadyBehindQueue fills the queue for a database that has not answered for long: that is no load.
+func TestNotReadyBehindQueue(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{OnStep: func(int, standin.Step) standin.Fault { return standin.Hang }}).URL(),
+		func(c *dbConfig) { c.MaxSessions, c.MaxWaiting, c.ConnectTimeout = 1, 0, time.Second })
+	waiting := server.DB.Session(t.Context(), nopool.TxOptions{})
+	defer waiting.Rollback(t.Context())
+	go func() { _, _ = waiting.Exec(t.Context(), "select 1") }()
+	for server.DB.Snapshot().InUse == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	wantProblem(t, do(server.Handler(), "GET", "/ready", ""), http.StatusServiceUnavailable, "database_unavailable")
+}
+
 // TestLeftByClient wants what nobody reads to be 499 in the log, and no error of ours.
 func TestLeftByClient(t *testing.T) {
 	t.Parallel()

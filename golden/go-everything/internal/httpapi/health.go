@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -11,9 +10,10 @@ import (
 )
 
 const (
-	readyFor     = 3 * time.Second  // how long an answer is kept
-	readyTimeout = time.Second      // of the check itself
-	busyFor      = 30 * time.Second // how long after the last session opened a wait still means ready
+	readyFor     = 3 * time.Second        // how long an answer is kept
+	readyTimeout = 3 * time.Second        // of the check itself: some databases are far away
+	busyFor      = 30 * time.Second       // how long after the last session opened a wait still means ready
+	busyTimeout  = 500 * time.Millisecond // of the check, then
 )
 
 // health answers that the process lives. It never asks the database: a restart would not mend that.
@@ -53,21 +53,24 @@ func (c *readiness) check(db *nopool.DB) error {
 
 // reachable returns nil when a query in a session of its own succeeds. It is not
 // tried where all slots are in use and one was taken of late: that is proof enough
-// that the database answers. So is a queue or a pooler that makes us wait.
+// that the database answers. So is then a queue that makes us wait, and always a full pooler.
 func reachable(db *nopool.DB) error {
 	now := db.Snapshot()
-	answers := time.Since(now.LastOpened) < busyFor
+	answers, limit := time.Since(now.LastOpened) < busyFor, readyTimeout
 	if answers && now.InUse >= now.MaxSessions {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	if answers {
+		limit = busyTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	err := db.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
 		_, err := session.Exec(ctx, "select 1")
 		return err
 	})
-	if is(nopool.ErrBusy, nopool.ErrPoolerFull)(err) || answers && errors.Is(err, context.DeadlineExceeded) {
-		return nil // the latter since PgBouncer lets a client wait for its first statement
+	if is(nopool.ErrPoolerFull)(err) || answers && is(nopool.ErrBusy, context.DeadlineExceeded)(err) {
+		return nil // the last since PgBouncer lets a client wait for its first statement
 	}
 	return err
 }

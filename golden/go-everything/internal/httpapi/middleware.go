@@ -24,7 +24,8 @@ func (s *Server) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := correlationID(r.Header)
 		w.Header().Set(correlationHeader, id)
-		r, cancel := bound(context.WithValue(r.Context(), arrivalKey{}, arrival{id, r.Context()}), w, r, s.RequestTimeout)
+		body := &requestBody{over: r.Body == http.NoBody}
+		r, cancel := bound(context.WithValue(r.Context(), arrivalKey{}, arrival{id, r.Context(), body}), w, r, s.RequestTimeout)
 		defer cancel()
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})   // of the connection's last request
 		recorder := &response{ResponseWriter: w, sent: true, ended: true} // nothing to hold, no session to end
@@ -35,8 +36,9 @@ func (s *Server) Wrap(next http.Handler) http.Handler {
 			s.problem(recorder, r, bodyTooLarge)
 			return
 		}
-		if r.Body != http.NoBody {
-			r.Body = requestBody{http.MaxBytesReader(w, r.Body, s.MaxBody)}
+		if !body.over {
+			body.ReadCloser = http.MaxBytesReader(w, r.Body, s.MaxBody)
+			r.Body = body
 		}
 		next.ServeHTTP(recorder, r)
 		recorder.status = cmp.Or(recorder.status, http.StatusOK) // what net/http sends for a handler that wrote nothing
@@ -59,18 +61,31 @@ func Within(d time.Duration, h http.Handler) http.Handler {
 // bound returns r with a context that ends after d, and lets its body take no longer.
 func bound(ctx context.Context, w http.ResponseWriter, r *http.Request, d time.Duration) (*http.Request, context.CancelFunc) {
 	end := time.Now().Add(d)
-	if r.Body != http.NoBody { // else net/http watches for the client's leaving, and would take the deadline's end for it, for the whole connection
+	// Once its body is over net/http watches for the client's leaving, and would take the deadline's end for it, for the whole connection.
+	if came, _ := ctx.Value(arrivalKey{}).(arrival); came.body != nil && !came.body.over {
 		_ = http.NewResponseController(w).SetReadDeadline(end.Add(time.Second)) // after ctx, for the same reason
 	}
 	ctx, cancel := context.WithDeadline(ctx, end)
-	return r.WithContext(ctx), cancel
+	r = r.WithContext(ctx)
+	return r, func() { cancel(); tidy(r) }
+}
+
+// tidy removes the files of a form, as net/http does for its own *http.Request alone: handlers get copies of it.
+func tidy(r *http.Request) {
+	if r.MultipartForm != nil {
+		_ = r.MultipartForm.RemoveAll()
+	}
 }
 
 // requestBody is a body whose errors are the client's faults, and say which.
-type requestBody struct{ io.ReadCloser }
+type requestBody struct {
+	io.ReadCloser
+	over bool // it has been read to its end, or there is none
+}
 
-func (b requestBody) Read(p []byte) (int, error) {
+func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.over = b.over || err == io.EOF
 	fault := malformed
 	switch {
 	case err == nil || err == io.EOF:
@@ -128,6 +143,7 @@ type arrivalKey struct{}
 type arrival struct {
 	id     string
 	client context.Context // ends when the client leaves
+	body   *requestBody
 }
 
 // CorrelationID returns the id of the request that ctx belongs to, "" outside of one.

@@ -77,7 +77,9 @@ func (s *Server) canonical(mux *chi.Mux) http.Handler {
 		if meant == asked || r.Method == http.MethodConnect {
 			route := chi.NewRouteContext()
 			route.Routes, route.RoutePath = mux, cmp.Or(unescaped(asked), "/")
-			mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, route)))
+			r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, route))
+			defer tidy(r)
+			mux.ServeHTTP(w, r)
 			return
 		}
 		to := url.URL{Path: meant, RawQuery: r.URL.RawQuery}

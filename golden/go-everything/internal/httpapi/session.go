@@ -37,6 +37,7 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 		defer session.Rollback(ctx)
 
 		r = r.WithContext(nopool.WithSession(ctx, session)) // a second one would be refused
+		defer tidy(r)
 		held := &response{ResponseWriter: w, request: r, session: session, before: w.Header().Clone(), unsent: &s.unsent}
 		defer held.drop()
 		err := h(held, r, session)
