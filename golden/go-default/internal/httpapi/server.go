@@ -36,5 +36,5 @@ type Server struct {
 func (s *Server) Handler() http.Handler { return s.Wrap(s.routes()) }
 
 // Drain makes the readiness probe fail, so that no new requests are sent here,
-// while those that come are still served.
+// while those that come are still served, each as the last one of its connection.
 func (s *Server) Drain() { s.draining.Store(true) }

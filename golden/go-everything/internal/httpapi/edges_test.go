@@ -171,6 +171,29 @@ func TestNotReadyBehindQueue(t *testing.T) {
 	wantProblem(t, do(server.Handler(), "GET", "/ready", ""), http.StatusServiceUnavailable, "database_unavailable")
 }
 
+// TestDrainEndsConnections wants who keeps a connection to leave it while the service drains: at the end of that it is closed,
+// whatever is on its way.
+func TestDrainEndsConnections(t *testing.T) {
+	t.Parallel()
+	server, _ := serverOn(t, standin.Start(t, standin.Options{}).URL())
+	web := httptest.NewServer(server.Wrap(server.InSession(func(_ http.ResponseWriter, _ *http.Request, _ *nopool.Session) error {
+		return notFound
+	})))
+	defer web.Close()
+	for _, draining := range []bool{false, true} {
+		if draining {
+			server.Drain()
+		}
+		response, err := web.Client().Get(web.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.Body.Close(); response.Close != draining {
+			t.Errorf("draining %v: %v", draining, response.Header)
+		}
+	}
+}
+
 // TestLeftByClient wants what nobody reads to be 499 in the log, and no error of ours.
 func TestLeftByClient(t *testing.T) {
 	t.Parallel()

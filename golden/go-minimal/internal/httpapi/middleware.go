@@ -24,6 +24,9 @@ func (s *Server) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := correlationID(r.Header)
 		w.Header().Set(correlationHeader, id)
+		if s.draining.Load() {
+			w.Header().Set("Connection", "close") // the next request is for another replica
+		}
 		body := &requestBody{over: r.Body == http.NoBody}
 		r, cancel := bound(context.WithValue(r.Context(), arrivalKey{}, arrival{id, r.Context(), body}), w, r, s.RequestTimeout)
 		defer cancel()
