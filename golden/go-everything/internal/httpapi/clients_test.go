@@ -112,7 +112,7 @@ func TestDeafClients(t *testing.T) {
 // slowly that the kernel is silent for longer than that, until it has room for a third of what it holds.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	_, web := site(t, time.Second)
+	_, web := site(t, 5*time.Second)
 	var all sync.WaitGroup
 	for _, slow := range []struct {
 		path               string

@@ -94,9 +94,7 @@ func TestValuesArrive(t *testing.T) {
 		do $$ begin execute format('alter database %I set timezone = ''America/St_Johns''', current_database());
 			execute format('alter database %I set array_nulls = off', current_database()); end $$`)
 	must(t, err)
-	plain, err := pgx.Connect(t.Context(), url)
-	must(t, err)
-	defer plain.Close(context.Background())
+	plain := pgtest.Admin(t, url)
 	_, err = plain.Exec(t.Context(), "set array_nulls = on") // what it sends as text would suffer too
 	must(t, err)
 	session := db.Session(t.Context(), nopool.TxOptions{})
