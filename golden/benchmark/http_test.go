@@ -66,18 +66,8 @@ func servePlain(address, databaseURL string) error {
 func TestHTTP(t *testing.T) {
 	direct := pgtest.Database(t)
 	address := throughPgBouncer(t, direct)
-	demo := filepath.Join(t.TempDir(), "demo")
-	if output, err := exec.Command("go", "build", "-C", "../go-default", "-o", demo, "./cmd/demo").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	migrate := exec.Command(demo, "migrate", "up")
-	migrate.Env = append(os.Environ(), "APP_ENV=local", "DATABASE_URL="+direct)
-	if output, err := migrate.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	if _, err := pgtest.Admin(t, direct).Exec(t.Context(), "insert into notes (title) values ('first')"); err != nil {
-		t.Fatal(err)
-	}
+	demo := build(t, "../go-default")
+	prepare(t, demo, direct)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +109,29 @@ func TestHTTP(t *testing.T) {
 		for _, name := range names[1:] {
 			t.Logf("%d clients: nopool to %-12s %s", clients, name+":", spread(ratios[name]))
 		}
+	}
+}
+
+// build returns the program of a service's folder.
+func build(t *testing.T, dir string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "demo")
+	if output, err := exec.Command("go", "build", "-C", dir, "-o", program, "./cmd/demo").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	return program
+}
+
+// prepare makes a database with a note.
+func prepare(t *testing.T, program, direct string) {
+	t.Helper()
+	migrate := exec.Command(program, "migrate", "up")
+	migrate.Env = append(os.Environ(), "APP_ENV=local", "DATABASE_URL="+direct)
+	if output, err := migrate.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	if _, err := pgtest.Admin(t, direct).Exec(t.Context(), "insert into notes (title) values ('first')"); err != nil {
+		t.Fatal(err)
 	}
 }
 
