@@ -100,7 +100,7 @@ func checkModule(path string) error {
 }
 
 // repositoryURL matches how git is told of a repository: a URL, or user@host:path.
-var repositoryURL = regexp.MustCompile(`^(?:[a-z+]+://(?:[^/@]*@)?([^/:]+)(?::\d+)?/|[^/@:]+@([^/:]+):)(.*)$`)
+var repositoryURL = regexp.MustCompile(`^(?:(?i:[a-z+]+://)(?:[^/@]*@)?([^/:]+)(?::\d+)?/|[^/@:]+@([^/:]+):)([^?#]*).*$`)
 
 // betterModule returns the path that a repository's address stands for, or an
 // example of one that ends as path does.
@@ -110,6 +110,9 @@ func betterModule(path string) string {
 		if checkModule(repository) == nil {
 			return repository
 		}
+	}
+	if trimmed := strings.TrimRight(path, "/"); strings.Contains(trimmed, "/") && checkModule(trimmed) == nil {
+		return trimmed
 	}
 	return "example.com/" + kebab(path)
 }

@@ -44,6 +44,8 @@ func TestModules(t *testing.T) {
 		"example.com/x\n": "example.com/x", "https://example.com/x": "example.com/x", "https://github.com/some/One.git": "github.com/some/One",
 		"git@github.com:some/one.git": "github.com/some/one", "ssh://git@example.com:22/a/b.git/": "example.com/a/b",
 		"git+https://me:secret@example.com/a": "example.com/a", "https://example.com": "example.com/example-com", "file:///x/y": "example.com/y",
+		"HTTPS://GitHub.com/some/one": "GitHub.com/some/one", "https://github.com/some/one?tab=readme#a": "github.com/some/one",
+		"github.com/some/one/": "github.com/some/one",
 		".example.com/x": "example.com/x", "~x": "example.com/x", "./x": "example.com/x", "example.com/.x": "", "_x": "", "example.com/x@v1": "example.com/x-v1",
 	}
 	option, _ := goStack(t).Option("module")

@@ -22,8 +22,13 @@ func (a *app) firstCommit(ctx context.Context, p *project) (notes []string) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return []string{"there is no git on this machine: nothing was committed"}
 	}
-	// What the user ignores everywhere, such as *.example, is part of the project all the same.
-	commands := [][]string{{"add", "--all", "--force", "."}, {"commit", "--quiet", "--message", "Begin with nullpool " + p.plan.Version}}
+	// What the user ignores everywhere, such as *.example, is part of the project all the same; what was there, such as
+	// .DS_Store, is not.
+	add := []string{"add", "--force", "--"}
+	for _, file := range p.tree {
+		add = append(add, file.Path)
+	}
+	commands := [][]string{add, {"commit", "--quiet", "--message", "Begin with nullpool " + p.plan.Version}}
 	if _, err := os.Stat(filepath.Join(p.dir, ".git")); err != nil {
 		commands = append([][]string{{"init", "--quiet"}}, commands...)
 	}
