@@ -41,7 +41,7 @@ var sessionMutations = []mutation{
 `},
 	}, also: "NP06 NP28"},
 	{name: "the status leaves at once", fails: "NP05/every_way_to_end,_stand-in NP19/every_way_to_end,_stand-in", edits: []edit{
-		{responses, `	if h.sent || interim {
+		{responses, `	if h.sent || interim && h.status == 0 {
 		h.ResponseWriter.WriteHeader(status)
 	}
 `, `	h.ResponseWriter.WriteHeader(status)
@@ -190,7 +190,7 @@ var sessionMutations = []mutation{
 	}, also: "NP06 NP10 NP22 NP31 NP19"},
 
 	{name: "a retry has no end", fails: "NP29", edits: []edit{
-		{engine, "		if attempt == 3 || !ok ||", "		if attempt == 30 || !ok ||"},
+		{engine, "		if attempt == 3 || stands || !ok ||", "		if attempt == 30 || stands || !ok ||"},
 	}},
 	{name: "a deadlock is not retried", fails: "NP29", edits: []edit{
 		{engine, `(pgErr.Code != "40001" && pgErr.Code != "40P01")`, `pgErr.Code != "40001"`},
@@ -199,7 +199,7 @@ var sessionMutations = []mutation{
 		{engine, `!ok || (pgErr.Code != "40001" && pgErr.Code != "40P01")`, `!ok || pgErr.Code[:2] != "40"`},
 	}},
 	{name: "everything is retried", fails: "NP29", edits: []edit{
-		{engine, `		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") ||`, `		_, _ = pgErr, ok
-		if attempt == 3 || err == nil ||`},
+		{engine, `		if attempt == 3 || stands || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") ||`, `		_, _ = pgErr, ok
+		if attempt == 3 || stands || err == nil ||`},
 	}},
 }

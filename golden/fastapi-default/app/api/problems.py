@@ -78,6 +78,7 @@ _SQLSTATES: tuple[tuple[str, tuple[int, str, str]], ...] = (
     ("23P01", (409, "conflict", "It conflicts with what exists")),
     ("23503", (409, "reference", "It refers to something that does not exist, or is referred to")),
     ("23001", (409, "reference", "It refers to something that does not exist, or is referred to")),
+    ("23502", (422, "missing_value", "A value is missing")),
     ("23", _CONSTRAINT),
     ("22012", _INTERNAL),  # division by zero: ours
     ("22", (400, "invalid_value", "A value is malformed or out of range")),

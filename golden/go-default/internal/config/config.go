@@ -225,8 +225,8 @@ func reader[T any](to *T, refusal string, parse func(text string) (T, bool)) fun
 
 // name accepts what Postgres keeps as it is in application_name.
 func name(to *string) func(string) error {
-	return reader(to, "not at most 63 letters, digits and signs of ASCII, without spaces", func(text string) (string, bool) {
-		return text, len(text) <= 63 && !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' })
+	return reader(to, "not at most 63 letters, digits and signs of ASCII, without spaces and quotes", func(text string) (string, bool) {
+		return text, len(text) <= 63 && !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\'' })
 	})
 }
 

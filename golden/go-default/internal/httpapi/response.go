@@ -50,7 +50,7 @@ func (h *response) WriteHeader(status int) {
 	if h.status == 0 && !interim {
 		h.status, h.chosen = status, h.Header().Clone()
 	}
-	if h.sent || interim {
+	if h.sent || interim && h.status == 0 {
 		h.ResponseWriter.WriteHeader(status)
 	}
 }

@@ -18,6 +18,7 @@ var (
 	endsOrKeep = re(`/internal/nopool\.(Session\)\.(Commit|Finish|Rollback|Undo)|WithSession)$`)
 	decides    = re(`^errors\.(Is|As|AsType)$`)
 	readsForm  = re(`^\(\*net/http\.Request\)\.(FormFile|FormValue|MultipartReader|ParseForm|ParseMultipartForm|PostFormValue)$`)
+	readers    = re(`^(bufio|compress/\w+|encoding/\w+|io)\.(New|LimitReader|TeeReader)`)
 	noContext  = re(`^context\.(Background|TODO)$`)
 	opensSQL   = re(`^(database/sql|github\.com/jackc/pgx/v\d+/stdlib)\.Open`)
 	logs       = re(`^(\(\*log/slog\.Logger\)|log/slog)\.(Any|Debug|Error|Group|Info|Log|LogAttrs|Warn|With)(Context)?$`)
@@ -37,7 +38,7 @@ var (
 // programs that connect by themselves.
 var (
 	outlives = re(`(?i)(^|;|\*/|--.*\n)\s*(set\s+(session|role|names|time\s+zone)\b|set\s+([a-z_.]+|%[a-z])\s*(=|\bto\b)|reset\s|discard\s|listen\s|prepare\s)|` +
-		`^set\s+$|\bset_config\s*\([^)]*,\s*('?(f|false|n|no|off|0)'?|\$\d+)\s*\)|\bpg_(try_)?advisory_lock(_shared)?\s*\(`)
+		`^set\s+$|\bset_config\s*\([^)]*,\s*(is_local\s*(=>|:=)\s*)?('?(f|false|n|no|off|0)'?|\$\d+)\s*\)|\bpg_(try_)?advisory_lock(_shared)?\s*\(`)
 	temporary = re(`(?i)^\s*create\s+temp(orary)?\s+table\b`) // unless it ends with its transaction
 	dropped   = re(`(?i)\bon\s+commit\s+drop\b`)
 	// A transaction that is not the session's own; ROLLBACK TO ends none.
@@ -411,7 +412,7 @@ func (c *checker) checkLog(call *ast.CallExpr, debug bool) {
 		switch {
 		case text:
 			c.add("NP24", arg.Pos(), "an error in the log can quote data: log nopool.Describe of it")
-		case is(t, "[]any") && !call.Ellipsis.IsValid(), ours:
+		case is(t, "[]any") && !call.Ellipsis.IsValid(), is(t, "net/http.Header"), ours:
 			c.add("NP24", arg.Pos(), "the log gets all of a value, which can be what a client sent")
 		}
 	}
@@ -430,13 +431,23 @@ func (c *checker) checkBody(function ast.Node) {
 		}
 		if call, ok := n.(*ast.CallExpr); ok && !queried.IsValid() && c.isQuery(call) {
 			queried = call.End()
+		} else if _, ok := n.(*ast.FuncLit); ok && queried.IsValid() { // such as the source of a COPY
+			queried = min(queried, n.Pos())
 		}
 	}
 }
 
-// readsBody reports whether a node is a request's body, or a call that reads it.
+// readsBody reports whether a node is a request's body, a variable with it or with a reader of it, or a call that reads it.
 func (c *checker) readsBody(n ast.Node) bool {
 	switch n := n.(type) {
+	case *ast.Ident:
+		return slices.ContainsFunc(c.values[c.variable(n)], func(value ast.Expr) bool {
+			if call, ok := value.(*ast.CallExpr); ok && readers.MatchString(c.called(call)) {
+				value = call.Args[0]
+			}
+			_, body := value.(*ast.SelectorExpr)
+			return body && c.readsBody(value)
+		})
 	case *ast.SelectorExpr:
 		return isRequest(c.TypeOf(n.X)) && n.Sel.Name == "Body"
 	case *ast.CallExpr:

@@ -69,6 +69,7 @@ var meanings = []struct {
 	{state("23505"), newError(http.StatusConflict, "already_exists", "It exists already")},
 	{state("23P01"), newError(http.StatusConflict, "conflict", "It conflicts with what exists")},
 	{state("23503", "23001"), newError(http.StatusConflict, "reference", "It refers to something that does not exist, or is referred to")},
+	{state("23502"), newError(http.StatusUnprocessableEntity, "missing_value", "A value is missing")},
 	{state("23", "54000"), newError(http.StatusUnprocessableEntity, "constraint", "A value is not allowed")},
 	{state("22012"), internalError}, // division by zero: ours
 	{state("22"), newError(http.StatusBadRequest, "invalid_value", "A value is malformed or out of range")},

@@ -69,6 +69,11 @@ func TestProtocol(t *testing.T) {
 			w.Header().Del("Link")
 			w.WriteHeader(http.StatusNoContent)
 		}, `^HTTP/1.1 103 .*\r\nLink: </a.css>.*HTTP/1.1 103 .*\r\nLink: </b.css>.*HTTP/1.1 204 `, `204.*\r\nLink`},
+		{"hints too late", func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusAccepted)
+			w.Header().Set("Link", "</a.css>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+		}, `^HTTP/1.1 202 `, `Link`},
 		{"hints, then an error", func(w http.ResponseWriter) {
 			w.Header().Set("Link", "</a.css>; rel=preload")
 			w.WriteHeader(http.StatusEarlyHints)
@@ -291,13 +296,14 @@ func TestFaultsOfClients(t *testing.T) {
 	server, log := serverOn(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
 		return standin.Reply{Error: refusals[sql]}
 	}}).URL())
-	for sql, status := range map[string]int{"column": 422, "constraint": 422, "length": 400, "reference": 409} {
-		if got := do(server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
+	for sql, want := range map[string]struct {
+		status int
+		code   string
+	}{"column": {422, "missing_value"}, "constraint": {422, "constraint"}, "length": {400, "invalid_value"}, "reference": {409, "reference"}} {
+		wantProblem(t, do(server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
 			_, err := s.Exec(r.Context(), sql)
 			return err
-		})), "POST", "/", "").StatusCode; got != status {
-			t.Errorf("%s: %d, want %d", sql, got, status)
-		}
+		})), "POST", "/", ""), want.status, want.code)
 	}
 	text := log.String()
 	for _, want := range []string{`level=INFO msg="database session error" error="SQLSTATE 23502, column given of t"`, `constraint t_given"`} {

@@ -613,6 +613,25 @@ func TestRunWithRetry(t *testing.T) {
 	}
 }
 
+// TestRetryAfterOwnCommit has what comes after a function's own commit fail: that stands, so nothing runs again.
+func TestRetryAfterOwnCommit(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	calls := 0
+	err := db.RunWithRetry(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		calls++
+		must(t, insert(calls)(ctx, s))
+		must(t, s.Commit(ctx))
+		return db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "do $$ begin raise exception 'later' using errcode = '40001'; end $$")
+			return err
+		})
+	})
+	if n := count(t, db); err == nil || calls != 1 || n != 1 {
+		t.Errorf("%v after %d calls, %d rows", err, calls, n)
+	}
+}
+
 // counter counts the round trips of its last connection.
 type counter struct{ last atomic.Pointer[countedConn] }
 

@@ -74,13 +74,18 @@ func (db *DB) Run(ctx context.Context, opts TxOptions, fn func(ctx context.Conte
 
 // RunWithRetry is Run that runs the whole of fn again, at most three times in all, when the server
 // reports a serialization failure (40001) or a deadlock (40P01), after pauses of at most 50 and 100
-// ms. fn must have no effect outside its session. Every other error is returned at once: after
-// BEGIN nothing else is safe to repeat.
+// ms. fn must have no effect outside its session. Every other error is returned at once, and so is
+// what comes after a Commit of fn's own: after BEGIN nothing else is safe to repeat.
 func (db *DB) RunWithRetry(ctx context.Context, opts TxOptions, fn func(ctx context.Context, s *Session) error) error {
 	for attempt := 1; ; attempt++ {
-		err := db.Run(ctx, opts, fn)
+		stands := false // what fn has committed, or may have
+		err := db.Run(ctx, opts, func(ctx context.Context, s *Session) error {
+			err := fn(ctx, s)
+			stands = err != nil && s.Undo(ctx, ErrSessionDone) != ErrSessionDone
+			return err
+		})
 		pgErr, ok := errors.AsType[*pgconn.PgError](err)
-		if attempt == 3 || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") ||
+		if attempt == 3 || stands || !ok || (pgErr.Code != "40001" && pgErr.Code != "40P01") ||
 			pause(ctx, time.Duration(attempt)*50*time.Millisecond, nil) != nil {
 			return err
 		}
