@@ -46,7 +46,7 @@ func TestModules(t *testing.T) {
 		"git+https://me:secret@example.com/a": "example.com/a", "https://example.com": "example.com/example-com", "file:///x/y": "example.com/y",
 		"HTTPS://GitHub.com/some/one": "GitHub.com/some/one", "https://github.com/some/one?tab=readme#a": "github.com/some/one",
 		"github.com/some/one/": "github.com/some/one",
-		".example.com/x": "example.com/x", "~x": "example.com/x", "./x": "example.com/x", "example.com/.x": "", "_x": "", "example.com/x@v1": "example.com/x-v1",
+		".example.com/x":       "example.com/x", "~x": "example.com/x", "./x": "example.com/x", "example.com/.x": "", "_x": "", "example.com/x@v1": "example.com/x-v1",
 	}
 	option, _ := goStack(t).Option("module")
 	for path, want := range tests {

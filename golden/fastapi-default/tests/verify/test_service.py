@@ -27,7 +27,7 @@ from tests.verify.standin import Reply, Standin
 
 STATES = (
     ("23505", 409, "already_exists"), ("23P01", 409, "conflict"), ("23503", 409, "reference"), ("23001", 409, "reference"),
-    ("23514", 422, "constraint"), ("23502", 422, "constraint"), ("22012", 500, "internal_error"),
+    ("23514", 422, "constraint"), ("23502", 422, "missing_value"), ("22012", 500, "internal_error"),
     ("22003", 400, "invalid_value"), ("40001", 503, "concurrent_change"), ("40P01", 503, "concurrent_change"),
     ("40003", 500, "commit_unknown"), ("25006", 503, "read_only"),
     ("55P03", 503, "locked"), ("57014", 504, "timeout"), ("25P03", 504, "timeout"), ("53200", 503, "busy"), ("54000", 422, "constraint"),
