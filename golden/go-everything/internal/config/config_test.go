@@ -72,7 +72,7 @@ func TestProblems(t *testing.T) {
 		{"DATABASE_URL=postgres://app:" + secret + "/x@h:port/db", []string{"DATABASE_URL: .*malformed"}},
 		{"MIGRATION_DATABASE_URL=mysql://app:" + secret + "@h/db", []string{"MIGRATION_DATABASE_URL: .*scheme"}},
 		{"APP_NAME=two words|APP_ENV=local\nx", []string{"APP_NAME: .*without spaces", "APP_ENV: .*without spaces"}},
-		{"APP_NAME='two'|APP_ENV=\"local\"", []string{"APP_NAME: .*quotes", "APP_ENV: .*quotes"}}, // which docker's --env-file keeps
+		{"APP_NAME='two'|APP_ENV=\"local\"", []string{"APP_NAME: .*quotes", "APP_ENV: .*quotes"}}, // which not all that read a file take off
 		{"HTTP_ADDR=localhost|PORT=65536", []string{"PORT: .*such as 8080", "HTTP_ADDR: .*127.0.0.1:8080"}},
 		{"HTTP_ADDR=" + goodDB, []string{"HTTP_ADDR: .*not shown"}},
 		{"DB_MAX_SESSIONS=99999999999999999999|DB_CONNECT_TIMEOUT=soon", []string{"DB_MAX_SESSIONS: .*whole number", "DB_CONNECT_TIMEOUT: .*duration"}},
