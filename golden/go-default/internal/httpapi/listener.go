@@ -23,8 +23,7 @@ func (l patient) Accept() (net.Conn, error) {
 	if !ok {
 		return conn, err
 	}
-	_ = tcp.SetWriteBuffer(64 << 10) // so much the kernel takes for a client that does not read
-	return &client{TCPConn: tcp}, nil
+	return &client{TCPConn: tcp}, nil // its buffer left to the kernel: one of a fixed size bounds what a far client gets in a second
 }
 
 type client struct {

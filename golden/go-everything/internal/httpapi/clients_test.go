@@ -44,10 +44,21 @@ func site(t *testing.T, timeout time.Duration) (*Server, *httptest.Server) {
 	mux.Handle("/note", answer(100))
 	web := httptest.NewUnstartedServer(server.Wrap(mux))
 	web.Config.ReadTimeout = timeout // what a bound of the whole request would be
-	web.Listener = Patient(web.Listener)
+	web.Listener = Patient(narrow{web.Listener})
 	web.Start()
 	t.Cleanup(web.Close)
 	return server, web
+}
+
+// narrow has the kernel take as little for a client that does not read as it does beyond this machine.
+type narrow struct{ net.Listener }
+
+func (l narrow) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(64 << 10)
+	}
+	return conn, err
 }
 
 const get = "GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -146,6 +157,35 @@ func TestSlowClients(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestFarClients wants the kernel to choose how much may be under way to a client, as it does by itself: 16 MiB over 100 ms
+// take 15 s where that is 64 KiB, and less than one where it grows with the connection.
+func TestFarClients(t *testing.T) {
+	t.Parallel()
+	var sizes []int
+	for _, wrap := range []func(net.Listener) net.Listener{func(l net.Listener) net.Listener { return l }, Patient} {
+		web := httptest.NewUnstartedServer(nil)
+		defer web.Close()
+		web.Listener = wrap(web.Listener)
+		ask(t, web, 64<<10, get, "/")
+		conn, err := web.Listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		raw, err := conn.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) {
+			size, _ := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+			sizes = append(sizes, size)
+		})
+	}
+	if sizes[0] != sizes[1] {
+		t.Errorf("%d bytes without, %d with Patient", sizes[0], sizes[1])
+	}
 }
 
 // TestTakenOver wants a connection that was taken over to keep the deadlines of its new owner.
