@@ -25,7 +25,7 @@ var httpMutations = []mutation{
 `},
 	}},
 	{name: "the server's words in the log", fails: "NP24", edits: []edit{
-		{events, "		if e.log.Enabled(ctx, slog.LevelDebug) {", "		if e.log.Enabled(ctx, slog.LevelError) {"},
+		{events, "		if db.log.Enabled(ctx, slog.LevelDebug) {", "		if db.log.Enabled(ctx, slog.LevelError) {"},
 	}},
 	{name: "a printed configuration shows its URL", fails: "NP24/connection_strings", edits: []edit{
 		{settings, `{ fmt.Fprintf(f, "config of %s (%s)", c.AppName, c.Env) }`, `{

@@ -28,7 +28,7 @@ const (
 // connection is what an attempt to open a session dials: its connection, and the
 // one that pgx makes to cancel a statement.
 type connection struct {
-	db      *engine
+	db      *DB
 	ctx     context.Context // of log lines
 	dialled time.Time
 	pgx     *pgx.Conn // nil until it is connected

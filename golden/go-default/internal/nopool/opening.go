@@ -21,7 +21,7 @@ type operation func(ctx context.Context, conn *connection) error
 
 // opening is how one session gets its connection.
 type opening struct {
-	db     *engine
+	db     *DB
 	ctx    context.Context         // of log lines
 	opts   TxOptions               // of its transaction
 	first  operation               // with which BEGIN travels

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Snapshot is the state of a DB and what has happened since its start. It is for the
@@ -35,28 +32,23 @@ type Snapshot struct {
 	LastOpened time.Time // zero before the first session
 }
 
-// engine is what the sessions of a DB share. It counts and logs what happens to them.
-type engine struct {
-	config Config
-	slots  *slots
-	life   context.Context // ends when Close gives up waiting, and every session's life with it
-	abort  context.CancelCauseFunc
-	loaded atomic.Pointer[[]*pgtype.Type] // by LoadTypes
-	log    *slog.Logger
-	mu     sync.Mutex
-	now    Snapshot // without the slots
+// Snapshot returns the DB's state and totals.
+func (db *DB) Snapshot() (now Snapshot) {
+	db.count(func(total *Snapshot) { now = *total })
+	now.MaxSessions, now.InUse, now.Waiting = db.config.MaxSessions, int(db.slots.inUse.Load()), int(db.slots.waiting.Load())
+	return now
 }
 
-func (e *engine) count(update func(total *Snapshot)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	update(&e.now)
+func (db *DB) count(update func(total *Snapshot)) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	update(&db.now)
 }
 
 // logError logs what may be logged at any level; the server's own words, which
 // can quote data, only when the logger is at debug. What a client cancelled is no
 // error, and that a value was refused, classes 22 and 23, is none of ours.
-func (e *engine) logError(ctx context.Context, err error) {
+func (db *DB) logError(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
@@ -67,9 +59,9 @@ func (e *engine) logError(ctx context.Context, err error) {
 		if class := pgErr.Code[:min(2, len(pgErr.Code))]; !ours && (class == "22" || class == "23") {
 			level = slog.LevelInfo
 		}
-		if e.log.Enabled(ctx, slog.LevelDebug) {
+		if db.log.Enabled(ctx, slog.LevelDebug) {
 			attrs = append(attrs, slog.String("message", pgErr.Message), slog.String("detail", pgErr.Detail))
 		}
 	}
-	e.log.LogAttrs(ctx, level, "database session error", attrs...)
+	db.log.LogAttrs(ctx, level, "database session error", attrs...)
 }

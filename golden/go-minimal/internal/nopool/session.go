@@ -19,7 +19,7 @@ import (
 // ErrNested or ErrClosed, and so do all that follow; any use with the server's *pgconn.PgError,
 // with ErrUnavailable when the connection is lost, ErrSessionBusy or ErrSessionDone.
 type Session struct {
-	db   *engine
+	db   *DB
 	opts TxOptions
 	ctx  context.Context // for log lines, and to find a session around this one
 
@@ -195,7 +195,7 @@ func (s *Session) failed(err error) error {
 	return err
 }
 
-type sessionKey struct{ db *engine }
+type sessionKey struct{ db *DB }
 
 // WithSession returns a context for work on behalf of s. A second session of the same DB that is
 // made with it has the settings of s, and fails with ErrNested between the first use of s and its
