@@ -64,7 +64,7 @@ var extras = map[string]map[string][]string{
 		"internal/config/config.go":  {"\tGreeting ", `{"GREETING", "", name(&c.Greeting)},`},
 		".env.example":               {"# logged when the service starts\n#GREETING=hello\n"},
 		"README.md":                  {"| `GREETING` | nothing | 63 characters without spaces | logged when the service starts |\n", "\n## Greeting\n"},
-		"cmd/demo/serve.go":          {"s.checkDatabase, Stop: s.db.Close},\n\t\ts.greeting(),\n\t\tlifecycle.Hook{Name: \"http server\""},
+		"cmd/demo/serve.go":          {"s.checkDatabase, stop: s.db.Close},\n\t\ts.greeting(),\n\t\t{name: \"http server\""},
 		"cmd/demo/main.go":           {"  greet                   print a greeting\n  version ", "case line == \"greet\":"},
 		"internal/httpapi/routes.go": {"GET /greeting"},
 		"cmd/demo/running_test.go":   {`"GREETING=hello",`},

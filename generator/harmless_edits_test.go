@@ -240,7 +240,7 @@ func (s *service) tick(ctx context.Context) {
 	}
 }
 `),
-		{serve, "	var parts lifecycle.Lifecycle\n", "	go s.tick(ctx)\n	var parts lifecycle.Lifecycle\n"},
+		{serve, "	var started []hook\n", "	go s.tick(ctx)\n	var started []hook\n"},
 	}},
 	{name: "one session for each of many, until one fails", edits: []edit{
 		code("internal/ledger/all.go", `

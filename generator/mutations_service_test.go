@@ -29,7 +29,7 @@ var serviceMutations = []mutation{
 	}, also: "NP30"},
 
 	{name: "it starts without asking the database", fails: "NP09/a_database_that_comes_late", edits: []edit{
-		{serve, `Name: "database", Start: s.checkDatabase,`, `Name: "database",`},
+		{serve, `name: "database", start: s.checkDatabase,`, `name: "database",`},
 	}, also: "NP12"},
 	{name: "every failure at start is tried again", fails: "NP09", edits: []edit{
 		{serve, "case errors.Is(err, nopool.ErrConfiguration):", "case ctx.Err() != nil:"},
@@ -47,10 +47,10 @@ var serviceMutations = []mutation{
 		{connecting, `strings.HasPrefix(name, "PG") &&`, `strings.HasPrefix(name, "PG?") &&`},
 	}},
 	{name: "it listens first and looks for its database then", fails: "NP09/a_database_that_comes_late", edits: []edit{
-		{serve, `		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
-		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
-`, `		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
-		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
+		{serve, `		{name: "database", start: s.checkDatabase, stop: s.db.Close},
+		{name: "http server", start: s.listen, stop: s.drain},
+`, `		{name: "http server", start: s.listen, stop: s.drain},
+		{name: "database", start: s.checkDatabase, stop: s.db.Close},
 `},
 	}},
 
@@ -58,7 +58,7 @@ var serviceMutations = []mutation{
 		{serve, "	if err := s.http.Shutdown(ctx); err != nil {", "	if err := s.http.Close(); err != nil {"},
 	}},
 	{name: "the database is not closed at the end", fails: "NP10/a_session_under_way", edits: []edit{
-		{serve, ", Stop: s.db.Close}", "}"},
+		{serve, ", stop: s.db.Close}", "}"},
 	}},
 	{name: "SIGTERM is not heard", fails: "NP10", edits: []edit{
 		{command, "NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)", "NotifyContext(ctx, os.Interrupt)"},

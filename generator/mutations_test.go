@@ -92,6 +92,6 @@ func code(file, text string) edit {
 var importable = []string{
 	"cmp context crypto/tls errors expvar fmt io iter log/slog net net/http os os/exec strings sync sync/atomic time",
 	"github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/pgconn github.com/lib/pq github.com/uptrace/bun/driver/pgdriver",
-	"example.com/demo/internal/cache example.com/demo/internal/lifecycle example.com/demo/internal/nopool " +
+	"example.com/demo/internal/cache example.com/demo/internal/nopool " +
 		"example.com/demo/internal/notes example.com/demo/internal/parallel",
 }

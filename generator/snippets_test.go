@@ -66,7 +66,7 @@ var (
 }
 `, "var _ = Server{\n%s}\n",
 	}
-	aboutProcess = home{"cmd/demo", "func _(s *service) error {\n%s\n}\n", "func _(s *service) []lifecycle.Hook { return []lifecycle.Hook{\n%s} }\n"}
+	aboutProcess = home{"cmd/demo", "func _(s *service) error {\n%s\n}\n", "func _(s *service) []hook { return []hook{\n%s} }\n"}
 )
 
 // declare makes declarations of a snippet: of its parts, where these differ in kind.

@@ -8,37 +8,59 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"example.com/demo/internal/config"
 	"example.com/demo/internal/connect"
 	"example.com/demo/internal/httpapi"
-	"example.com/demo/internal/lifecycle"
 	"example.com/demo/internal/nopool"
 )
 
-// serve answers requests until ctx ends, then lets requests and sessions finish. It
-// returns nil when all of them did.
+// hook is a part of the process. start must not keep its context, stop not outlast its own; nil does nothing.
+type hook struct {
+	name        string
+	start, stop func(context.Context) error
+}
+
+// serve starts the hooks in order, answers requests until ctx ends, and stops what has
+// started in the reverse order. It returns nil when all requests and sessions have finished.
 func (a app) serve(ctx context.Context, cfg config.Config) error {
 	s, err := newService(cfg, a.stderr)
 	if err != nil {
 		return err
 	}
 	s.warn()
-	var parts lifecycle.Lifecycle
-	err = parts.Start(ctx,
-		lifecycle.Hook{Name: "database", Start: s.checkDatabase, Stop: s.db.Close},
-		lifecycle.Hook{Name: "http server", Start: s.listen, Stop: s.drain},
-	)
-	if err != nil {
-		return err
+	var started []hook
+	for _, h := range []hook{
+		{name: "database", start: s.checkDatabase, stop: s.db.Close},
+		{name: "http server", start: s.listen, stop: s.drain},
+	} {
+		if h.start != nil {
+			if err = h.start(ctx); err != nil {
+				err = fmt.Errorf("start %s: %w", h.name, err)
+				break
+			}
+		}
+		started = append(started, h)
 	}
-	select {
-	case <-ctx.Done():
-	case err = <-s.failed:
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-s.failed:
+		}
+		s.log.Info("stopping")
 	}
-	s.log.Info("stopping")
-	if err = errors.Join(err, parts.Stop(ctx, cfg.ShutdownDelay+cfg.ShutdownTimeout)); err == nil {
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownDelay+cfg.ShutdownTimeout) // of all together
+	defer cancel()
+	for _, h := range slices.Backward(started) {
+		if h.stop != nil {
+			if failed := h.stop(stopping); failed != nil {
+				err = errors.Join(err, fmt.Errorf("stop %s: %w", h.name, failed))
+			}
+		}
+	}
+	if err == nil {
 		s.log.Info("stopped")
 	}
 	return err
