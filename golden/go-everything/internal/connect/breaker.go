@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,10 +20,10 @@ import (
 )
 
 const (
-	breakerFailures = 10               // attempts running, before they are spaced out
+	breakerFailures = 10               // in a row, before attempts are spaced out
 	breakerPause    = time.Second      // at most, between attempts; at least half of it
 	unaskedPause    = 33 * time.Second // longer than the 30 s for which Supavisor does not ask after five times in vain
-	longPause       = 85 * time.Second // by its end Supavisor has forgotten what was before the last two pauses
+	longPause       = 85 * time.Second // two of them are longer than Supavisor's window
 
 	maxLogins  = 6                 // that wait for an answer
 	maxDoubts  = 3                 // further ones that were refused, or may turn out to be
@@ -35,44 +34,46 @@ const (
 	aloneFor   = 5 * time.Second   // after which a login that goes first lets another go ahead
 )
 
-// breaker decides whether there may be another attempt, and whether a login may go on.
+// breaker decides whether there may be another attempt, and when a login may send its password.
 //
-// The attempts at a database that has refused several times running are spaced out: in
-// between, callers are refused without a dial, with what the last attempt was told.
+// After several failures in a row attempts are spaced out: in between, callers are refused
+// without a dial, with what the last attempt was told.
 //
 // And Supavisor blocks an address for two minutes after ten logins within 150 s that it did
 // not let in. So each that it may count holds a place, and of those there are nine:
 //
 //	a login that                      holds
-//	is about to send its password     one of six logins
-//	is so after a failed attempt      first, too, of which there is one, for aloneFor at most
+//	sends its password                one of six logins
+//	does so after a failed attempt    that of the first, too: no other may go on, for aloneFor at most
 //	is not answered in answerTime     one of three doubts instead, if one is free, so that another has its place
 //	was refused for its password      what it held, for refusedFor; after the third nobody tries
 //	ended without an answer           what it held, for doubtFor, unless the last password was right
 //	was let in, or refused otherwise  nothing
 //
-// Supavisor counts a login, too, whose secret it cannot ask the database for. The next one
-// would not do better, so nobody dials until a pause is over: unaskedPause twice, which is
-// eight logins of four processes, then longPause each time.
+// Supavisor also counts a login whose secret it cannot ask the database for. The next one
+// would fare no better, so nobody dials until a pause is over: unaskedPause the first two
+// times, which is eight logins of four processes, then longPause.
 type breaker struct {
-	mu       sync.Mutex
-	failures int       // attempts running
+	gate    chan struct{} // who has sent to it is next to go on; the others wait in line
+	mu      sync.Mutex    // guards what follows
+	changed sync.Cond     // in a way that may let the next one go on, or give up
+
+	failures int       // in a row
 	last     error     // what the last of them was told
 	next     time.Time // when an attempt is due, if they are spaced out
 	unasked  time.Time // when the pooler could not ask for the secret
-	inVain   int       // how often running; logins that went together count as one
+	inVain   int       // such answers in a row; those to logins that went together count as one
 	refused  int       // passwords within refusedFor
-	trusted  bool      // the last one was right
+	trusted  bool      // the last password that was answered was right
 
-	first, logins, doubts places
-	queue                 []*guard // that wait for their places, the longest first
+	first          *guard // the login that goes alone, if one does
+	logins, doubts int    // places taken
 }
 
-// places are of one kind, and who holds them.
-type places map[*guard]bool
-
 func newBreaker() *breaker {
-	return &breaker{failures: 1, first: places{}, logins: places{}, doubts: places{}} // none has succeeded yet
+	b := &breaker{failures: 1, gate: make(chan struct{}, 1)} // none has succeeded yet
+	b.changed.L = &b.mu
+	return b
 }
 
 // errBlocked: the password was refused too often of late to give it again.
@@ -98,13 +99,13 @@ func (b *breaker) Opened(since time.Time) {
 	defer b.mu.Unlock()
 	if since.After(b.unasked) && b.failures > 0 { // else another has learnt worse meanwhile
 		b.failures, b.inVain = 0, 0
-		b.wake()
+		b.changed.Signal()
 	}
 }
 
-// Refused implements nopool.Connector. A full pooler can be reached, and so can a
-// server that let us in and then refused a setting, which may be one caller's alone. What
-// another was told was no attempt.
+// Refused implements nopool.Connector. It is no failure of the database if the pooler is full,
+// or if a server that has let us in refuses a setting, which may be one caller's alone; nor
+// a new one if check has returned the last one again.
 func (b *breaker) Refused(err error) error {
 	kind := kindOf(err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
@@ -116,14 +117,6 @@ func (b *breaker) Refused(err error) error {
 		b.last = err
 	}
 	return kind
-}
-
-// wake lets the login that has waited longest see whether it may go on. When it leaves the
-// queue the next one does.
-func (b *breaker) wake() {
-	if len(b.queue) > 0 {
-		b.queue[0].turn.Signal()
-	}
 }
 
 // after calls f when d is over, under the lock.
@@ -148,16 +141,16 @@ type guard struct {
 	since  time.Time // when the breaker let it through
 	reads  io.Reader
 	writes io.Writer
-	sent   bool // something that a pooler may count
-	scram  bool // both have proved that they know the password
-	over   atomic.Bool
-	turn   *sync.Cond
+	sent   bool        // something that a pooler may count
+	scram  bool        // both have proved that they know the password
+	over   atomic.Bool // the login has ended, well or not
+	place  *int        // which it holds: of breaker.logins, or of doubts
 }
 
 // newGuard returns the guard of a login that may take until ctx ends: pgx does not tell
 // when it gives up on what it has read.
 func (b *breaker) newGuard(ctx context.Context, since time.Time) *guard {
-	g := &guard{breaker: b, ctx: ctx, since: since, turn: sync.NewCond(&b.mu)}
+	g := &guard{breaker: b, ctx: ctx, since: since}
 	context.AfterFunc(ctx, func() { g.end(context.Cause(ctx)) })
 	return g
 }
@@ -171,16 +164,17 @@ func (g *guard) Write(b []byte) (int, error) {
 	return g.writes.Write(b)
 }
 
-// enter waits until the login may go on: alone, if nobody knows whether it can succeed. By
-// then it may be in vain.
+// enter waits until the login may go on: alone, if nobody knows whether it can succeed. In
+// the meantime it may have become pointless.
 func (g *guard) enter() error {
+	select {
+	case g.gate <- struct{}{}:
+		defer func() { <-g.gate }()
+	case <-g.ctx.Done():
+		return context.Cause(g.ctx)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.queue = append(g.queue, g)
-	defer func() {
-		g.queue = slices.DeleteFunc(g.queue, func(other *guard) bool { return other == g })
-		g.wake()
-	}()
 	for {
 		switch {
 		case g.over.Load():
@@ -189,24 +183,36 @@ func (g *guard) enter() error {
 			return errBlocked
 		case !g.since.After(g.unasked): // it was let through before another was told
 			return g.last
-		case g.queue[0] == g && len(g.logins) < maxLogins && (g.failures == 0 || len(g.first) == 0):
-			g.sent, g.logins[g] = true, true
+		case g.logins < maxLogins && (g.failures == 0 || g.first == nil):
+			g.sent = true
+			g.take(&g.logins)
 			g.after(answerTime, g.late)
 			if g.failures > 0 {
-				g.first[g] = true
-				g.after(aloneFor, func() { g.leave(g.first) })
+				g.first = g
+				g.after(aloneFor, g.stepAside)
 			}
 			return nil
 		}
-		g.turn.Wait()
+		g.changed.Wait()
 	}
 }
 
-// leave gives a place back, if the login holds one of the kind.
-func (g *guard) leave(kind places) {
-	if kind[g] {
-		delete(kind, g)
-		g.wake()
+// take gives the login a place, or nil for none, and its old one to others.
+func (g *guard) take(place *int) {
+	if g.place != nil {
+		*g.place--
+		g.changed.Signal()
+	}
+	if g.place = place; place != nil {
+		*place++
+	}
+}
+
+// stepAside lets others go on if the login went first.
+func (g *guard) stepAside() {
+	if g.first == g {
+		g.first = nil
+		g.changed.Signal()
 	}
 }
 
@@ -216,9 +222,8 @@ func (g *guard) late() {
 	if !g.over.Load() {
 		g.failures = max(1, g.failures)
 	}
-	if len(g.doubts) < maxDoubts && g.logins[g] {
-		g.doubts[g] = true
-		g.leave(g.logins)
+	if g.doubts < maxDoubts && g.place == &g.logins {
+		g.take(&g.doubts)
 	}
 }
 
@@ -254,10 +259,9 @@ func (g *guard) end(why error) {
 	if g.over.Swap(true) {
 		return
 	}
-	defer g.wake() // others may have to hear of it
-	g.turn.Signal()
-	g.leave(g.first)
-	var doubtful time.Duration
+	g.changed.Signal()
+	g.stepAside()
+	var held time.Duration // how long its place stays taken
 	switch means := said(why).means; {
 	case why == nil:
 		g.trusted = g.trusted || g.sent
@@ -274,14 +278,13 @@ func (g *guard) end(why error) {
 		g.trusted = false
 		g.refused++
 		g.after(refusedFor, func() { g.refused-- })
-		doubtful = refusedFor
+		held = refusedFor
 	case !errors.As(why, new(*pgconn.PgError)) && !g.trusted && g.sent:
-		doubtful = doubtFor
+		held = doubtFor
 	}
-	leave := func() { g.leave(g.logins); g.leave(g.doubts) }
-	if doubtful > 0 {
-		g.after(doubtful, leave)
+	if held > 0 {
+		g.after(held, func() { g.take(nil) })
 	} else {
-		leave()
+		g.take(nil)
 	}
 }
