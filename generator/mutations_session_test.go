@@ -116,7 +116,7 @@ var sessionMutations = []mutation{
 	}, also: "NP31"},
 
 	{name: "each session says hello to the database", fails: "NP18", edits: []edit{
-		{session, "		// A panic, or runtime.Goexit", "		_, _ = session.Exec(ctx, \"select 1\")\n		// A panic, or runtime.Goexit"},
+		{session, "		// For a panic, or runtime.Goexit", "		_, _ = session.Exec(ctx, \"select 1\")\n		// For a panic, or runtime.Goexit"},
 	}, also: "NP01 NP11 NP16 NP17 NP19 NP20 NP21 NP23 NP24 NP25 NP28 NP31 NP04 NP05 NP06 NP08 NP13 NP26 NP22"},
 	{name: "each request looks whether the database is there", fails: "NP18 NP27/health_never_asks_the_database,_readiness_once", edits: []edit{
 		{middleware, "		next.ServeHTTP(recorder, r)\n", "		_ = reachable(s.DB)\n		next.ServeHTTP(recorder, r)\n"},

@@ -90,7 +90,7 @@ func newService(cfg config.Config, logs io.Writer) (*service, error) {
 		Handler:           s.api.Handler(),
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       cfg.RequestTimeout + 10*time.Second, // the API bounds its requests itself, each route can, and its listener the responses
+		ReadTimeout:       cfg.RequestTimeout + 10*time.Second, // the API bounds each request, by its route, and Patient each response
 		IdleTimeout:       2 * time.Minute,
 	}
 	return s, nil

@@ -34,7 +34,7 @@ type response struct {
 
 	request *http.Request
 	session *nopool.Session
-	before  http.Header // what an error's response has instead of the handler's
+	before  http.Header // without the handler's, for an error's response
 	chosen  http.Header // with the status: those that are set later are trailers, or are not sent
 	body    bytes.Buffer
 	ended   bool  // the session has been committed or rolled back

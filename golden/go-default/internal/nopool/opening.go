@@ -58,7 +58,7 @@ func (o *opening) open(ctx context.Context) (opened *connection, err error) {
 		conn.unclosed.Add(1)
 		err, refusal := o.attempt(ctx, gotSlot, conn, func() bool {
 			if !deadline.Stop() {
-				<-ctx.Done() // at this moment
+				<-ctx.Done() // the deadline has cancelled it, or is about to
 				return false
 			}
 			if limit := conn.flight.timeout; limit > 0 { // so far the bound was that of the opening
@@ -151,7 +151,7 @@ func (o *opening) connect(ctx context.Context, conn *connection, deadline time.T
 		panic(panicked)
 	}
 	if err != nil && !time.Now().Before(deadline) {
-		<-ctx.Done() // at the same time
+		<-ctx.Done() // which has the same deadline
 	}
 	return err
 }

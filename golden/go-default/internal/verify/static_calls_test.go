@@ -60,7 +60,7 @@ func (c *checker) checkCall(n *ast.CallExpr, outer []ast.Node) {
 	log := logs.MatchString(name)
 	switch {
 	case counters.MatchString(name) && !c.within(mayOpen) && c.given(outer, isResponse):
-		c.add("NP24", n.Pos(), "the engine's counters are for who runs the service, not for its clients")
+		c.add("NP24", n.Pos(), "the engine's counters are for those who run the service, not for its clients")
 	case name == "log/slog.New" && !c.mentions(made(n.Args[0]), re(`^(WithCorrelation|DiscardHandler)$`)):
 		c.add("NP26", n.Pos(), "a logger without httpapi.WithCorrelation around all of its handlers")
 	case (noContext.MatchString(name) || c.does[name+startsAnew]) && c.given(outer, hasContext):
@@ -132,7 +132,7 @@ func (c *checker) isSent(header ast.Expr) bool {
 }
 
 // behind returns each node of an expression, and of what its variables were given. What strings.CutPrefix leaves of a text
-// is no longer that text, and the parts of a constant text are none of their own.
+// is no longer that text, and the parts of a constant text are not looked at one by one.
 func (c *checker) behind(e ast.Node) (nodes []ast.Node) {
 	seen := map[*types.Var]bool{nil: true}
 	var into func(n ast.Node)

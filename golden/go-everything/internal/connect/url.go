@@ -3,8 +3,8 @@
 // what a refusal means, and when it is better not to try. It makes each connection profit from
 // those before it, since a service that keeps none makes many.
 //
-// Callers use url.go and connector.go. Below are dial.go (addresses and TLS), breaker.go (may
-// another attempt be made, or a password be sent?) and refusal.go (what was the last one told?).
+// Callers use url.go and connector.go. Below are dial.go (addresses, and refusals before TLS), breaker.go
+// (may another attempt be made, or a password be sent?) and refusal.go (what does a refusal mean?).
 package connect
 
 import (

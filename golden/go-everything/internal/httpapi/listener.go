@@ -28,7 +28,7 @@ func (l patient) Accept() (net.Conn, error) {
 
 type client struct {
 	*net.TCPConn
-	bound atomic.Pointer[time.Time] // a handler's own, or of who took the connection over
+	bound atomic.Pointer[time.Time] // set by a handler, or by what has hijacked the connection
 }
 
 // Write tries once a second: the kernel wakes who waits only when a third of its buffer is free.

@@ -59,7 +59,7 @@ func methods(mux *chi.Mux, path string) (taken []string) {
 
 // canonical does what the standard library's mux does before it routes, and chi
 // does not: it compares paths part by part, whatever is escaped in them, and sends
-// who asks for one with dots or double slashes to the one that is meant.
+// a client that asks for one with dots or double slashes to the one that is meant.
 func (s *Server) canonical(mux *chi.Mux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.RequestURI == "*" {

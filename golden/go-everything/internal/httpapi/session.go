@@ -33,7 +33,7 @@ func (s *Server) InSession(h SessionHandler, options ...nopool.TxOptions) http.H
 		}
 		ctx := r.Context()
 		session := s.DB.Session(ctx, tx)
-		// A panic, or runtime.Goexit, leaves by this way; after a commit it does nothing.
+		// For a panic, or runtime.Goexit; after a commit it does nothing.
 		defer session.Rollback(ctx)
 
 		r = r.WithContext(nopool.WithSession(ctx, session)) // a second one would be refused

@@ -98,9 +98,9 @@ func (c *connection) connect(dialling, ctx context.Context) (err error) {
 	return err
 }
 
-// unasked reads what the server has said since its last answer, such as why it has closed
-// the connection, which it returns.
-func (c *connection) unasked() (err error) {
+// unsolicited reads what the server has said since its last answer, such as why it has
+// closed the connection, which it returns.
+func (c *connection) unsolicited() (err error) {
 	conn := c.pgx.PgConn()
 	for err == nil {
 		_ = conn.Conn().SetReadDeadline(time.Now().Add(pending(c.socket)))

@@ -46,7 +46,7 @@ func (r *results) end() {
 
 // leave waits for its turn to end them, or a part: what stays open keeps the session busy.
 func (r *results) leave(end func()) {
-	if r.done.Load() { // who has the turn may be waiting for the caller
+	if r.done.Load() { // nor wait for the turn: its holder may be waiting for the caller
 		return
 	}
 	r.session.turn.Lock()

@@ -43,13 +43,13 @@ type Options struct {
 	MaxClients int           // clients at any instant; 0 is no limit
 	ReleaseLag time.Duration // from a client's close until its place is free and we close
 	CloseFirst bool          // before that lag, so that no client can see when its place is free
-	// CheckOut is how long a client that has authenticated waits to be let in. Who leaves meanwhile is closed at once, and
+	// CheckOut is how long a client that has authenticated waits to be let in. One that leaves meanwhile is closed at once, and
 	// has its place until then: so does Supavisor.
 	CheckOut time.Duration
 	// OnStep is asked at each step of a connection until it is ready for statements, n being its place in the order of
 	// arrival, from 1. It may sleep. What it returns ends the connection; nil goes on.
 	OnStep func(n int, step Step) Fault
-	// OnStartup is OnStep for who has sent the start-up message, and counts as rejected.
+	// OnStartup is OnStep for a client that has sent the start-up message, which then counts as rejected.
 	OnStartup func(n int) Fault
 	// OnStatement is asked once for each statement, in its connection's goroutine. It gets a copy of what is known.
 	OnStatement func(c *Conn, sql string) Reply
@@ -68,7 +68,7 @@ const (
 	Authenticated Step = "authenticated" // it is let in, which it does not know yet
 )
 
-// Fault ends a connection at a step: an error that is sent, to who is let in after AuthenticationOk, or one of these.
+// Fault ends a connection at a step: an error that is sent, after AuthenticationOk to a client that was let in, or one of these.
 type Fault = *pgproto3.ErrorResponse
 
 // What is done instead of an answer.

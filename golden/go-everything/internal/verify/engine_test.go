@@ -163,7 +163,7 @@ func readsDoNotWait(t *T) {
 	t.failIf(s.pooler.Conns()[0].End != standin.Terminated, "the connection ended by %q", s.pooler.Conns()[0].End)
 }
 
-// othersWait lets COMMIT fail: who waited for it cannot answer with a success.
+// othersWait lets COMMIT fail: a handler that waited for it cannot answer with a success.
 func othersWait(t *T) {
 	readOnly := func(level pgx.TxIsoLevel) []nopool.TxOptions {
 		return []nopool.TxOptions{{ReadOnly: true, Isolation: level}}

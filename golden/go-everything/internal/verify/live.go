@@ -108,7 +108,7 @@ func (l *live) Config() (*pgx.ConnConfig, error) {
 }
 
 // facts are what a session sees, as an object in JSON. All values are text: every server, pooler and stand-in gives that
-// alike. NULL is the port of a Unix socket, and what there is none of.
+// alike. NULL stands for the port of a Unix socket, and for what does not exist.
 const facts = `with tables as (select oid, relnamespace, relrowsecurity or coalesce(reloptions::text, '') ~* 'security_invoker=(t|on|y|1)' as guarded
 	from pg_class where relkind in ('r', 'p', 'v', 'm', 'f') and relowner in
 	(select relowner from pg_class where oid = to_regclass('goose_db_version') union select oid from pg_roles where rolname = current_user))

@@ -49,7 +49,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	signalled, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
-	// stop is first: from when anybody can know of a signal, a second one ends the process, whatever that waits for.
+	// stop comes first: once anything can react to a signal, a second one ends the process, whatever that waits for.
 	context.AfterFunc(signalled, func() { stop(); cancel() })
 	err := app{environ, stdout, stderr}.dispatch(ctx, args)
 	switch {

@@ -54,7 +54,7 @@ const (
 // would fare no better, so nobody dials until a pause is over: unaskedPause the first two
 // times, which is eight logins of four processes, then longPause.
 type breaker struct {
-	gate    chan struct{} // who has sent to it is next to go on; the others wait in line
+	gate    chan struct{} // held by the login that is next to go on; the others wait for it in line
 	mu      sync.Mutex    // guards what follows
 	changed sync.Cond     // in a way that may let the next one go on, or give up
 

@@ -23,7 +23,7 @@ const (
 	full                    // there is no place, for now
 	unasked                 // the pooler cannot ask the database for our secret, for now
 	lasting                 // the configuration is wrong
-	password                // it is, and user or password are at fault; or too many were
+	password                // so are user or password, or too many of them were
 )
 
 type refusal struct {
@@ -68,7 +68,7 @@ var refusals = []refusal{
 
 const mendLogin = "mend user and password; in a URL both are percent-encoded"
 
-// said returns what a server has said by err, and nothing of an error that is not its.
+// said looks up what a server means by err: nothing, if err is not a server's.
 func said(err error) refusal {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	for _, r := range refusals {

@@ -36,8 +36,8 @@ var (
 // that is in use stays open: roll it back. After Commit or Finish it says again what that said.
 func (s *Session) Commit(ctx context.Context) error { return s.finish(ctx, true) }
 
-// Finish is Commit for who passes on what the session has read: where nothing can be
-// lost it returns before COMMIT is acknowledged, which saves a round trip. What is known
+// Finish is Commit for a caller that passes on what the session has read: where nothing can
+// be lost it returns before COMMIT is acknowledged, which saves a round trip. What is known
 // by then is an error as in Commit: open rows, a lost connection, a transaction that has
 // failed or was ended. A COMMIT that fails later is logged and counted. See
 // TxOptions.WaitForCommit for what waits all the same.
@@ -99,7 +99,7 @@ func (s *Session) commit(ctx context.Context) (ending, error) {
 	var tag pgconn.CommandTag
 	var err error
 	if !unsent && !s.opts.ReadOnly {
-		err = s.conn.unasked()
+		err = s.conn.unsolicited()
 		unsent = err != nil
 	}
 	if err == nil {

@@ -17,12 +17,12 @@ const (
 
 // slots is the bound on connections, with a bounded queue so that overload is
 // refused at once instead of piling up. An element of a channel is a slot that is free,
-// with the time since when, zero if the pooler may have none for it: who waits to receive
-// one is served in the order in which they came.
+// with the time since when, zero if the pooler may have none for it: those that wait to
+// receive one are served in the order in which they came.
 type slots struct {
 	free       chan time.Time
 	maxWaiting int64
-	room       chan struct{} // who receives from it has a slot, and was refused by the pooler
+	room       chan struct{} // its receivers have a slot, and were refused by the pooler
 
 	settling atomic.Int64 // how long a place is left alone after the server's close, in ns
 	crowded  atomic.Int64 // when a place was last asked for without a close before it, in ns since 1970
@@ -50,7 +50,7 @@ func (s *slots) acquire(ctx context.Context) (freed time.Time, err error) {
 	default:
 	}
 	select {
-	case freed = <-s.free: // never before somebody who waits: while they do, none is free
+	case freed = <-s.free: // never before somebody who waits: while anybody does, none is free
 		s.inUse.Add(1)
 		return freed, nil
 	default:
@@ -71,7 +71,7 @@ func (s *slots) acquire(ctx context.Context) (freed time.Time, err error) {
 }
 
 // settle waits until a pooler will have noticed that there is room since freed. Some free
-// a place a little after they have closed its connection, and refuse who comes in between.
+// a place a little after they have closed its connection, and refuse clients in between.
 func (s *slots) settle(freed time.Time) {
 	if freed.IsZero() {
 		s.crowded.Store(time.Now().UnixNano())

@@ -111,7 +111,7 @@ func Server(t testing.TB) *localpg.Server {
 	return server
 }
 
-// adminURL returns the address of a database for who makes databases. The database "" is one that is always there.
+// adminURL returns the address of a database for a user who may make databases. The database "" is one that is always there.
 func adminURL(t testing.TB, database string) string {
 	t.Helper()
 	external := os.Getenv("TEST_DATABASE_URL")
