@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -48,9 +47,6 @@ func (c *client) Write(p []byte) (n int, err error) {
 		}
 	}
 }
-
-// ReadFrom writes as Write does. That of TCPConn would know no bound.
-func (c *client) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{c}, r) }
 
 func (c *client) SetWriteDeadline(t time.Time) error {
 	c.bound.Store(&t)

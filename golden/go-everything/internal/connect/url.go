@@ -3,8 +3,9 @@
 // what a refusal means, and when it is better not to try. It makes each connection profit from
 // those before it, since a service that keeps none makes many.
 //
-// Callers use url.go and connector.go. Below are dial.go (addresses, and refusals before TLS), breaker.go
-// (may another attempt be made, or a password be sent?) and refusal.go (what does a refusal mean?).
+// Callers use url.go, connector.go, and of refusal.go what is exported. Below are dial.go (addresses,
+// and refusals before TLS), breaker.go (may another attempt be made, or a password be sent?) and
+// refusal.go (what does a refusal mean?).
 package connect
 
 import (
@@ -81,9 +82,6 @@ func Parse(connString string, o Options) (*Connector, error) {
 	}
 	if plaintext && !(o.AllowPlaintext && local(config.Host)) {
 		return nil, tooWeak
-	}
-	if config.RequireAuth != "" && config.RequireAuth != onlySCRAM {
-		return nil, invalid("require_auth can only be " + onlySCRAM)
 	}
 	if !verified(config) && !o.AllowPlainAuth {
 		config.RequireAuth = onlySCRAM

@@ -20,7 +20,7 @@ import (
 type dialer struct {
 	dial    pgconn.DialFunc
 	resolve pgconn.LookupFunc
-	hosts   atomic.Pointer[hosts]
+	known   atomic.Pointer[resolution]
 }
 
 // addressTTL is how long the addresses of the host are kept. Go keeps none, and
@@ -52,7 +52,7 @@ func (d *dialer) dialHost(ctx context.Context, network, address string) (net.Con
 		cancel()
 		if err == nil {
 			if i > 0 {
-				d.hosts.Store(&hosts{from(known.addresses, i), known.until})
+				d.known.Store(&resolution{from(known.addresses, i), known.until})
 			}
 			return conn, nil
 		}
@@ -105,20 +105,20 @@ func (g *greeted) Read(p []byte) (int, error) {
 	return 0, err
 }
 
-// hosts are the addresses of the host, the one first that accepted last.
-type hosts struct {
+// resolution is what the resolver said of the host, the address first that accepted last.
+type resolution struct {
 	addresses []string
 	until     time.Time
 }
 
-func (d *dialer) lookup(ctx context.Context, host string) (*hosts, error) {
-	known := d.hosts.Load()
+func (d *dialer) lookup(ctx context.Context, host string) (*resolution, error) {
+	known := d.known.Load()
 	if known != nil && time.Now().Before(known.until) {
 		return known, nil
 	}
 	if known != nil { // the others go on with it meanwhile, and all do if that is in vain
-		known = &hosts{known.addresses, time.Now().Add(addressTTL)}
-		d.hosts.Store(known)
+		known = &resolution{known.addresses, time.Now().Add(addressTTL)}
+		d.known.Store(known)
 		short, cancel := context.WithTimeout(ctx, resolveTimeout)
 		defer cancel()
 		ctx = short
@@ -129,8 +129,8 @@ func (d *dialer) lookup(ctx context.Context, host string) (*hosts, error) {
 		if known != nil {
 			found = from(found, max(0, slices.Index(found, known.addresses[0])))
 		}
-		known = &hosts{found, time.Now().Add(addressTTL)}
-		d.hosts.Store(known)
+		known = &resolution{found, time.Now().Add(addressTTL)}
+		d.known.Store(known)
 	case known == nil:
 		return nil, cmp.Or(err, errors.New("the host has no address"))
 	}

@@ -30,7 +30,7 @@ func (s *Server) Wrap(next http.Handler) http.Handler {
 		body := &requestBody{over: r.Body == http.NoBody}
 		r, cancel := bound(context.WithValue(r.Context(), arrivalKey{}, arrival{id, r.Context(), body}), w, r, s.RequestTimeout)
 		defer cancel()
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})   // of the connection's last request
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})   // that the connection's last request has set
 		recorder := &response{ResponseWriter: w, sent: true, ended: true} // nothing to hold, no session to end
 		defer s.logRequest(recorder, r, time.Now())
 		defer s.recover(recorder, r)
@@ -64,7 +64,7 @@ func Within(d time.Duration, h http.Handler) http.Handler {
 // bound returns r with a context that ends after d, and lets its body take no longer.
 func bound(ctx context.Context, w http.ResponseWriter, r *http.Request, d time.Duration) (*http.Request, context.CancelFunc) {
 	end := time.Now().Add(d)
-	// Once its body is over net/http watches for the client's leaving, and would take the deadline's end for it, for the whole connection.
+	// Once the body is over net/http reads ahead to see the client leave, and would take the deadline for that, for the whole connection.
 	if came, _ := ctx.Value(arrivalKey{}).(arrival); came.body != nil && !came.body.over {
 		_ = http.NewResponseController(w).SetReadDeadline(end.Add(time.Second)) // after ctx, for the same reason
 	}
