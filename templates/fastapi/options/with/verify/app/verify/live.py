@@ -8,11 +8,11 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from contextvars import Context
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from app.migrations import applied_to, scripts_of_project
 from app.nopool import Database, Target, Tx, describe
@@ -26,7 +26,13 @@ NOT_LIVE = {
 }
 
 # What a session sees. All values are text: every server, pooler and stand-in gives that alike.
-FACTS = """select json_object_agg(name, value)::text from (values
+FACTS = """with tables as (
+    select oid, relnamespace,
+        relrowsecurity or coalesce(reloptions::text, '') ~* 'security_invoker=(t|on|y|1)' as guarded
+    from pg_class where relkind in ('r', 'p', 'v', 'm', 'f') and relowner in (
+        select relowner from pg_class where oid = to_regclass('alembic_version')
+        union select oid from pg_roles where rolname = current_user))
+select json_object_agg(name, value)::text from (values
     ('version', split_part(version(), ' on ', 1)),
     ('pooler', (select reset_val from pg_settings where name = 'application_name')),
     ('tls', (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl)),
@@ -36,7 +42,21 @@ FACTS = """select json_object_agg(name, value)::text from (values
     ('allowed', (select least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1),
             current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int)::text
         from pg_roles, pg_database where rolname = current_user and datname = current_database())),
-    ('port', inet_client_port()::text)
+    ('port', inet_client_port()::text),
+    ('open', (select string_agg(oid::regclass::text, ', ') from tables t where not guarded and exists (
+        select from pg_roles r where rolname in ('anon', 'authenticated')
+            and has_schema_privilege(r.oid, relnamespace, 'usage') and (
+                has_any_column_privilege(r.oid, t.oid, 'select, insert, update')
+                or has_table_privilege(r.oid, t.oid, 'delete, truncate'))))),
+    ('shut', (select string_agg(oid::regclass::text, ', ') from tables t where row_security_active(oid)
+        and has_any_column_privilege(oid, 'select, insert, update') and (
+            select coalesce(bool_or(polpermissive and lets), false) and bool_and(polpermissive or lets or polcmd <> '*')
+            from (select polpermissive, polcmd, 'false' <> any(array[ -- false and nothing let nobody through
+                    coalesce(pg_get_expr(polqual, polrelid), 'false'),
+                    coalesce(pg_get_expr(polwithcheck, polrelid), 'false')]) as lets
+                from pg_policy where polrelid = t.oid and (0 = any(polroles) or exists (
+                    select from pg_roles r where r.oid = any(polroles) and pg_has_role(r.oid, 'usage')))) as policies
+        ) is not true))
 ) as facts (name, value)"""
 WHO_AM_I = "select pg_backend_pid()::text"
 ASKED = Tx(read_only=True, isolation="repeatable read")  # more than a plain session has, to see whether it is given
@@ -63,6 +83,7 @@ class Live:
         self.db = Database(replace(self.target, params=params), settings.limits)
         self.facts: dict[str, Any] = {}
         self.direct = False  # no pooler is in between
+        self.moved = False  # a pooler gave a connection another backend
 
     def read(self, sql: str) -> str:
         """Run a query of one value in a session of its own."""
@@ -91,14 +112,21 @@ class Live:
         return str(name[1]) if isinstance(name, tuple) else None
 
     def distinct(self) -> str:
-        """Want a dial for each session, one after the other and, where the settings admit two, at the same time."""
-        one, other = "", self.read(WHO_AM_I)  # answers has had a session before
+        """Want a dial for each session, one after the other and, where the settings admit two, at the same time.
+
+        A pooler in transaction mode shows itself: it gives the first another backend for its second transaction,
+        while the one of its first is taken.
+        """
+        before, after, other = "", "", self.read(WHO_AM_I)  # answers has had a session before
         if self.db.limits.max_sessions > 1:
-            with self.db.session(ASKED) as first:
-                one = str(first.scalar(text(WHO_AM_I)))
-                other = Context().run(self.read, WHO_AM_I)  # as from elsewhere: it is no nested session
+            with self.db.engine.connect() as first, self.db.session(ASKED) as second:
+                before = str(first.scalar(text(WHO_AM_I)))
+                first.commit()
+                other = str(second.scalar(text(WHO_AM_I)))
+                after = str(first.scalar(text(WHO_AM_I)))
+        self.moved = before != after
         now = self.db.snapshot()
-        if one == other:
+        if after == other:
             raise Failed("two sessions had the same connection")
         if now.dials != now.opened + now.open_retries:
             raise Failed(f"{now.opened} sessions dialled {now.dials} times")
@@ -144,14 +172,25 @@ class Live:
         return seen
 
     def migrated(self) -> str:
-        """Compare the migrations of this program with those that the database has."""
+        """Compare the migrations of this program with those that the database has, and look who can use its tables."""
+        own = self.settings
+        if self.moved and own.migrations_url == own.database_url and not own.migration_allow_pooler:
+            raise Failed("the pooler is in transaction mode, where the lock that keeps two runs apart does not hold")
+        if self.facts["shut"]:
+            raise Failed(f"row-level security shuts this role out, for want of a policy: {self.facts['shut']}")
         scripts = scripts_of_project()
         every = [script.revision for script in scripts.walk_revisions()]
-        with self.db.session(ASKED) as session:
-            applied = applied_to(session.connection(), scripts)
+        try:
+            with self.db.session(ASKED) as session:
+                applied = applied_to(session.connection(), scripts)
+        except DBAPIError as err:
+            raise Warned(f"the table alembic_version cannot be read: {describe(err)}") from err
         missing = [revision for revision in reversed(every) if revision not in applied]
-        if missing:
-            raise Warned(f"{len(missing)} of {len(every)} migrations are not applied: {', '.join(missing)}")
+        warned = f"{len(missing)} of {len(every)} migrations are not applied: {', '.join(missing)}" if missing else ""
+        if self.facts["open"]:
+            warned += f"\nopen to Supabase's public API, without row-level security: {self.facts['open']}"
+        if warned:
+            raise Warned(warned.strip())
         return f"all {len(every)} migrations are applied"
 
     def closed(self) -> str:

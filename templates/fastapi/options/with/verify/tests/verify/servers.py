@@ -35,8 +35,8 @@ def query(url: str, statement: str) -> Any:
 
 
 @contextlib.contextmanager
-def pgbouncer(server: localpg.Server, database_url: str, clients: int) -> Iterator[str]:
-    """Run a PgBouncer in session mode that admits so many clients, and give the URL through it."""
+def pgbouncer(server: localpg.Server, database_url: str, clients: int, mode: str = "session") -> Iterator[str]:
+    """Run a PgBouncer that admits so many clients, and give the URL through it."""
     binary = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     port, folder = localpg.free_port(), Path(tempfile.mkdtemp())
     folder.chmod(0o755)
@@ -55,7 +55,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = {folder}/users
-pool_mode = session
+pool_mode = {mode}
 max_client_conn = {clients}
 default_pool_size = {clients}
 server_tls_sslmode = require
