@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from fastapi import FastAPI
@@ -33,6 +34,14 @@ class _Server(uvicorn.Server):
         """Leave signals to us, and the end of a lifespan that fails, on which newer uvicorns exit."""
         with contextlib.suppress(SystemExit):
             yield
+
+
+class _Threads(ThreadPoolExecutor):
+    """Those of asyncio.to_thread, which asyncio would wait for at the end, though nothing interrupts them."""
+
+    def shutdown(self, *_: object, **__: object) -> None:
+        """Let them end when they can."""
+        super().shutdown(wait=False)
 
 
 def serve(settings: Settings) -> None:
@@ -87,6 +96,7 @@ def _check_database(settings: Settings, db: Database) -> None:
 async def _run(settings: Settings, db: Database) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(_Threads())
 
     def on_signal() -> None:
         if stopping.is_set():  # the second ends the process, whatever it is waiting for
@@ -117,6 +127,8 @@ async def _run(settings: Settings, db: Database) -> None:
         log.info("stopping")
         await _stop(settings, db, app, listener, server, serving)
         waiting.cancel()
+    if not stopping.is_set():
+        raise CommandError("the server has ended by itself")
     log.info("stopped")
 
 
@@ -149,7 +161,8 @@ async def _stop(
         await asyncio.wait_for(asyncio.shield(serving), max(0.1, deadline - time.monotonic()))
     except TimeoutError:
         cut = True
-    closed = await asyncio.to_thread(db.close, max(0.0, deadline - time.monotonic()))
+    left = max(0.0, deadline - time.monotonic())
+    closed = await asyncio.get_running_loop().run_in_executor(_Threads(1), db.close, left)
     await asyncio.wait({serving}, timeout=1)
     if cut or not closed:
         raise CommandError("requests were cut short" if cut else "sessions were still open at the end")

@@ -1,5 +1,6 @@
 """The program with the routes of tests: what "python -m app serve" runs, for tests of the process."""
 
+import asyncio
 import time
 from typing import Annotated
 
@@ -40,6 +41,10 @@ def make_app(db: Database, **settings: object) -> FastAPI:
     def sleep(seconds: int, own: Db) -> None:
         own.version()  # so that the test knows that it is here
         time.sleep(seconds)
+
+    @app.get("/rest/{seconds}")
+    async def rest(seconds: int, own: Db) -> None:
+        await asyncio.to_thread(sleep, seconds, own)
 
     return app
 

@@ -104,12 +104,13 @@ def test_ends_by_itself(
 
 @pytest.mark.rule("NP10")
 def test_uvicorn_ends(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it does so by itself, which closes the listener, sessions are waited for as at a signal."""
+    """Where it does so by itself, which closes the listener, sessions are waited for as at a signal, and the status tells."""
     monkeypatch.setattr(uvicorn.Server, "main_loop", AsyncMock())
     close = Mock(return_value=True)
     monkeypatch.setattr(Database, "close", close)
     target = parse(standin.url, allow_plaintext=True, allow_plain_auth=True)
-    serve.serve(Settings(database_url=target, http_addr="127.0.0.1:0"))
+    with pytest.raises(CommandError, match="by itself"):
+        serve.serve(Settings(database_url=target, http_addr="127.0.0.1:0"))
     close.assert_called_once()
 
 
@@ -143,7 +144,11 @@ def test_signal_in_session() -> None:
 @pytest.mark.rule("NP04", "NP10")
 @pytest.mark.parametrize(
     ("call", "said", "times"),
-    [(THING[0], "insert", 1), (("GET", "/sleep/100", b""), "select version", 2)],  # the first is of the start
+    [
+        (THING[0], "insert", 1),
+        (("GET", "/sleep/100", b""), "select version", 2),  # the first is of the start
+        (("GET", "/rest/100", b""), "select version", 2),
+    ],
 )
 def test_request_without_end(call: Call, said: str, times: int) -> None:
     """One that is still under way when the time is over is cut, and so is its session; nothing waits for its thread."""
