@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections import deque
 
 from app.nopool.errors import DatabaseError, Misconfigured, PoolerFull, SettingRefused, Unavailable
 from app.nopool.refusals import Refusal, is_password, is_unasked, kind_of
@@ -29,7 +30,8 @@ class Breaker:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
+        self._queue: deque[threading.Condition] = deque()  # of logins that wait for room, the longest first
         self._failures = 1  # none has succeeded yet
         self._last: tuple[type[DatabaseError], str] = (Unavailable, "")  # what the last attempt was told
         self._next = 0.0  # when an attempt is due
@@ -41,11 +43,22 @@ class Breaker:
         """Begin a login, when there is room for one. The caller must leave() it."""
         with self._lock:
             self._check()
-            while not self._room():
-                if not self._lock.wait(deadline - time.monotonic()):
-                    raise Unavailable("no login could begin in time")
-                self._check()
-            self._logins += 1
+            turn = threading.Condition(self._lock)
+            self._queue.append(turn)
+            try:
+                while self._queue[0] is not turn or not self._room():
+                    if not turn.wait(deadline - time.monotonic()):
+                        raise Unavailable("no login could begin in time")
+                    self._check()
+                self._logins += 1
+            finally:
+                self._queue.remove(turn)
+                self._wake()
+
+    def _wake(self) -> None:
+        """Let the login that has waited longest look whether it may go on; when it goes, the next one does."""
+        if self._queue:
+            self._queue[0].notify()
 
     def _check(self) -> None:
         now = time.monotonic()
@@ -72,7 +85,7 @@ class Breaker:
                 self._next = time.monotonic() + self._pause
                 self._failures = FAILURES
                 self._last = (Unavailable, str(refusal))
-            self._lock.notify_all()
+            self._wake()
 
     def opened(self) -> None:
         """Note that BEGIN was acknowledged.
@@ -83,7 +96,7 @@ class Breaker:
         if self._failures or self._pause:
             with self._lock:
                 self._failures, self._pause = 0, 0.0
-                self._lock.notify_all()
+                self._wake()
 
     def failed(self, refusal: Refusal) -> DatabaseError:
         """Note a failed attempt, and return what it means."""

@@ -1,5 +1,6 @@
 """What happens when the pooler is full, broken or says no."""
 
+import math
 import os
 import socket
 import ssl
@@ -18,6 +19,7 @@ from app import localpg, nopool
 from app.nopool import Database, Tx, breaker, refusals, wire
 from app.nopool.slots import Slots
 from tests.conftest import MakeDatabase, missing
+from tests.verify.servers import SOON
 from tests.verify.standin import FULL, Client, Reply, Standin
 
 # What poolers say to a client that opens a connection: what it means, SQLSTATE and text. They are Supavisor's
@@ -355,6 +357,28 @@ def test_refused_passwords(before: int, make_db: MakeDatabase) -> None:
         assert len(errors) == 40
         assert {type(err) for err in errors} == {nopool.Misconfigured}
         assert len(pooler.clients) - before <= (6 if before else 3)
+
+
+@pytest.mark.rule("NP17")
+def test_logins_in_order() -> None:
+    """The one that has waited longest goes first, and who comes later does not go ahead."""
+    only, entered = breaker.Breaker(), []
+
+    def log_in(number: int) -> None:
+        only.enter(time.monotonic() + SOON)
+        entered.append(number)
+
+    for _ in range(breaker.MAX_DOUBTFUL):
+        only.enter(math.inf)
+    with ThreadPoolExecutor() as pool:
+        for number in range(3):
+            pool.submit(log_in, number)
+            time.sleep(0.1)
+        for left in range(3):
+            only.leave()
+            with pytest.raises(nopool.Unavailable):
+                only.enter(time.monotonic() + 0.1)
+            assert entered == list(range(left + 1))
 
 
 @pytest.mark.rule("NP20")
