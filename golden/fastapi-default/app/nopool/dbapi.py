@@ -39,14 +39,15 @@ from app.nopool.wire import Line, Real, wait_for
 FINISH_TIMEOUT = 5.0  # for COMMIT and ROLLBACK, which run to their end even when the caller has gone
 
 
+def _refuse(_: object, __: object) -> None:
+    raise NotImplementedError("BEGIN is the engine's: ask for another kind of transaction by Tx")
+
+
 class Connection:
     """A DBAPI connection, real from its first statement to close()."""
 
-    # What the dialect of SQLAlchemy looks at; BEGIN is ours, whatever it says.
-    autocommit = False
-    isolation_level = None
-    read_only = None
-    deferrable = None
+    # What the dialect of SQLAlchemy looks at, and sets by execution_options, which would be lost: BEGIN is ours.
+    autocommit = isolation_level = read_only = deferrable = property(lambda _: None, _refuse)
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -303,6 +304,12 @@ class Cursor:
         """Close the cursor."""
         if self._real is not None:
             self._real.close()
+
+    def __enter__(self) -> "Cursor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __getattr__(self, name: str) -> Any:
         if self._real is None:

@@ -9,6 +9,7 @@ from app import nopool
 from app.nopool import Database, Limits, parse
 from tests.conftest import MakeDatabase
 from tests.verify.servers import query
+from tests.verify.standin import Standin
 
 AT = "postgres://app:p%40ss@db.example.com:5432/shop"
 
@@ -109,6 +110,28 @@ def test_pinned(first: bool, database_url: str, make_db: MakeDatabase) -> None:
         found = session.execute(text(asked), {"a": "€"}).one()
     day = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
     assert tuple(found) == ("€", day, timedelta(days=1), [None], 0.1 + 0.2, b"\0\xff")
+
+
+@pytest.mark.rule("NP16")
+@pytest.mark.parametrize(("option", "value"), [("isolation_level", "SERIALIZABLE"), ("postgresql_readonly", True)])
+def test_kind_is_asked_for_by_tx(option: str, value: object, standin: Standin, make_db: MakeDatabase) -> None:
+    """What SQLAlchemy would have set is not silently lost."""
+    with pytest.raises(NotImplementedError, match="by Tx"), make_db(standin.url).session() as session:
+        session.connection(execution_options={option: value})
+
+
+@pytest.mark.rule("NP06", "NP16")
+def test_copy(database_url: str, make_db: MakeDatabase) -> None:
+    """COPY, which does not come by execute, is in the transaction, too."""
+    query(database_url, "create table things (title text)")
+    with pytest.raises(KeyError), make_db(database_url).session() as session:
+        driver = session.connection().connection.driver_connection
+        assert driver
+        with driver.cursor() as cursor, cursor.copy("copy things from stdin") as rows:
+            rows.write_row(["a"])
+        assert session.scalar(text("select count(*) from things")) == 1
+        raise KeyError
+    assert query(database_url, "select count(*) from things") == 0
 
 
 @pytest.mark.rule("NP13")
