@@ -41,9 +41,6 @@ def main() -> int:
     if any("://" in arg for arg in sys.argv):  # argparse would print it with its password
         parser().error("a database URL belongs into the environment, as DATABASE_URL")
     args = parser().parse_args()
-    # libpq would add to what the URL says.
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(args)

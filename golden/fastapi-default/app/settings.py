@@ -58,6 +58,9 @@ Address = Annotated[str, AfterValidator(_address)]
 Level = Annotated[Literal["debug", "info", "warn", "error"], _lower]
 Format = Annotated[Literal["json", "text"], _lower]
 
+for name in [name for name in os.environ if name.startswith("PG")]:
+    del os.environ[name]  # libpq would add them to what the URL says
+
 
 class Settings(BaseSettings):
     """The service's settings, checked."""

@@ -62,7 +62,8 @@ def test_alembic() -> None:
 
 def test_another_server() -> None:
     """The application can be imported, as "uvicorn app.main:app" does."""
-    load, env = "from app.main import app", {"DATABASE_URL": "postgres://h/db?sslmode=require"}
+    load = "import os; from app.main import app; assert 'PGOPTIONS' not in os.environ"  # which libpq would add
+    env = {"DATABASE_URL": "postgres://h/db?sslmode=require", "PGOPTIONS": "-c geqo=off"}
     done = subprocess.run([sys.executable, "-c", load], cwd=ROOT, env=env, capture_output=True, check=True)
     assert b"no orderly end" in done.stderr
 
