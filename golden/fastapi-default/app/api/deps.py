@@ -4,6 +4,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
 
 from app.api.exchange import EXCHANGE, Exchange
 from app.nopool import Database, Tx
@@ -34,13 +35,13 @@ handler should have read the body before its first statement; FastAPI has, where
 """
 
 
-async def get_db(request: Request) -> Database:
+async def get_db(connection: HTTPConnection) -> Database:
     """Give what opens sessions of their own."""
-    return _exchange(request).db
+    return _exchange(connection).db
 
 
 Db = Annotated[Database, Depends(get_db)]
-"""The database, for streams and background tasks: they go on when the request's session has ended."""
+"""The database, for WebSockets, streams and background tasks: they go on when the request's session has ended."""
 
 
 def session_with(tx: Tx) -> Any:
@@ -64,5 +65,5 @@ def within(seconds: float) -> Any:
     return Depends(dependency)
 
 
-def _exchange(request: Request) -> Exchange:
-    return cast(Exchange, request.scope[EXCHANGE])
+def _exchange(connection: HTTPConnection) -> Exchange:
+    return cast(Exchange, connection.scope[EXCHANGE])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import psycopg
 import pytest
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -281,6 +281,39 @@ def test_commit_near_the_end_of_the_time(standin: Standin, make_db: MakeDatabase
     with TestClient(app) as client:
         assert client.post("/things", json={"title": "a"}).status_code == 201
     assert standin.rows == 1
+
+
+@pytest.mark.rule("NP07")
+def test_websocket(standin: Standin, make_db: MakeDatabase) -> None:
+    """It has no session of its own, and opens them."""
+    app = make_app(make_db(standin.url))
+
+    @app.websocket("/socket")
+    async def socket(socket: WebSocket, own: Db) -> None:
+        await socket.accept()
+        await socket.send_text(await asyncio.to_thread(own.version))
+        await socket.close()
+
+    with TestClient(app) as client, client.websocket_connect("/socket") as there:
+        assert there.receive_text() == "PostgreSQL 17.0"
+
+
+@pytest.mark.rule("NP11")
+def test_background_task_fails(standin: Standin, make_db: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says where."""
+    app = make_app(make_db(standin.url))
+
+    def mistake() -> None:
+        raise LookupError
+
+    @app.get("/later")
+    def later(tasks: BackgroundTasks) -> None:
+        tasks.add_task(mistake)
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get("/later").status_code == 200
+    (record,) = [record for record in caplog.records if "had begun" in record.message]
+    assert "mistake" in vars(record)["stack"]
 
 
 @pytest.mark.rule("NP05")

@@ -69,6 +69,8 @@ class ExchangeMiddleware:
             limiter.total_tokens = max(limiter.total_tokens, self._threads)
             await Exchange(self, scope, receive, send).run()
         else:
+            if scope["type"] == "websocket":  # which may ask for Db
+                scope[EXCHANGE] = Exchange(self, scope, receive, send)
             await self.app(scope, receive, send)
 
 
@@ -85,6 +87,7 @@ class Exchange:
         self._status = 0  # 0 until the response has begun
         self._bytes = 0
         self._body = 0  # bytes of the request's body so far
+        self._gone = False  # the client, before it could be answered
         self._unread: list[Message] = []  # of the body, seen when we looked whether the client is there
         self._error: Exception | None = None  # of the session's end, which Starlette may wrap
         self._session: Session | None = None
@@ -155,6 +158,8 @@ class Exchange:
             self._body += len(message.get("body", b""))
             if self._body > self._of.max_body:
                 raise _too_large()
+        else:
+            self._gone = True
         return message
 
     # -- the response ---------------------------------------------------------
@@ -167,7 +172,7 @@ class Exchange:
             except Exception as err:
                 self._error = err
                 raise
-            self._status = message["status"]
+            self._status = CLIENT_GONE if self._gone else message["status"]  # what FastAPI takes for a malformed body
             headers = MutableHeaders(scope=message)
             headers[HEADER] = correlation_id.get()
             if self._app.state.draining:
@@ -208,7 +213,8 @@ class Exchange:
             self.db.log(err)
         if self._status:
             # Left incomplete, the response is cut short by the server, which the client must see.
-            log.error("handler failed after its response had begun", extra={"error": describe(err)})
+            more = {"error": describe(err), "stack": _stack(err)}
+            log.error("handler failed after its response had begun", extra=more)
             return
         if isinstance(err, ClientDisconnect):
             self._status = CLIENT_GONE
@@ -216,9 +222,7 @@ class Exchange:
             return
         problem = answer(err)
         if problem.code == "internal_error" and server_error(err) is None and not isinstance(err, DatabaseError):
-            # Without the text of err, which may quote anything.
-            stack = "".join(traceback.format_tb(err.__traceback__))
-            log.error("panic", extra={"error": describe(err), "stack": stack})
+            log.error("panic", extra={"error": describe(err), "stack": _stack(err)})
         level = logging.ERROR if problem.status_code == 500 else logging.DEBUG
         log.log(level, "request failed", extra={"error": describe(err), "status": problem.status_code})
         await (await self._handled(err) or respond(problem))(self._scope, self.receive, self.send)
@@ -231,6 +235,11 @@ class Exchange:
             return None
         response = await run_in_threadpool(handler, Request(self._scope, self.receive), err)
         return cast(Response, await response if inspect.isawaitable(response) else response)
+
+
+def _stack(err: BaseException) -> str:
+    """Return where err comes from, without its text, which may quote anything."""
+    return "".join(traceback.format_tb(err.__traceback__))
 
 
 def _too_large() -> ApiError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import sys
 import threading
 import time
@@ -162,6 +163,16 @@ def test_request_without_end(call: Call, said: str, times: int) -> None:
             assert pooler.within(lambda: sum(sql.startswith(said) for sql in pooler.statements) == times)
             assert program.stop() == 1
         assert "cut short" in program.stderr
+
+
+@pytest.mark.rule("NP11")
+def test_client_leaves_within_its_body() -> None:
+    """The log does not call that a malformed body, as FastAPI does."""
+    with Standin() as pooler, Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program:
+        with socket.create_connection(("127.0.0.1", program.port())) as client:
+            client.sendall(b"POST /things HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert within(SOON, lambda: program.records("request"))
+        assert program.records("request")[0]["status"] == 499
 
 
 @pytest.mark.rule("NP10")
