@@ -51,8 +51,8 @@ var (
 		"The change may or may not have been saved. Check before you repeat it.")
 )
 
-// meanings maps errors, in order, to what the client is told. That a row is not there is
-// for a handler to check where it means something else. SQLSTATEs are listed in appendix A
+// meanings maps errors, in order, to what the client is told. A handler for which
+// a missing row means something else has to look for it. SQLSTATEs are listed in appendix A
 // of the Postgres manual.
 var meanings = []struct {
 	means  func(error) bool

@@ -116,7 +116,7 @@ func (d *dialer) lookup(ctx context.Context, host string) (*resolution, error) {
 	if known != nil && time.Now().Before(known.until) {
 		return known, nil
 	}
-	if known != nil { // the others go on with it meanwhile, and all do if that is in vain
+	if known != nil { // others use the old addresses meanwhile, and all do if there are no new ones
 		known = &resolution{known.addresses, time.Now().Add(addressTTL)}
 		d.known.Store(known)
 		short, cancel := context.WithTimeout(ctx, resolveTimeout)

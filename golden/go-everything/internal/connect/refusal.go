@@ -94,7 +94,7 @@ func kindOf(err error) error {
 	return nopool.ErrUnavailable
 }
 
-// isLasting reports whether it is us who cannot go on with the server.
+// isLasting reports whether it is we that cannot go on with the server.
 func isLasting(err error) bool {
 	return isAlert(err) || errors.As(err, new(*tls.CertificateVerificationError)) ||
 		errors.As(err, new(tls.RecordHeaderError)) || containsAny(err.Error(), lastingTexts)

@@ -59,7 +59,7 @@ func (c *connection) connect(dialling, ctx context.Context) (err error) {
 	var loggedIn atomic.Bool
 	dial, build := config.DialFunc, config.BuildFrontend
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if c.flight != nil && !loggedIn.Load() { // pgx wants to cancel a login that has failed, when the slot could be free
+		if c.flight != nil && !loggedIn.Load() { // pgx would cancel a login that has failed, and the slot may be another's by then
 			return nil, errors.New("nothing to cancel: not logged in")
 		}
 		if c.flight == nil {

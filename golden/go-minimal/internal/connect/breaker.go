@@ -133,8 +133,8 @@ func (b *breaker) after(d time.Duration, f func()) {
 //
 // It wraps reader and writer, never the connection: pgx binds SCRAM to the server's
 // certificate only if its connection is a *tls.Conn. With another type in its place,
-// as AfterNetConnect could put there, binding is off without a word, and who sits in
-// between with a certificate of his own is let in.
+// as AfterNetConnect could put there, binding is off without a word, and a man in the
+// middle with a certificate of his own is let in.
 type guard struct {
 	*breaker
 	ctx    context.Context

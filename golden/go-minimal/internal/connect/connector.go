@@ -43,7 +43,7 @@ func newConnector(config *pgx.ConnConfig, dial pgconn.DialFunc, resolve pgconn.L
 }
 
 // Config returns how to make a connection, one at a time, for the caller to change. It
-// returns an error when so much was refused of late that nobody should connect now. A
+// returns an error when so many were refused lately that none should be made now. A
 // caller who sets one of its hooks must call the former one too.
 func (c *Connector) Config() (*pgx.ConnConfig, error) {
 	if err := c.check(); err != nil {

@@ -30,7 +30,7 @@ type client struct {
 	bound atomic.Pointer[time.Time] // set by a handler, or by what has hijacked the connection
 }
 
-// Write tries once a second: the kernel wakes who waits only when a third of its buffer is free.
+// Write tries once a second: the kernel wakes it only when a third of the buffer is free.
 func (c *client) Write(p []byte) (n int, err error) {
 	for last := time.Now(); ; {
 		next, end := time.Now().Add(time.Second), last.Add(clientTimeout)

@@ -242,7 +242,7 @@ func (r *record) Delete(ctx context.Context, db database.DBTxConn, version int64
 	return r.StoreExtender.Delete(ctx, db, version)
 }
 
-// marker marks the transactions that goose begins: what a file begins has a semicolon behind it.
+// marker marks the transactions that goose begins, by "begin" alone: a file's own has a semicolon behind it.
 type marker struct{}
 
 func (marker) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
