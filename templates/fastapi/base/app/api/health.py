@@ -11,8 +11,9 @@ from app.api.problems import SHUTTING_DOWN, ApiError, answer
 from app.nopool import Busy, Database, DeadlineExceeded, PoolerFull, Tx
 
 READY_FOR = 3.0  # seconds that an answer is kept
-READY_TIMEOUT = 1.0  # of the check itself
+READY_TIMEOUT = 3.0  # of the check itself: some databases are far away
 BUSY_FOR = 30.0  # after the last session opened, a wait still means ready
+BUSY_TIMEOUT = 0.5  # of the check, then
 
 
 class Readiness:
@@ -39,20 +40,21 @@ class Readiness:
         """Run a query in a session of its own.
 
         It is not tried where all slots are in use and one was taken of late: that is proof enough
-        that the database answers. So is a queue or a pooler that makes us wait.
+        that the database answers. So is then a queue that makes us wait, and always a full pooler.
         """
         now = self._db.snapshot()
         busy = time.monotonic() - now.last_opened < BUSY_FOR and now.last_opened > 0
         if busy and now.in_use >= now.max_sessions:
             return None
         try:
-            with self._db.session(Tx(read_only=True), time.monotonic() + READY_TIMEOUT) as session:
+            deadline = time.monotonic() + (BUSY_TIMEOUT if busy else READY_TIMEOUT)
+            with self._db.session(Tx(read_only=True), deadline) as session:
                 session.execute(text("select 1"))
-        except (Busy, PoolerFull):
+        except PoolerFull:
             return None
         except Exception as err:  # whatever else it is, the answer is no
             # PgBouncer lets a client wait for its first statement.
-            return None if busy and isinstance(err, DeadlineExceeded) else err
+            return None if busy and isinstance(err, Busy | DeadlineExceeded) else err
         return None
 
 

@@ -167,6 +167,30 @@ def test_ready_when_busy(standin: Standin, make_db: MakeDatabase, client_of: Mak
     assert len(standin.clients) == 1
 
 
+@pytest.mark.rule("NP27")
+def test_ready_far_away(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+    """A database is far away whose sessions take long to open, and no more."""
+    standin._answer = lambda _, sql: Reply(after=1.5) if sql == "select 1" else None
+    assert client_of(make_db(standin.url)).get("/ready").status_code == 200
+
+
+@pytest.mark.rule("NP27")
+def test_not_ready_behind_queue(
+    standin: Standin, make_db: MakeDatabase, client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full queue for a database that has not answered for long is no load."""
+    db = make_db(standin.url, max_sessions=1, max_waiting=0, connect_timeout=2.0)
+    db.version()
+    monkeypatch.setattr("app.api.health.BUSY_FOR", 0.0)  # that was long ago
+    standin._answer = lambda _, sql: Reply(hang=True)
+    client = client_of(db)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(db.version)
+        assert standin.within(lambda: db.snapshot().in_use == 1)
+        assert client.get("/ready").status_code == 503
+        assert db.snapshot().rejected == 1
+
+
 @pytest.mark.rule("NP27", "NP25")
 def test_not_ready(make_db: MakeDatabase, client_of: MakeClient) -> None:
     client = client_of(make_db("postgres://app:s3cret@127.0.0.1:1/app?sslmode=disable"))
