@@ -178,7 +178,10 @@ func TestExplain(t *testing.T) {
 		"28000 no pg_hba.conf entry for host \"1.2.3.4\", user \"" + tail + "\", database \"" + tail + `", no`: "no (SQLSTATE 28000)",
 		"XX000 (ENOTFOUND) tenant/user " + tail + ".ref not found":                                             "postgres.PROJECTREF",
 		"XX000 (ESSLREQUIRED) SSL connection is required for user: " + tail:                                    "XX000",
-		"08P01 no such database: " + tail:                                                                      "08P01",
+		"XX000 (EAUTHQUERY) user not found in the database":                                                    "percent-encoded",
+		"08P01 (ESTARTUPPACKETTOOLARGE) Startup packet too large: 1500 bytes (max 1024 bytes)":                 "shorten",
+		"08P01 login rejected":            "auth_hba_file",
+		"08P01 no such database: " + tail: "08P01",
 	} {
 		pooler := standin.Start(t, standin.Options{OnStartup: func(int) *pgproto3.ErrorResponse { return standin.Fatal(text[:5], text[6:]) }})
 		connector, err := Parse(strings.Replace(pooler.URL(), "/app?", "/"+tail+"?", 1), Options{AllowPlaintext: true})

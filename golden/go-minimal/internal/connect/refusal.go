@@ -44,16 +44,17 @@ var refusals = []refusal{
 	{"XX000", "too many authentication failures", password, "mend the password, then wait for two minutes"},
 	{"XX000", "ENOIDENTIFIER|EINVALIDUSERINFO|ENOTFOUND|Tenant or user not found", lasting, "at Supabase's pooler the user is postgres.PROJECTREF"},
 	{"XX000", "ESSLREQUIRED|SSL connection is required|EADDRNOTALLOWED|EBANNED|EMULTIPLEUSERS", lasting, ""},
-	{"XX000", "user not found in the database|no auth_query", password, ""},
+	{"XX000", "user not found in the database", password, mendLogin},
+	{"XX000", "no auth_query", password, ""},
 	{"XX000", "wrong format|secret format|parse SCRAM secret|MD5 secrets", password, "set the role's password again, with password_encryption = 'scram-sha-256'"},
 	{"", "EAUTH|EJIT|Internal error (handshake)|ECIRCUITBREAKER", unasked, ""},
-	{"08P01", "ESTARTUP", lasting, ""},
+	{"08P01", "ESTARTUP", lasting, "shorten or mend user and database, and APP_NAME"},
 	// PgBouncer: client.c, objects.c, janitor.c.
 	{"08P01", "no more connections allowed|client connections exceeded|query_wait_timeout|query_timeout", full, ""},
 	{"08P01", "has been failing", passing, ""}, // its own login at the server, whatever that said
 	{"08P01", "authentication failed", password, mendLogin},
-	{"08P01", "no such|unsupported|SSL required|login rejected|not allowed|no username|too long|empty password", lasting, ""},
-	{"08P01", "invalid SASL|no authentication method|not supported by this build", lasting, ""},
+	{"08P01", "no such|unsupported|SSL required|no username|too long|empty password", lasting, ""},
+	{"08P01", "login rejected|not allowed|invalid SASL|no authentication method|not supported by this build", lasting, "mend auth_type or auth_hba_file of the pooler"},
 	// Postgres: appendix A of the manual.
 	{"53300", "", full, ""},
 	{"28P01", "", password, mendLogin},
