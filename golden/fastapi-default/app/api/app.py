@@ -8,14 +8,14 @@ from app.api.exchange import ExchangeMiddleware
 from app.api.health import Readiness
 from app.api.health import router as probes
 from app.api.notes import router as notes
-from app.api.problems import Problem, on_http_error, on_invalid_request
+from app.api.problems import Problem, Service, on_http_error, on_invalid_request
 from app.nopool import Database
 from app.settings import Settings
 
 
 def create_app(settings: Settings, db: Database) -> FastAPI:
     """Return the application. It does not touch the network."""
-    app = FastAPI(
+    app = Service(
         title=settings.app_name,
         exception_handlers={HTTPException: on_http_error, RequestValidationError: on_invalid_request},
         responses={"default": {"model": Problem, "description": "Every error is a problem (RFC 9457)"}},

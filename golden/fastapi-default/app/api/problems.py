@@ -5,7 +5,7 @@ from http.client import responses
 from typing import Any
 
 import psycopg
-from fastapi import HTTPException, Request, params
+from fastapi import FastAPI, HTTPException, Request, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -55,7 +55,9 @@ _BUSY = (503, "busy", "The service is busy")
 _DATABASE_DOWN = (503, "database_unavailable", "The database is unavailable")
 _TIMEOUT = (504, "timeout", "The request took too long")
 _BAD_JSON = (400, "bad_json", "The body must be one JSON object without unknown fields")
-_NOT_JSON = (415, "unsupported_media_type", "The body must be JSON, with Content-Type: application/json")
+_NOT_JSON = (415, "unsupported_media_type", "The body must be JSON, not encoded, with Content-Type: application/json")
+PROBLEM_TYPE = "application/problem+json"
+PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 SHUTTING_DOWN = (503, "shutting_down", "The service is shutting down")
 CLIENT_GONE = 499  # nginx's; what the access log shows where nobody reads the answer
 
@@ -145,8 +147,22 @@ def respond(problem: ApiError) -> JSONResponse:
         body.model_dump(exclude_none=True),
         problem.status_code,
         headers=headers,
-        media_type="application/problem+json",
+        media_type=PROBLEM_TYPE,
     )
+
+
+class Service(FastAPI):
+    """FastAPI, which would describe problems as being of the media type of a route's own answers."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Describe the routes."""
+        described = super().openapi()
+        for path in described["paths"].values():
+            for operation in path.values():
+                content = operation["responses"].get("default", {}).get("content", {})
+                for kind in [kind for kind, of in content.items() if of.get("schema") == PROBLEM_SCHEMA]:
+                    content[PROBLEM_TYPE] = content.pop(kind)
+        return described
 
 
 def _title(status: int) -> str:
@@ -156,6 +172,8 @@ def _title(status: int) -> str:
 async def on_http_error(request: Request, err: Exception) -> JSONResponse:
     """Answer an HTTPException; to a method that a path does not have, with those of all its routes."""
     told = answer(err)
+    if told.code == "bad_json" and "content-encoding" in request.headers:
+        told = ApiError(*_NOT_JSON)
     if told.status_code == 405:
         scopes = [{**request.scope, "method": name} for name in ("GET", "POST", "PUT", "PATCH", "DELETE")]
         matching = [s["method"] for s in scopes if any(r.matches(s)[0] is Match.FULL for r in request.app.routes)]

@@ -33,6 +33,7 @@ STATES = (
     ("55P03", 503, "locked"), ("57014", 504, "timeout"), ("25P03", 504, "timeout"), ("53200", 503, "busy"), ("54000", 422, "constraint"),
     ("57P01", 503, "database_unavailable"), ("08006", 503, "database_unavailable"), ("42703", 500, "internal_error"),
 )  # fmt: skip
+GZIP = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 KINDS = (
     (nopool.Busy(), 503, "busy"), (nopool.PoolerFull("x"), 503, "busy"), (nopool.Unavailable("x"), 503, "database_unavailable"),
     (nopool.Misconfigured("s3cret"), 503, "database_unavailable"), (nopool.Closed(), 503, "shutting_down"),
@@ -445,6 +446,7 @@ def test_problems_everywhere(standin: Standin, make_db: MakeDatabase, client_of:
         (client.get("/things/1?limit=0"), 400, "bad_query"),
         (client.get("/things/x"), 404, "not_found"),
         (client.post("/things", content=b"\xff", headers={"Content-Type": "application/json"}), 400, "bad_json"),
+        (client.post("/things", content=b"\x1f\x8b", headers=GZIP), 415, "unsupported_media_type"),
         (client.post("/things", json={"title": "x" * 2_000_000}), 413, "body_too_large"),
         (client.post("/things", content=iter([b"x" * 2_000_000])), 413, "body_too_large"),
     )
@@ -453,6 +455,8 @@ def test_problems_everywhere(standin: Standin, make_db: MakeDatabase, client_of:
         assert response.headers["content-type"] == "application/problem+json"
     assert cases[1][0].headers["allow"] == "GET, HEAD"
     assert client.head("/health").status_code == 200
+    described = client.get("/openapi.json").json()["paths"]["/things"]["post"]["responses"]["default"]
+    assert list(described["content"]) == ["application/problem+json"]
     assert standin.clients == []
 
 
