@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -47,6 +48,9 @@ func (c *client) Write(p []byte) (n int, err error) {
 		}
 	}
 }
+
+// ReadFrom writes as Write does. That of TCPConn would meet the deadline of the last Write.
+func (c *client) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{c}, r) }
 
 func (c *client) SetWriteDeadline(t time.Time) error {
 	c.bound.Store(&t)
