@@ -24,6 +24,7 @@ def create_app(settings: Settings, db: Database) -> FastAPI:
     app.state.readiness = Readiness(db)
     app.include_router(probes)
     app.include_router(notes)
+    # What is added below this, such as CORSMiddleware, is around it: the answers to errors pass that, too.
     app.add_middleware(
         ExchangeMiddleware, db=db, request_timeout=settings.request_timeout, max_body=settings.http_max_body
     )
