@@ -88,6 +88,54 @@ func export(w http.ResponseWriter, r *http.Request, session *nopool.Session) err
 `),
 		route(`mux.Handle("GET /export", s.InSession(export))`),
 	}},
+	{name: "an error in a page", source: "NP24", edits: []edit{
+		{"internal/httpapi/page.go", "", `package httpapi
+
+import (
+	"html/template"
+	"net/http"
+
+	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/notes"
+)
+
+var page = template.Must(template.New("page").Parse("<p>{{.}}</p>"))
+
+func (s *Server) showNote(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	note, err := notes.Get(r.Context(), session, 1)
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+		return page.Execute(w, err)
+	}
+	return page.Execute(w, note.Title)
+}
+`},
+		route(`mux.Handle("GET /page", s.InSession(s.showNote))`),
+	}},
+	{name: "an error by way of a buffer", source: "NP24", edits: []edit{
+		{"internal/httpapi/buffer.go", "", `package httpapi
+
+import (
+	"bufio"
+	"net/http"
+
+	"example.com/demo/internal/nopool"
+	"example.com/demo/internal/notes"
+)
+
+func (s *Server) bufferNote(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	out := bufio.NewWriter(w)
+	note, err := notes.Get(r.Context(), session, 1)
+	if err != nil {
+		_, _ = out.WriteString("no note: " + err.Error())
+	} else {
+		_, _ = out.WriteString(note.Title)
+	}
+	return out.Flush()
+}
+`},
+		route(`mux.Handle("GET /buffer", s.InSession(s.bufferNote))`),
+	}},
 	{name: "an error in a header", source: "NP24", edits: []edit{
 		{handlers, "	page, err := notes.List(r.Context(), session, int(limit), after)\n", `	page, err := notes.List(r.Context(), session, int(limit), after)
 	if err != nil {

@@ -22,7 +22,9 @@ var (
 	noContext  = re(`^context\.(Background|TODO)$`)
 	opensSQL   = re(`^(database/sql|github\.com/jackc/pgx/v\d+/stdlib)\.Open`)
 	logs       = re(`^(\(\*log/slog\.Logger\)|log/slog)\.(Any|Debug|Error|Group|Info|Log|LogAttrs|Warn|With)(Context)?$`)
-	prints     = re(`^fmt\.(Append|Fprint|Print|Sprint)`) // Errorf makes an error of an error
+	prints     = re(`^fmt\.(Append|Fprint|Print|Sprint)|/template\.Template\)\.Execute`) // Errorf makes an error of an error
+	makesWrite = re(`\.New(Writer|Encoder)`)
+	programs   = re(`^os(/exec\.|\.StartProcess$)`)
 	secrets    = re(`(?i)\b((get|lookup)env|environ|ConnString)$|^\(\*net/url\.URL\)\.String$`)
 	keeps      = re(`^\(?\*?(sync|container/)`)
 	sends      = re(`^\(\*?net/http\.(Response(Writer|Controller)|Flusher)\)\.(Write(Header)?|Flush)$`)
@@ -38,7 +40,7 @@ var (
 // programs that connect by themselves.
 var (
 	outlives = re(`(?i)(^|;|\*/|--.*\n)\s*(set\s+(session|role|names|time\s+zone)\b|set\s+([a-z_.]+|%[a-z])\s*(=|\bto\b)|reset\s|discard\s|listen\s|prepare\s)|` +
-		`^set\s+$|\bset_config\s*\([^)]*,\s*(is_local\s*(=>|:=)\s*)?('?(f|false|n|no|off|0)'?|\$\d+)\s*\)|\bpg_(try_)?advisory_lock(_shared)?\s*\(`)
+		`^set\s+$|\bupdate\s+(pg_catalog\.)?pg_settings\b|\bset_config\s*\([^)]*,\s*(is_local\s*(=>|:=)\s*)?('?(f|false|n|no|off|0)'?|\$\d+)\s*\)|\bpg_(try_)?advisory_lock(_shared)?\s*\(`)
 	temporary = re(`(?i)^\s*create\s+temp(orary)?\s+table\b`) // unless it ends with its transaction
 	dropped   = re(`(?i)\bon\s+commit\s+drop\b`)
 	// A transaction that is not the session's own; ROLLBACK TO ends none.
@@ -118,9 +120,11 @@ func has(n ast.Node, so func(n ast.Node) bool) (found bool) {
 
 // writes reports whether a call is given the response, or is one of its methods, or of what was made with it.
 func (c *checker) writes(call *ast.CallExpr) bool {
+	response := func(n ast.Node) bool { e, ok := n.(ast.Expr); return ok && isResponse(c.TypeOf(e)) }
 	return has(call, func(n ast.Node) bool {
-		e, ok := n.(ast.Expr)
-		return ok && isResponse(c.TypeOf(e))
+		return response(n) || slices.ContainsFunc(c.values[c.variable(n)], func(value ast.Expr) bool {
+			return makesWrite.MatchString(c.called(value)) && has(value, response)
+		})
 	})
 }
 
@@ -169,7 +173,7 @@ func (c *checker) isSecret(e ast.Expr) bool {
 
 // checkTexts looks at the texts that a query or a program is given (NP16, NP03).
 func (c *checker) checkTexts(call *ast.CallExpr, name string) {
-	program := strings.HasPrefix(name, "os/exec.") && !c.within(mayDial)
+	program := programs.MatchString(name) && !c.within(mayDial)
 	query := !c.within(mayUseSQL) && (c.isQuery(call) || strings.HasSuffix(name, ".Batch).Queue"))
 	if !program && !query {
 		return
