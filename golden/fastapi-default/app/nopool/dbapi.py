@@ -264,10 +264,12 @@ class Connection:
             if unsent or self.unit.tx.read_only:
                 raise Unavailable(describe(err)) from err
             self._core.events.count("commit_unknown")
+            self.unit.committed = True
             raise CommitUnknown(describe(err)) from err
         if tag != "COMMIT":
             self._how = "rolled_back"
             raise RolledBack
+        self.unit.committed = True
 
     def _say(self, real: Real, last: str) -> str:
         """Send COMMIT or ROLLBACK, whatever time the caller has left."""

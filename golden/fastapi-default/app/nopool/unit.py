@@ -42,6 +42,7 @@ class Unit:
     connection: "Connection | None" = None  # while it holds one
     line: "Line | None" = None  # of its last BEGIN, to be cut off
     failure: BaseException | None = None  # of a COMMIT that its caller may have swallowed
+    committed: bool = False  # something, or nobody knows
     outer: "Unit | None" = None  # on whose behalf this one works
 
     def holds_connection(self) -> bool:

@@ -472,9 +472,12 @@ def test_nested(make_db: MakeDatabase, standin: Standin) -> None:
 
 
 @pytest.mark.rule("NP29")
-@pytest.mark.parametrize(("state", "times"), [("40001", 3), ("40P01", 3), ("23505", 1), ("57014", 1)])
-def test_retry(state: str, times: int, make_db: MakeDatabase, standin: Standin) -> None:
-    """A whole function is repeated, by its caller's word, on two SQLSTATEs, at most three times in all."""
+@pytest.mark.parametrize(
+    ("state", "commits", "times"),
+    [("40001", False, 3), ("40P01", False, 3), ("23505", False, 1), ("57014", False, 1), ("40001", True, 1)],
+)
+def test_retry(state: str, commits: bool, times: int, make_db: MakeDatabase, standin: Standin) -> None:
+    """A whole function is repeated, by its caller's word, on two SQLSTATEs, at most three times in all; not what it committed."""
 
     def answer(client: Client, sql: str) -> Reply | None:
         return Reply(error=(state, "x")) if sql.startswith("update") else None
@@ -486,6 +489,9 @@ def test_retry(state: str, times: int, make_db: MakeDatabase, standin: Standin) 
 
     def work(session: Session) -> None:
         calls.append(1)
+        if commits:
+            session.execute(text("select 1"))
+            session.commit()
         session.execute(text("update t set a = 1"))
 
     with pytest.raises(DBAPIError):

@@ -90,15 +90,22 @@ class Database:
     def run_with_retry(self, work: Callable[[Session], T], tx: Tx | None = None) -> T:
         """Run the whole of work again, at most three times in all, after 40001 or 40P01.
 
-        Work must have no effect outside its session. Every other error is raised at once: after
-        BEGIN nothing else is safe to repeat.
+        Work must have no effect outside its session. Every other error is raised at once, and so is
+        what comes after a commit of its own: after BEGIN nothing else is safe to repeat.
         """
+        unit = Unit()
+
+        def once(session: Session) -> T:
+            nonlocal unit
+            unit = session.info["unit"]
+            return work(session)
+
         for attempt in range(1, RETRIES):
             try:
-                return self.run(work, tx)
+                return self.run(once, tx)
             except Exception as err:
                 cause = server_error(err)
-                if cause is None or cause.sqlstate not in ("40001", "40P01"):
+                if unit.committed or cause is None or cause.sqlstate not in ("40001", "40P01"):
                     raise
             time.sleep(random.uniform(0, 0.05 * attempt))
         return self.run(work, tx)
