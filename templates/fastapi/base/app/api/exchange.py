@@ -6,6 +6,7 @@ handlers return, raise and stream, whatever a dependency with yield would do aft
 """
 
 import asyncio
+import gc
 import inspect
 import logging
 import re
@@ -34,6 +35,7 @@ log = logging.getLogger("app.http")
 EXCHANGE = "app.exchange"  # where the scope has it
 
 SPARE_THREADS = 40  # for handlers without a session: what Starlette has for all
+LEFT_FOR = 0.1  # seconds after which a request's own objects are garbage
 HEADER = "X-Request-ID"
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # version-traceid-parentid-flags: https://www.w3.org/TR/trace-context/
@@ -135,6 +137,9 @@ class Exchange:
             if self._session is not None and not self.unit.ended:  # cancelled, by the end of the process
                 self.db.abort(self.unit)
                 self.db.finish(self._session, self.unit, keep=False)
+            if self.unit.inner:  # a stream whose client has left keeps its session until the garbage is collected
+                loop = asyncio.get_running_loop()
+                loop.call_later(LEFT_FOR, lambda: loop.run_in_executor(None, gc.collect))
             self._log(time.monotonic() - started)
 
     def _log(self, seconds: float) -> None:

@@ -66,6 +66,7 @@ class Database:
         tx, outer = tx or Tx(), current.get()
         if outer is not None:
             tx = replace(tx, settings=(*outer.tx.settings, *tx.settings))
+            outer.inner += 1
         unit = Unit(tx, deadline, outer=outer)
         session = self.new_session(unit)
         token = current.set(unit)
@@ -79,6 +80,8 @@ class Database:
         finally:
             unit.ended = True
             session.close()
+            if outer is not None:
+                outer.inner -= 1
             with contextlib.suppress(ValueError):  # each step of a generator in a thread has another context
                 current.reset(token)
 

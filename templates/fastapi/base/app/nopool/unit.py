@@ -44,6 +44,7 @@ class Unit:
     failure: BaseException | None = None  # of a COMMIT that its caller may have swallowed
     committed: bool = False  # something, or nobody knows
     outer: "Unit | None" = None  # on whose behalf this one works
+    inner: int = 0  # how many work on behalf of this one
 
     def holds_connection(self) -> bool:
         """Report whether this unit, or one around it, holds a connection."""

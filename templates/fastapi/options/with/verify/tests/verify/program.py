@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import FastAPI, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 
@@ -41,6 +43,16 @@ def make_app(db: Database, **settings: object) -> FastAPI:
     def sleep(seconds: int, own: Db) -> None:
         own.version()  # so that the test knows that it is here
         time.sleep(seconds)
+
+    @app.get("/rows")
+    def rows(own: Db) -> StreamingResponse:
+        def steps() -> Iterator[str]:
+            with own.session() as session:
+                while True:
+                    yield str(session.scalar(text("select 1")))
+                    time.sleep(0.01)
+
+        return StreamingResponse(steps())
 
     @app.get("/rest/{seconds}")
     async def rest(seconds: int, own: Db) -> None:

@@ -165,6 +165,18 @@ def test_request_without_end(call: Call, said: str, times: int) -> None:
         assert "cut short" in program.stderr
 
 
+@pytest.mark.rule("NP04")
+def test_client_leaves_a_stream() -> None:
+    """The session of a generator that nobody goes on with ends."""
+    with Standin() as pooler, Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", program.port())) as client:
+                client.sendall(b"GET /rows HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert client.recv(1000)
+                assert client.recv(1000)  # the first can be the head alone
+        assert pooler.within(lambda: pooler.open == 0)
+
+
 @pytest.mark.rule("NP11")
 def test_client_leaves_within_its_body() -> None:
     """The log does not call that a malformed body, as FastAPI does."""
