@@ -108,7 +108,9 @@ def answer(err: BaseException) -> ApiError:
     if connection_lost(err):
         return ApiError(*_DATABASE_DOWN)
     cause = server_error(err)
-    state = (cause.sqlstate if cause else None) or ("22021" if isinstance(cause, psycopg.DataError) else "")
+    # Of a value that could not be sent. Of one that could not be read SQLAlchemy names no statement: that is ours.
+    unsent = isinstance(cause, psycopg.DataError) and getattr(err, "statement", "") is not None
+    state = (cause.sqlstate if cause else None) or ("22021" if unsent else "")
     for prefix, told in _SQLSTATES:
         if state.startswith(prefix):
             return ApiError(*told)

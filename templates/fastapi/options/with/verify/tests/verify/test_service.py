@@ -91,6 +91,21 @@ def test_what_cannot_be_sent(setting: str, title: str, status: int, standin: Sta
     assert db._core.breaker._failures == 0
 
 
+@pytest.mark.rule("NP25")
+def test_what_cannot_be_read(standin: Standin, make_db: MakeDatabase) -> None:
+    """A stored value that Python does not have is no fault of the client's."""
+    app = make_app(make_db(standin.url))
+    forever = Reply("SELECT 1", (("v", 1184),), (("infinity",),))
+    standin._answer = lambda _, sql: forever if sql == "select 1" else None
+
+    @app.get("/read")
+    def read(session: DbSession) -> object:
+        return session.scalar(text("select 1"))
+
+    with TestClient(app) as client:
+        assert client.get("/read").status_code == 500
+
+
 @pytest.mark.rule("NP24")
 def test_logs_tell_no_values(
     standin: Standin, make_db: MakeDatabase, client_of: MakeClient, caplog: pytest.LogCaptureFixture
