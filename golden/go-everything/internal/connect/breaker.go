@@ -79,14 +79,19 @@ func newBreaker() *breaker {
 // errBlocked: the password was refused too often of late to give it again.
 var errBlocked = fmt.Errorf("authentication: failed %d times within %v", maxRefused, refusedFor)
 
+// again is what others were told, and no failure by itself. Failures can be one value: an end of time, or of a connection.
+type again struct{ error }
+
+func (a again) Unwrap() error { return a.error }
+
 func (b *breaker) check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.refused >= maxRefused {
-		return errBlocked
+		return again{errBlocked}
 	}
 	if b.failures >= breakerFailures && time.Now().Before(b.next) {
-		return b.last
+		return again{b.last}
 	}
 	b.next = time.Now().Add(breakerPause/2 + rand.N(breakerPause/2))
 	return nil
@@ -104,15 +109,14 @@ func (b *breaker) Opened(since time.Time) {
 }
 
 // Refused implements nopool.Connector. It is no failure of the database if the pooler is full,
-// or if a server that has let us in refuses a setting, which may be one caller's alone; nor
-// a new one if check has returned the last one again.
+// or if a server that has let us in refuses a setting, which may be one caller's alone.
 func (b *breaker) Refused(err error) error {
 	kind := kindOf(err)
 	pgErr, answered := errors.AsType[*pgconn.PgError](err)
 	letIn := answered && cmp.Or(pgErr.SeverityUnlocalized, pgErr.Severity) == "ERROR"
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if kind != nopool.ErrPoolerFull && !letIn && !errors.Is(err, b.last) {
+	if kind != nopool.ErrPoolerFull && !letIn && !errors.As(err, new(again)) {
 		b.failures++
 		b.last = err
 	}
@@ -180,9 +184,9 @@ func (g *guard) enter() error {
 		case g.over.Load():
 			return context.Cause(g.ctx)
 		case g.refused >= maxRefused:
-			return errBlocked
+			return again{errBlocked}
 		case !g.since.After(g.unasked): // it was let through before another was told
-			return g.last
+			return again{g.last}
 		case g.logins < maxLogins && (g.failures == 0 || g.first == nil):
 			g.sent = true
 			g.take(&g.logins)

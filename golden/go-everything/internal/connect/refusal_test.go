@@ -70,6 +70,22 @@ func TestBrokenDatabase(t *testing.T) {
 	}
 }
 
+// TestSilentDatabase wants one that says nothing to be left alone, too, though each failure is the same value: in between
+// callers are told at once.
+func TestSilentDatabase(t *testing.T) {
+	t.Parallel()
+	pooler := standin.Start(t, standin.Options{OnStep: func(int, standin.Step) standin.Fault { return standin.Hang }})
+	db := on(t, pooler.URL(), func(c *config) { c.ConnectTimeout = 50 * time.Millisecond })
+	for range 100 {
+		if err := db.Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+	if n := pooler.Stats().Dials; n < 9 || n > 30 {
+		t.Errorf("%d dials for 100 sessions", n)
+	}
+}
+
 // TestRefusedInTheClear has an error answer the request for TLS, or come in its place: that
 // is a server that cannot take us, not one without TLS.
 func TestRefusedInTheClear(t *testing.T) {
