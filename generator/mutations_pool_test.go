@@ -418,7 +418,7 @@ func Free(n int) chan *pgx.Conn { return make(chan *pgx.Conn, n) }
 `},
 	}},
 	{name: "the engine keeps its last connection", source: "NP15", edits: []edit{
-		{engine, "type DB struct {\n", "type DB struct {\n	last *pgconn.PgConn\n\n"},
+		{events, "type DB struct {\n", "type DB struct {\n	last *pgconn.PgConn\n\n"},
 	}},
 	{name: "a session that is embedded", source: "NP15", edits: []edit{
 		{reports, "", `package reports

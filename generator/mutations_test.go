@@ -40,7 +40,7 @@ const (
 	flightFile = "internal/nopool/flight.go"
 	connection = "internal/nopool/connection.go"
 	valuesFile = "internal/nopool/values.go"
-	events     = "internal/nopool/events.go"
+	events     = "internal/nopool/db.go"
 	errorsFile = "internal/nopool/errors.go"
 	connecting = "internal/connect/url.go"
 	dialFile   = "internal/connect/dial.go"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
+
+var errOpenTimeout = errors.New("no answer to BEGIN in time")
 
 // flight stands between pgx and its connection. On it BEGIN travels with what pgx sends first, at
 // no round trip of its own: it goes in front of that write, and its answer is taken out of what pgx

@@ -14,8 +14,6 @@ const (
 	retryPause     = 20 * time.Millisecond // at most, before the second of them, doubled before the third
 )
 
-var errOpenTimeout = errors.New("no answer to BEGIN in time")
-
 // operation is what a session does with its connection.
 type operation func(ctx context.Context, conn *connection) error
 

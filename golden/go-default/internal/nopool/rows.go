@@ -2,58 +2,66 @@ package nopool
 
 import (
 	"cmp"
+	"context"
 	"errors"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// results are the rows of a statement, or the answers to a batch. While they are open the
-// session takes no other statement. Reading and closing them takes the session's turn, so
-// that the session cannot end in the middle.
-type results struct {
-	session *Session
-	close   func() error // reads what is left
-	stop    func()       // unbinds the statement's context
-	done    atomic.Bool  // nothing is left to close
-	misused atomic.Bool  // a second goroutine used the session, which pgx's own Err does not know
-	err     error        // what ended them
+// Query runs a statement and returns its rows, which must be closed or read to
+// their end before the session is used again. As in pgx, rows.Err says what the
+// error does, and an error of the statement may come from there alone.
+func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	r := &rows{of: &results{session: s}}
+	r.end = r.of.end
+	r.of.close = func() error { r.Rows.Close(); return r.Rows.Err() }
+	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
+		sql, args, err := typed(ctx, sql, args)
+		if err == nil {
+			r.Rows, err = conn.pgx.Query(ctx, sql, args...)
+		}
+		return err
+	})
+	if err != nil {
+		return failed(err)
+	}
+	return r, nil
 }
 
-// alone runs use while nobody else uses the session.
-func (r *results) alone(use func() error) error {
-	if !r.session.turn.TryLock() {
-		r.misused.Store(true)
-		return ErrSessionBusy
-	}
-	defer r.session.turn.Unlock()
-	if r.session.open != r {
-		return cmp.Or(r.err, errors.New("rows or batch are closed already"))
-	}
-	return r.session.failed(use())
+// QueryRow runs a statement and returns its first row. All errors come from Scan:
+// pgx.ErrNoRows when there is no row.
+func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	rows, _ := s.Query(ctx, sql, args...)
+	return row{rows}
 }
 
-// end ends them; the caller has the turn.
-func (r *results) end() {
-	if r.session.open == r {
-		r.session.open = nil
-		defer r.stop()
-		r.err = r.session.failed(cmp.Or(r.err, r.close()))
-		r.done.Store(true)
+// SendBatch runs the statements of b in two round trips: the server is asked for the types of
+// their parameters first. The session is busy until the results are closed; errors come from
+// them. A batch cannot begin a transaction.
+func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	refused := pgx.FailedBatchResults(b, errors.New("a batch with BeginTx: the session is a transaction already"))
+	if refused.Tx() != nil {
+		return refused
 	}
-}
-
-// leave waits for its turn to end them, or a part: what stays open keeps the session busy.
-func (r *results) leave(end func()) {
-	if r.done.Load() { // nor wait for the turn: its holder may be waiting for the caller
-		return
+	r := &batch{of: &results{session: s}, queued: b.QueuedQueries}
+	r.of.close = func() error { return r.BatchResults.Close() }
+	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
+		var sent pgx.Batch // without what is to be called, which would get the connection
+		for _, query := range b.QueuedQueries {
+			sql, args, err := rewritten(ctx, query.SQL, query.Arguments)
+			if err != nil {
+				return err
+			}
+			sent.Queue(sql, args...)
+		}
+		r.BatchResults = conn.pgx.SendBatch(ctx, &sent)
+		return nil
+	})
+	if err != nil {
+		return pgx.FailedBatchResults(b, err)
 	}
-	r.session.turn.Lock()
-	defer r.session.turn.Unlock()
-	if r.session.open == r {
-		end()
-	}
+	return r
 }
 
 // rows are those of a statement, or of one in a batch.

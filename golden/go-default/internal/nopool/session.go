@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -64,59 +65,10 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 	return n, cmp.Or(from.err, err)
 }
 
-// Query runs a statement and returns its rows, which must be closed or read to
-// their end before the session is used again. As in pgx, rows.Err says what the
-// error does, and an error of the statement may come from there alone.
-func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	r := &rows{of: &results{session: s}}
-	r.end = r.of.end
-	r.of.close = func() error { r.Rows.Close(); return r.Rows.Err() }
-	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
-		sql, args, err := typed(ctx, sql, args)
-		if err == nil {
-			r.Rows, err = conn.pgx.Query(ctx, sql, args...)
-		}
-		return err
-	})
-	if err != nil {
-		return failed(err)
-	}
-	return r, nil
-}
-
-// QueryRow runs a statement and returns its first row. All errors come from Scan:
-// pgx.ErrNoRows when there is no row.
-func (s *Session) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	rows, _ := s.Query(ctx, sql, args...)
-	return row{rows}
-}
-
-// SendBatch runs the statements of b in two round trips: the server is asked for the types of
-// their parameters first. The session is busy until the results are closed; errors come from
-// them. A batch cannot begin a transaction.
-func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	refused := pgx.FailedBatchResults(b, errors.New("a batch with BeginTx: the session is a transaction already"))
-	if refused.Tx() != nil {
-		return refused
-	}
-	r := &batch{of: &results{session: s}, queued: b.QueuedQueries}
-	r.of.close = func() error { return r.BatchResults.Close() }
-	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
-		var sent pgx.Batch // without what is to be called, which would get the connection
-		for _, query := range b.QueuedQueries {
-			sql, args, err := rewritten(ctx, query.SQL, query.Arguments)
-			if err != nil {
-				return err
-			}
-			sent.Queue(sql, args...)
-		}
-		r.BatchResults = conn.pgx.SendBatch(ctx, &sent)
-		return nil
-	})
-	if err != nil {
-		return pgx.FailedBatchResults(b, err)
-	}
-	return r
+// beginsAnew reports whether a statement, by its command tag, has ended a transaction and
+// left another behind: the server says no more than that there is one.
+func beginsAnew(tag, sql string) bool {
+	return tag == "COMMIT" || tag == "BEGIN" || tag == "ROLLBACK" && strings.Contains(strings.ToLower(sql), "chain")
 }
 
 // use does run with the session's connection, and opens it if need be. What run
@@ -215,4 +167,51 @@ func (s *Session) outer() *Session {
 func (s *Session) nested() bool {
 	outer := s.outer()
 	return outer != nil && (outer.used.Load() && outer.life.Err() == nil || outer.nested())
+}
+
+// results are the rows of a statement, or the answers to a batch. While they are open the
+// session takes no other statement. Reading and closing them takes the session's turn, so
+// that the session cannot end in the middle.
+type results struct {
+	session *Session
+	close   func() error // reads what is left
+	stop    func()       // unbinds the statement's context
+	done    atomic.Bool  // nothing is left to close
+	misused atomic.Bool  // a second goroutine used the session, which pgx's own Err does not know
+	err     error        // what ended them
+}
+
+// alone runs use while nobody else uses the session.
+func (r *results) alone(use func() error) error {
+	if !r.session.turn.TryLock() {
+		r.misused.Store(true)
+		return ErrSessionBusy
+	}
+	defer r.session.turn.Unlock()
+	if r.session.open != r {
+		return cmp.Or(r.err, errors.New("rows or batch are closed already"))
+	}
+	return r.session.failed(use())
+}
+
+// end ends them; the caller has the turn.
+func (r *results) end() {
+	if r.session.open == r {
+		r.session.open = nil
+		defer r.stop()
+		r.err = r.session.failed(cmp.Or(r.err, r.close()))
+		r.done.Store(true)
+	}
+}
+
+// leave waits for its turn to end them, or a part: what stays open keeps the session busy.
+func (r *results) leave(end func()) {
+	if r.done.Load() { // nor wait for the turn: its holder may be waiting for the caller
+		return
+	}
+	r.session.turn.Lock()
+	defer r.session.turn.Unlock()
+	if r.session.open == r {
+		end()
+	}
 }

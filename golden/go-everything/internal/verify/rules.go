@@ -40,7 +40,7 @@ var Rules = []Rule{
 	{"NP08", sessions, "global error handler", "An error that escapes a handler would reach the client as it is, or as nothing at all.", "Keep recover in the middleware, and answer errors with problem()."},
 	{"NP09", lifecycle, "start-up health check", "A service that starts without its database fails at its first user instead of at its deploy.", "Set DATABASE_URL to a database that answers, and keep the check before listening."},
 	{"NP10", lifecycle, "shutdown cleanup", "A stopped service whose connections stay behind starves the one that replaces it.", "Keep the stop hooks in cmd, and raise SHUTDOWN_TIMEOUT if sessions need longer."},
-	{"NP11", lifecycle, "connection monitoring", "A leak that nobody can see is found when the pooler is full.", "Keep the events and counters in internal/nopool/events.go."},
+	{"NP11", lifecycle, "connection monitoring", "A leak that nobody can see is found when the pooler is full.", "Keep the events and counters in internal/nopool/db.go."},
 	{"NP12", configuration, "TLS enforced", "Without it the password and every row travel readable, or to whoever answers.", "Use sslmode=verify-full with the provider's certificate in sslrootcert."},
 	{"NP13", configuration, "timeouts", "One statement or one lock without a bound holds its connection, and those behind it, for ever.", "Set each timeout above zero, and let them travel with BEGIN."},
 	{"NP16", further, "explicit transactions", "A setting made outside the transaction stays in the pooler's backend for the next client.", "Begin with the options asked for, and set parameters for the transaction only."},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -81,12 +80,6 @@ func (s *Session) nothingToLose() bool {
 	level := s.conn.flight.isolation
 	return s.opts.ReadOnly && !s.opts.WaitForCommit && level != "" && level != string(pgx.Serializable) &&
 		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T' && !s.conn.begunAnew
-}
-
-// beginsAnew reports whether a statement, by its command tag, has ended a transaction and
-// left another behind: the server says no more than that there is one.
-func beginsAnew(tag, sql string) bool {
-	return tag == "COMMIT" || tag == "BEGIN" || tag == "ROLLBACK" && strings.Contains(strings.ToLower(sql), "chain")
 }
 
 func (s *Session) commit(ctx context.Context) (ending, error) {
