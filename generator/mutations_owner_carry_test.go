@@ -23,13 +23,13 @@ func (l *Log) Line(ctx context.Context, text string) error {
 	}},
 	{name: "a session's method runs later", source: "NP03", edits: []edit{
 		imports(handlers, "context"),
-		{handlers, "	w.WriteHeader(http.StatusNoContent)\n", "	context.AfterFunc(r.Context(), tidy{r.Context(), session}.up)\n	w.WriteHeader(http.StatusNoContent)\n"},
-		{handlers, "// noteID reads", `type tidy struct {
+		{handlers, "	w.WriteHeader(http.StatusNoContent)\n", "	context.AfterFunc(r.Context(), chore{r.Context(), session}.up)\n	w.WriteHeader(http.StatusNoContent)\n"},
+		{handlers, "// noteID reads", `type chore struct {
 	ctx context.Context
 	in  notes.Queries
 }
 
-func (t tidy) up() { _, _ = notes.List(t.ctx, t.in, 1, 0) }
+func (t chore) up() { _, _ = notes.List(t.ctx, t.in, 1, 0) }
 
 // noteID reads`},
 	}},

@@ -11,6 +11,7 @@ import inspect
 import logging
 import re
 import secrets
+import threading
 import time
 import traceback
 from collections.abc import MutableMapping
@@ -36,6 +37,7 @@ EXCHANGE = "app.exchange"  # where the scope has it
 
 SPARE_THREADS = 40  # for handlers without a session: what Starlette has for all
 LEFT_FOR = 0.1  # seconds after which a request's own objects are garbage
+LEFT_AT_MOST = 60.0  # after which nobody looks again
 HEADER = "X-Request-ID"
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # version-traceid-parentid-flags: https://www.w3.org/TR/trace-context/
@@ -138,8 +140,7 @@ class Exchange:
                 self.db.abort(self.unit)
                 self.db.finish(self._session, self.unit, keep=False)
             if self.unit.inner:  # a stream whose client has left keeps its session until the garbage is collected
-                loop = asyncio.get_running_loop()
-                loop.call_later(LEFT_FOR, lambda: loop.run_in_executor(None, gc.collect))
+                _collect(asyncio.get_running_loop(), self.unit, LEFT_FOR)
             self._log(time.monotonic() - started)
 
     def _log(self, seconds: float) -> None:
@@ -172,12 +173,13 @@ class Exchange:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """Pass on the response: its begin is the commit point."""
         if message["type"] == "http.response.start":
+            gone = self._gone  # who leaves within COMMIT has what was answered
             try:
                 await self._end_session(keep=message["status"] < 400)
             except Exception as err:
                 self._error = err
                 raise
-            self._status = CLIENT_GONE if self._gone else message["status"]  # what FastAPI takes for a malformed body
+            self._status = CLIENT_GONE if gone else message["status"]  # what FastAPI takes for a malformed body
             headers = MutableHeaders(scope=message)
             headers[HEADER] = correlation_id.get()
             if self._app.state.draining:
@@ -249,3 +251,14 @@ def _stack(err: BaseException) -> str:
 
 def _too_large() -> ApiError:
     return ApiError(413, "body_too_large", "The body is too large")
+
+
+def _collect(loop: asyncio.AbstractEventLoop, unit: Unit, after: float) -> None:
+    """Have the garbage collected until the unit's sessions have ended: within a collection another one does nothing."""
+
+    def look() -> None:
+        if unit.inner and after < LEFT_AT_MOST:
+            threading.Thread(target=gc.collect, daemon=True).start()  # it waits for what it ends
+            _collect(loop, unit, 2 * after)
+
+    loop.call_later(after, look)

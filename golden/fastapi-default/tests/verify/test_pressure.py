@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -19,7 +20,7 @@ from app import localpg, nopool
 from app.nopool import Database, Tx, breaker, refusals, wire
 from app.nopool.slots import Slots
 from tests.conftest import MakeDatabase, missing
-from tests.verify.servers import SOON
+from tests.verify.servers import SOON, within
 from tests.verify.standin import FULL, Client, Reply, Standin
 
 # What poolers say to a client that opens a connection: what it means, SQLSTATE and text. They are Supavisor's
@@ -368,17 +369,23 @@ def test_logins_in_order() -> None:
         only.enter(time.monotonic() + SOON)
         entered.append(number)
 
+    def waits(logins: int) -> bool:
+        return len(only._queue) == logins
+
+    def goes(logins: int) -> bool:
+        return entered == list(range(logins))
+
     for _ in range(breaker.MAX_DOUBTFUL):
         only.enter(math.inf)
     with ThreadPoolExecutor() as pool:
         for number in range(3):
             pool.submit(log_in, number)
-            time.sleep(0.1)
+            assert within(SOON, partial(waits, number + 1))
         for left in range(3):
             only.leave()
             with pytest.raises(nopool.Unavailable):
                 only.enter(time.monotonic() + 0.1)
-            assert entered == list(range(left + 1))
+            assert within(SOON, partial(goes, left + 1))
 
 
 @pytest.mark.rule("NP20")

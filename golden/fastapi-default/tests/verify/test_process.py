@@ -169,11 +169,14 @@ def test_request_without_end(call: Call, said: str, times: int) -> None:
 def test_client_leaves_a_stream() -> None:
     """The session of a generator that nobody goes on with ends."""
     with Standin() as pooler, Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program:
+        # Within its answer others leave.
+        pooler._answer = lambda _, sql: Reply(after=0.3) if sql.lower() == "rollback" else None
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", program.port())) as client:
                 client.sendall(b"GET /rows HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert client.recv(1000)
                 assert client.recv(1000)  # the first can be the head alone
+            time.sleep(0.15)
         assert pooler.within(lambda: pooler.open == 0)
 
 

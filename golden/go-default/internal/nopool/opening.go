@@ -108,6 +108,9 @@ func (o *opening) attempt(ctx context.Context, gotSlot time.Time, conn *connecti
 		if refusal = conn.flight.answer(ctx); refusal == nil {
 			return err, nil
 		}
+		if cause := context.Cause(ctx); errors.Is(cause, errOpenTimeout) { // so does a full PgBouncer: no failure of the database
+			return nil, &sessionError{ErrUnavailable, cause}
+		}
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errOpenTimeout) {
 		refusal = cause

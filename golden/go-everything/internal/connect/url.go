@@ -83,6 +83,9 @@ func Parse(connString string, o Options) (*Connector, error) {
 	if plaintext && !(o.AllowPlaintext && local(config.Host)) {
 		return nil, tooWeak
 	}
+	if config.RequireAuth != "" && config.RequireAuth != onlySCRAM {
+		return nil, invalid("require_auth can only be " + onlySCRAM)
+	}
 	if !verified(config) && !o.AllowPlainAuth {
 		config.RequireAuth = onlySCRAM
 	}

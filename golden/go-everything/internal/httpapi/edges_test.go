@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,15 +130,32 @@ func TestReadyBehindQueue(t *testing.T) {
 	pooler := standin.Start(t, standin.Options{OnStatement: func(*standin.Conn, string) standin.Reply {
 		return standin.Reply{Hang: queue.Load()}
 	}})
-	server, _ := serverOn(t, pooler.URL())
-	err := server.DB.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-		_, err := s.Exec(ctx, "select 1")
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	server, _ := serverOn(t, pooler.URL(), func(c *dbConfig) { c.MaxSessions, c.ConnectTimeout = 12, 800*time.Millisecond })
+	ask := func() error {
+		return server.DB.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, "select 1")
+			return err
+		})
+	}
+	for ask() != nil { // on a busy machine, not in time
+		if t.Context().Err() != nil {
+			return
+		}
 	}
 	queue.Store(true)
+	var waiting sync.WaitGroup
+	for range 12 { // more than make attempts rare
+		waiting.Go(func() { _ = ask() })
+	}
+	waiting.Wait()
+	dialled := server.DB.Snapshot().Dials
+	go func() { _ = ask() }() // now, so that the next one would have to wait
+	for end := time.Now().Add(5 * time.Second); server.DB.Snapshot().Dials == dialled && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if server.DB.Snapshot().Dials == dialled {
+		t.Error("a session is refused without a dial")
+	}
 	if got := do(server.Handler(), "GET", "/ready", "").StatusCode; got != http.StatusOK {
 		t.Errorf("status %d", got)
 	}
@@ -148,7 +166,7 @@ func TestReadyFarAway(t *testing.T) {
 	t.Parallel()
 	server, _ := serverOn(t, standin.Start(t, standin.Options{OnStep: func(_ int, step standin.Step) standin.Fault {
 		if step == standin.Starting {
-			time.Sleep(1500 * time.Millisecond)
+			time.Sleep(1100 * time.Millisecond)
 		}
 		return nil
 	}}).URL())

@@ -249,6 +249,8 @@ class _Opening:
             if isinstance(said, Opened):
                 core.breaker.opened()
                 return said
+            if time.monotonic() >= self._unit.deadline < self.began + core.limits.connect_timeout:
+                raise DeadlineExceeded  # the caller had less time than the database may take
             error = core.breaker.failed(said)
             if isinstance(error, PoolerFull):
                 core.slots.late(age)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.migrations import applied_to, scripts_of_project
 from app.nopool import Database, Target, Tx, describe
+from app.nopool.errors import server_error
 from app.settings import Settings
 from app.verify.report import Report
 
@@ -184,6 +185,9 @@ class Live:
             with self.db.session(ASKED) as session:
                 applied = applied_to(session.connection(), scripts)
         except DBAPIError as err:
+            cause = server_error(err)
+            if cause is None or cause.sqlstate != "42501":
+                raise
             raise Warned(f"the table alembic_version cannot be read: {describe(err)}") from err
         missing = [revision for revision in reversed(every) if revision not in applied]
         warned = f"{len(missing)} of {len(every)} migrations are not applied: {', '.join(missing)}" if missing else ""

@@ -23,6 +23,7 @@ from app.logs import JSONFormatter
 from app.nopool import Tx
 from tests.conftest import MakeClient, MakeDatabase
 from tests.verify.program import Thing, make_app
+from tests.verify.servers import SOON
 from tests.verify.standin import Reply, Standin
 
 STATES = (
@@ -195,8 +196,9 @@ def test_not_ready_behind_queue(
     standin: Standin, make_db: MakeDatabase, client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full queue for a database that has not answered for long is no load."""
-    db = make_db(standin.url, max_sessions=1, max_waiting=0, connect_timeout=2.0)
+    db = make_db(standin.url, max_sessions=1, max_waiting=0, connect_timeout=SOON / 2)
     db.version()
+    assert standin.within(lambda: db.snapshot().in_use == 0)
     monkeypatch.setattr("app.api.health.BUSY_FOR", 0.0)  # that was long ago
     standin._answer = lambda _, sql: Reply(hang=True)
     client = client_of(db)
