@@ -25,9 +25,8 @@ const (
 	unaskedPause    = 33 * time.Second // longer than the 30 s for which Supavisor does not ask after five times in vain
 	longPause       = 85 * time.Second // two of them are longer than Supavisor's window
 
-	maxLogins  = 6                 // that wait for an answer
-	maxDoubts  = 3                 // further ones that were refused, or may turn out to be
-	maxRefused = 3                 // passwords within refusedFor
+	maxPlaces  = 9                 // logins that Supavisor may count, of all processes: at ten it blocks their address
+	maxRefused = 3                 // passwords of one process within refusedFor
 	refusedFor = 150 * time.Second // Supavisor's window
 	answerTime = time.Second       // after which a login is in doubt
 	doubtFor   = 15 * time.Second  // after the end of a connection that did not wait for the answer
@@ -40,7 +39,8 @@ const (
 // without a dial, with what the last attempt was told.
 //
 // And Supavisor blocks an address for two minutes after ten logins within 150 s that it did
-// not let in. So each that it may count holds a place, and of those there are nine:
+// not let in. So each that it may count holds a place, and of those there are nine, of which
+// each of several processes has its share:
 //
 //	a login that                      holds
 //	sends its password                one of six logins
@@ -68,16 +68,23 @@ type breaker struct {
 
 	first          *guard // the login that goes alone, if one does
 	logins, doubts int    // places taken
+
+	maxLogins, maxDoubts, maxRefused int
 }
 
-func newBreaker() *breaker {
+// newBreaker returns that of one of so many processes. With fewer than two places none could
+// give a new password again, which Supavisor refuses once.
+func newBreaker(processes int) *breaker {
+	places := max(2, maxPlaces/processes)
 	b := &breaker{failures: 1, gate: make(chan struct{}, 1)} // none has succeeded yet
+	b.maxLogins, b.maxRefused = (2*places+2)/3, min(places, maxRefused)
+	b.maxDoubts = places - b.maxLogins
 	b.changed.L = &b.mu
 	return b
 }
 
 // errBlocked: the password was refused too often of late to give it again.
-var errBlocked = fmt.Errorf("authentication: failed %d times within %v", maxRefused, refusedFor)
+var errBlocked = fmt.Errorf("authentication: failed too often within %v", refusedFor)
 
 // again is what others were told, and no failure by itself. Failures can be one value: an end of time, or of a connection.
 type again struct{ error }
@@ -87,7 +94,7 @@ func (a again) Unwrap() error { return a.error }
 func (b *breaker) check() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.refused >= maxRefused {
+	if b.refused >= b.maxRefused {
 		return again{errBlocked}
 	}
 	if b.failures >= breakerFailures && time.Now().Before(b.next) {
@@ -183,11 +190,11 @@ func (g *guard) enter() error {
 		switch {
 		case g.over.Load():
 			return context.Cause(g.ctx)
-		case g.refused >= maxRefused:
+		case g.refused >= g.maxRefused:
 			return again{errBlocked}
 		case !g.since.After(g.unasked): // it was let through before another was told
 			return again{g.last}
-		case g.logins < maxLogins && (g.failures == 0 || g.first == nil):
+		case g.logins < g.maxLogins && (g.failures == 0 || g.first == nil):
 			g.sent = true
 			g.take(&g.logins)
 			g.after(answerTime, g.late)
@@ -226,7 +233,7 @@ func (g *guard) late() {
 	if !g.over.Load() {
 		g.failures = max(1, g.failures)
 	}
-	if g.doubts < maxDoubts && g.place == &g.logins {
+	if g.doubts < g.maxDoubts && g.place == &g.logins {
 		g.take(&g.doubts)
 	}
 }

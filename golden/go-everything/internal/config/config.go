@@ -77,7 +77,7 @@ func Load(environ []string) (c Config, err error) {
 func (c *Config) connectors(env map[string]string) (problems []error) {
 	parse := func(name string) *connect.Connector {
 		connector, err := connect.Parse(env[name], connect.Options{
-			AppName: c.AppName, AllowPlaintext: c.Env == "local", AllowPlainAuth: c.allowPlainAuth,
+			AppName: c.AppName, AllowPlaintext: c.Env == "local", AllowPlainAuth: c.allowPlainAuth, Processes: c.Replicas,
 		})
 		if err != nil {
 			_, reason, _ := strings.Cut(err.Error(), "invalid: ") // the setting's name says the rest

@@ -47,7 +47,7 @@ func TestHangingProofs(t *testing.T) {
 		{12, []int{0, 0, 0}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			b := newBreaker()
+			b := newBreaker(1)
 			end := func(logins []*guard) {
 				for _, g := range logins {
 					g.end(nil)
@@ -64,20 +64,20 @@ func TestHangingProofs(t *testing.T) {
 					end(one)
 					b.Opened(time.Now())
 				}
-				others := b.begin(t, 2*maxLogins)
+				others := b.begin(t, 2*b.maxLogins)
 				if len(others) != want {
 					t.Errorf("%d hanging, after %d s: %d others, want %d", test.hanging, second, len(others), want)
 				}
 				end(others)
 				time.Sleep(answerTime + time.Millisecond)
 			}
-			if n := len(hanging); n > maxLogins+maxDoubts {
-				t.Errorf("%d proofs hang, want at most %d", n, maxLogins+maxDoubts)
+			if n := len(hanging); n > maxPlaces {
+				t.Errorf("%d proofs hang, want at most %d", n, maxPlaces)
 			}
 			end(hanging)
 			b.Opened(time.Now())
-			if n := len(b.begin(t, 12)); n != maxLogins {
-				t.Errorf("%d hung and were answered: %d others at once, want %d", test.hanging, n, maxLogins)
+			if n := len(b.begin(t, 12)); n != b.maxLogins {
+				t.Errorf("%d hung and were answered: %d others at once, want %d", test.hanging, n, b.maxLogins)
 			}
 		})
 	}
@@ -88,10 +88,10 @@ func TestHangingProofs(t *testing.T) {
 func TestLoginsInTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBreaker()
+		b := newBreaker(1)
 		b.begin(t, 1)[0].end(nil)
 		b.Opened(time.Now())
-		logins := b.begin(t, maxLogins)
+		logins := b.begin(t, b.maxLogins)
 		entered := make(chan int, 100)
 		ask := func(n int) {
 			g := b.newGuard(t.Context(), time.Now())
@@ -141,7 +141,7 @@ func TestRefusedProofs(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := newBreaker()
+				b := newBreaker(1)
 				for _, g := range b.begin(t, test.right) {
 					g.end(nil)
 					b.Opened(time.Now())
@@ -182,12 +182,26 @@ func (b *breaker) giveWrong(ctx context.Context, logins int, answered time.Durat
 	return given.Load()
 }
 
+// TestShares wants the places of one process to be nine, those of several together not more, as far
+// as each then has two, and that many wrong passwords to be given.
+func TestShares(t *testing.T) {
+	t.Parallel()
+	for processes, want := range map[int]struct{ logins, doubts, refused int }{
+		1: {6, 3, 3}, 2: {3, 1, 3}, 3: {2, 1, 3}, 4: {2, 0, 2}, 100: {2, 0, 2},
+	} {
+		b := newBreaker(processes)
+		if b.maxLogins != want.logins || b.maxDoubts != want.doubts || b.maxRefused != want.refused {
+			t.Errorf("%d processes: %d logins, %d doubts, %d refused, want %v", processes, b.maxLogins, b.maxDoubts, b.maxRefused, want)
+		}
+	}
+}
+
 // TestLostProofs wants a bound too on the wrong passwords whose answer nobody waits
 // for; and none where the last answer was that the password is right.
 func TestLostProofs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBreaker()
+		b := newBreaker(1)
 		lose := func() (n int) {
 			for range 20 {
 				for _, g := range b.begin(t, 1) {
@@ -199,8 +213,8 @@ func TestLostProofs(t *testing.T) {
 		}
 		first := lose()
 		time.Sleep(answerTime + time.Millisecond)
-		if n := lose(); first != maxLogins || n != maxDoubts {
-			t.Errorf("%d were given and lost, then %d, want %d and %d", first, n, maxLogins, maxDoubts)
+		if n := lose(); first != b.maxLogins || n != b.maxDoubts {
+			t.Errorf("%d were given and lost, then %d, want %d and %d", first, n, b.maxLogins, b.maxDoubts)
 		}
 		time.Sleep(doubtFor)
 		b.begin(t, 1)[0].end(nil)
@@ -215,7 +229,7 @@ func TestLostProofs(t *testing.T) {
 func TestLateSuccess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBreaker()
+		b := newBreaker(1)
 		before := time.Now()
 		b.Opened(before)
 		under := b.begin(t, 2)

@@ -25,7 +25,8 @@ type Connector struct {
 }
 
 // newConnector returns a Connector, and changes config to connect by way of it.
-func newConnector(config *pgx.ConnConfig, dial pgconn.DialFunc, resolve pgconn.LookupFunc) *Connector {
+func newConnector(config *pgx.ConnConfig, o Options) *Connector {
+	dial, resolve := o.DialFunc, o.LookupFunc
 	if dial == nil {
 		dial = config.DialFunc
 	}
@@ -39,7 +40,7 @@ func newConnector(config *pgx.ConnConfig, dial pgconn.DialFunc, resolve pgconn.L
 	}
 	config.DialFunc = (&dialer{dial: dial, resolve: resolve}).dialHost
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil } // dialHost resolves it
-	c := &Connector{config: config, breaker: newBreaker()}
+	c := &Connector{config: config, breaker: newBreaker(max(1, o.Processes))}
 	c.login = newLogin(config)
 	return c
 }

@@ -281,7 +281,7 @@ func TestPoolersOwnLogin(t *testing.T) {
 // another to succeed meanwhile, or afterwards where nine hang.
 func TestHangingLogins(t *testing.T) {
 	t.Parallel()
-	const most = maxLogins + maxDoubts
+	const most = maxPlaces
 	for step, messages := range map[standin.Step]int{standin.Challenged: 1, standin.Proving: 2} {
 		for _, hanging := range []int{3, 6, 12} {
 			t.Run(fmt.Sprint(step, hanging), func(t *testing.T) {

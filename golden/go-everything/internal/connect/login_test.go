@@ -104,7 +104,7 @@ func FuzzAuthentication(f *testing.F) {
 	f.Add([]byte("R\xff\xff\xff\xff"))
 	f.Add([]byte("S\x00\x00\x00\x04R"))
 	f.Fuzz(func(t *testing.T, says []byte) {
-		g := newBreaker().newGuard(t.Context(), time.Now())
+		g := newBreaker(1).newGuard(t.Context(), time.Now())
 		conn, err := strict().start(&pgconn.Config{RuntimeParams: map[string]string{}}, scripted{Reader: bytes.NewReader(says)}, g)
 		if _, ok := conn.(*startedConn); ok && err == nil {
 			if told, _ := io.ReadAll(conn); !bytes.HasPrefix(told, []byte("E")) {

@@ -90,6 +90,9 @@ func TestSecretsCannotBeAsked(t *testing.T) {
 		{"four, at load, asks long", 4, 40, false, 20 * time.Second, 4 * time.Second, 0, 20 * time.Second},
 		{"four, at load, ask long, for a minute", 4, 40, false, time.Minute, 4 * time.Second, 0, 30 * time.Second},
 		{"four, warm", 4, 1, true, 20 * time.Second, 0, 0, 15 * time.Second},
+		{"two, warm, at load", 2, 40, true, 20 * time.Second, 0, 0, 15 * time.Second},
+		{"four, warm, at load", 4, 40, true, 20 * time.Second, 50 * time.Millisecond, 0, 15 * time.Second},
+		{"four, warm, at load, ask long", 4, 40, true, 20 * time.Second, 4 * time.Second, 0, 20 * time.Second},
 		{"four, for a minute", 4, 4, false, time.Minute, 0, 0, 30 * time.Second},
 		{"four, for a moment", 4, 4, false, time.Second, 0, 0, 33 * time.Second},
 		{"alone, then without a pooler", 1, 4, false, 80 * time.Second, 0, time.Minute, 10 * time.Second},
@@ -102,7 +105,7 @@ func TestSecretsCannotBeAsked(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var processes []*Connector
 				for range test.processes {
-					c, err := Parse(pooler.URL(), Options{AllowPlaintext: true, DialFunc: func(context.Context, string, string) (net.Conn, error) {
+					c, err := Parse(pooler.URL(), Options{AllowPlaintext: true, Processes: test.processes, DialFunc: func(context.Context, string, string) (net.Conn, error) {
 						if left := time.Until(rules.to); left > 0 && left < test.unreached {
 							return nil, errors.New("connection refused")
 						}

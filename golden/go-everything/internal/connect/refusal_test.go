@@ -20,7 +20,7 @@ import (
 // TestForeignSeverity: a setting that a server refuses in German is no failure of the server either.
 func TestForeignSeverity(t *testing.T) {
 	t.Parallel()
-	b := newBreaker()
+	b := newBreaker(1)
 	refused := &pgconn.PgError{Severity: "FEHLER", SeverityUnlocalized: "ERROR", Code: "22023"}
 	if kind := b.Refused(refused); kind != nopool.ErrConfiguration || b.failures > 1 {
 		t.Errorf("%v, counted %d times", kind, b.failures)

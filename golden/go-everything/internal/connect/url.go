@@ -31,6 +31,7 @@ type Options struct {
 	AppName        string // application_name, shown in pg_stat_activity; "" leaves it to the URL, else "nopool"
 	AllowPlaintext bool   // accept an sslmode below require when the host is this machine
 	AllowPlainAuth bool   // without a verified certificate, accept methods other than SCRAM
+	Processes      int    // behind one address, which share the logins that a pooler may refuse; 0 is one
 
 	DialFunc   pgconn.DialFunc   // dials one address; nil asks net.Dialer
 	LookupFunc pgconn.LookupFunc // resolves the host; nil asks net.Resolver
@@ -95,7 +96,7 @@ func Parse(connString string, o Options) (*Connector, error) {
 	config.RuntimeParams = map[string]string{"application_name": name}
 	config.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
 	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0
-	return newConnector(config, o.DialFunc, o.LookupFunc), nil
+	return newConnector(config, o), nil
 }
 
 // parse has pgx read a string, without what other clients need in it. It refuses early
