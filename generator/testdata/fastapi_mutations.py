@@ -222,6 +222,7 @@ MUTATIONS = (
     Mutation("libpq's own words are cut", "NP20", "app/nopool/refusals.py",
              '_WHERE.sub("", text.split("\\n", 1)[0])', 'text.split("\\n", 1)[0].rsplit(" failed: ", 1)[-1]'),
     Mutation("as many logins as there are slots", "NP20", "app/nopool/breaker.py", "MAX_LOGINS = 6 ", "MAX_LOGINS = 9000 "),
+    Mutation("each of several processes takes all the logins", "NP20", "app/nopool/breaker.py", "max(2, 9 // replicas)", "9"),
     Mutation("a refused password ends the process at once", "NP20", "app/__main__.py",
              "        time.sleep(AUTHENTICATION_DELAY)\n", "        pass\n"),
     Mutation("a refusal is asked of every address", "NP21", "app/nopool/wire.py",

@@ -124,6 +124,7 @@ class Settings(BaseSettings):
             statement_timeout=self.db_statement_timeout,
             lock_timeout=self.db_lock_timeout,
             idle_in_transaction_timeout=self.db_idle_in_transaction_timeout,
+            replicas=self.db_replicas,
         )
 
     @property

@@ -91,7 +91,7 @@ def test_contradictions(given: dict[str, str], text: str, monkeypatch: pytest.Mo
 def test_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("DB_POOL_SIZE", "15"), ("DB_REPLICAS", "4"), ("DB_RESERVE", "3")):
         monkeypatch.setenv(name, value)
-    assert load().max_sessions == 3
+    assert (load().max_sessions, load().limits.replicas) == (3, 4)
 
 
 def test_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,10 +26,12 @@ class Breaker:
     an address for two minutes after ten refused passwords in 150 s, while a password can change
     under many logins: so those under way and those refused of late are never more than six
     together. And to the same ten it counts each login whose secret it could not ask the database
-    for: after such an answer nobody dials for a pause, twice as long after each.
+    for: after such an answer nobody dials for a pause, twice as long after each. Replicas behind
+    one address share nine; but each gives a password twice, since Supavisor refuses a new one once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, replicas: int = 1) -> None:
+        self._share = max(2, 9 // replicas)
         self._lock = threading.Lock()
         self._queue: deque[threading.Condition] = deque()  # of logins that wait for room, the longest first
         self._failures = 1  # none has succeeded yet
@@ -63,7 +65,7 @@ class Breaker:
     def _check(self) -> None:
         now = time.monotonic()
         self._refused = [at for at in self._refused if now - at < REFUSED_FOR]
-        if len(self._refused) >= MAX_REFUSED:
+        if len(self._refused) >= min(self._share, MAX_REFUSED):
             raise Misconfigured(f"authentication: failed {len(self._refused)} times within {REFUSED_FOR:.0f} s")
         if self._failures >= FAILURES and now < self._next:
             kind, text = self._last
@@ -71,7 +73,8 @@ class Breaker:
         self._next = now + max(self._pause, PAUSE * random.uniform(0.5, 1))
 
     def _room(self) -> bool:
-        return self._logins + len(self._refused) < (MAX_DOUBTFUL if self._failures else MAX_LOGINS)
+        most = MAX_DOUBTFUL if self._failures else MAX_LOGINS
+        return self._logins + len(self._refused) < min(self._share, most)
 
     def leave(self, refusal: Refusal | None = None) -> None:
         """End a login, with what it was told if it was not let in."""

@@ -52,6 +52,7 @@ class Limits:
     statement_timeout: float = 30.0  # per statement, enforced by the server, and 3 s later by us
     lock_timeout: float = 5.0  # per wait for a lock, enforced by the server
     idle_in_transaction_timeout: float = 30.0  # between two statements, enforced by the server
+    replicas: int = 1  # processes behind one address, which share the logins that a pooler may refuse
 
 
 class Core:
@@ -61,7 +62,7 @@ class Core:
         self.target = target
         self.limits = limits
         self.slots = Slots(limits.max_sessions, limits.max_waiting)
-        self.breaker = Breaker()
+        self.breaker = Breaker(limits.replicas)
         self.addresses = Addresses(target)
         self.events = Events()
         self.lines: set[Line] = set()
