@@ -149,6 +149,27 @@ func TestClosedTwice(t *testing.T) {
 	}))
 }
 
+// TestRowsInUse asks for a row while another is being read: a loop over Next ends, and Err says why.
+func TestRowsInUse(t *testing.T) {
+	t.Parallel()
+	db, _ := open(t, nil)
+	session := db.Session(t.Context(), nopool.TxOptions{})
+	rows, err := session.Query(t.Context(), "select generate_series(1, 2)")
+	must(t, err)
+	rows.Next()
+	must(t, rows.Scan(whileScanned(func() {
+		if rows.Next() || !errors.Is(rows.Err(), nopool.ErrSessionBusy) {
+			t.Errorf("%v, want ErrSessionBusy", rows.Err())
+		}
+	})))
+	rows.Close()
+	must(t, session.Rollback(t.Context()))
+}
+
+type whileScanned func()
+
+func (f whileScanned) Scan(any) error { f(); return nil }
+
 // TestBatchCalls has what was queued with a statement fail, panic, exit, or not be called
 // at all: the session ends with ROLLBACK.
 func TestBatchCalls(t *testing.T) {

@@ -3,6 +3,7 @@ package nopool_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -150,9 +151,13 @@ func TestRollbackOfStuckCopy(t *testing.T) {
 		copied <- err
 	}()
 	<-begun
-	started := time.Now()
+	started, undone := time.Now(), make(chan error, 1)
+	go func() { undone <- session.Undo(t.Context(), io.EOF) }()
 	if err := session.Rollback(t.Context()); !errors.Is(err, nopool.ErrSessionBusy) || time.Since(started) > 7*time.Second {
 		t.Errorf("%v after %v, want ErrSessionBusy after 5 s", err, time.Since(started))
+	}
+	if err := <-undone; err != io.EOF {
+		t.Errorf("undone for %v, want EOF", err)
 	}
 	close(release)
 	if err := <-copied; err == nil {
