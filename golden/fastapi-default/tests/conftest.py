@@ -1,5 +1,6 @@
 """What tests share. A test that needs a database is skipped where there is none, and fails where CI is set."""
 
+import io
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import replace
 import pytest
 from fastapi.testclient import TestClient
 
+from app import migrations
 from app.api.app import create_app
 from app.localpg import NotFound
 from app.nopool import Database, Limits, parse
@@ -20,7 +22,6 @@ for name in [name for name in os.environ if name.lower() in Settings.model_field
     del os.environ[name]
 
 MakeDatabase = Callable[..., Database]
-MakeClient = Callable[[Database], TestClient]
 
 
 def missing(what: str) -> None:
@@ -65,11 +66,13 @@ def make_db() -> Iterator[MakeDatabase]:
 
 
 @pytest.fixture
-def client_of() -> Iterator[MakeClient]:
-    """Make clients of the application."""
-    target = parse("postgres://h/db?sslmode=require")  # of no use: the database is given
-    with ExitStack() as opened:
-        yield lambda db: opened.enter_context(TestClient(create_app(Settings(database_url=target), db)))
+def client(database_url: str, make_db: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """A client of the application on a new database, migrated."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("APP_ENV", "local")
+    migrations.run(Settings(), "up", io.StringIO())
+    with TestClient(create_app(Settings(), make_db(database_url))) as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -171,9 +171,6 @@ class Standin:
             if kind == "S":
                 client.flights.append(flight)
                 failed, flight = False, 0
-                writer.write(_ready(client))
-                if reply.leave:
-                    return
             elif failed:
                 continue
             elif kind == "P":
@@ -196,8 +193,10 @@ class Standin:
                 if not await self._write(client, writer, sql, reply, described):
                     return
                 failed, described = reply.error is not None and kind == "E", False
-                if kind == "Q":
-                    writer.write(_ready(client))
+            if kind in "SQ":
+                writer.write(_ready(client))
+                if reply.leave:
+                    return
             await writer.drain()
 
     def _reply(self, client: Client, sql: str) -> Reply:

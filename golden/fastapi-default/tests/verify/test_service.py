@@ -20,8 +20,8 @@ from app import nopool
 from app.api.deps import Db, DbSession, session_with, within
 from app.api.problems import answer
 from app.logs import JSONFormatter
-from app.nopool import Tx
-from tests.conftest import MakeClient, MakeDatabase
+from app.nopool import Database, Tx
+from tests.conftest import MakeDatabase
 from tests.verify.program import Thing, make_app
 from tests.verify.servers import SOON
 from tests.verify.standin import Reply, Standin
@@ -53,13 +53,12 @@ def test_kinds(err: Exception, status: int, code: str) -> None:
 
 @pytest.mark.rule("NP24", "NP25", "NP26")
 @pytest.mark.parametrize(("state", "status", "code"), STATES)
-def test_states(state: str, status: int, code: str, standin: Standin, make_db: MakeDatabase, client_of: MakeClient,
-                caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+def test_states(
+    state: str, status: int, code: str, standin: Standin, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each SQLSTATE has a status, and nothing of the server's words reaches the client."""
-    db = make_db(standin.url)
-    db.version()
     standin._answer = lambda _, sql: Reply(error=(state, "s3cret")) if sql.startswith("insert") else None
-    response = client_of(db).post("/things", json={"title": "a"})
+    response = client.post("/things", json={"title": "a"})
     problem = response.json()
     assert (response.status_code, problem["code"]) == (status, code)
     assert "s3cret" not in response.text
@@ -75,27 +74,24 @@ def test_states(state: str, status: int, code: str, standin: Standin, make_db: M
     ("setting", "title", "status"),
     [("a\0", "a", 400), ("\ud800", "a", 400), ("x", "a\0", 400), ("x", "\ud800", 400), ("nope", "a", 500)],
 )
-def test_what_cannot_be_sent(setting: str, title: str, status: int, standin: Standin, make_db: MakeDatabase) -> None:
+def test_what_cannot_be_sent(
+    setting: str, title: str, status: int, standin: Standin, db: Database, app: FastAPI, client: TestClient
+) -> None:
     """A value is its client's fault, a setting that the server refuses is ours, whatever it says, and neither fails others."""
-    db = make_db(standin.url)
-    db.version()
     nope = Reply(error=("22023", 'role "EMAXCONN" does not exist'))
     standin._answer = lambda _, sql: nope if setting == "nope" and "set_config" in sql else None
-    app = make_app(db)
 
     @app.post("/set")
     def route(session: Annotated[Session, session_with(Tx(settings=(("role", setting),)))]) -> None:
         session.execute(text("insert into things values (:title)"), {"title": title})
 
-    with TestClient(app) as client:
-        assert client.post("/set").status_code == status
+    assert client.post("/set").status_code == status
     assert db._core.breaker._failures == 0
 
 
 @pytest.mark.rule("NP25")
-def test_what_cannot_be_read(standin: Standin, make_db: MakeDatabase) -> None:
+def test_what_cannot_be_read(standin: Standin, app: FastAPI, client: TestClient) -> None:
     """A stored value that Python does not have is no fault of the client's."""
-    app = make_app(make_db(standin.url))
     forever = Reply("SELECT 1", (("v", 1184),), (("infinity",),))
     standin._answer = lambda _, sql: forever if sql == "select 1" else None
 
@@ -103,51 +99,38 @@ def test_what_cannot_be_read(standin: Standin, make_db: MakeDatabase) -> None:
     def read(session: DbSession) -> object:
         return session.scalar(text("select 1"))
 
-    with TestClient(app) as client:
-        assert client.get("/read").status_code == 500
+    assert client.get("/read").status_code == 500
 
 
 @pytest.mark.rule("NP24")
-def test_logs_tell_no_values(
-    standin: Standin, make_db: MakeDatabase, client_of: MakeClient, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_logs_tell_no_values(standin: Standin, client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     """At info, nothing that a user typed and nothing that the server said is in the log."""
     caplog.set_level(logging.INFO, logger="app")
-    db = make_db(standin.url)
-    db.version()
     standin._answer = lambda _, sql: Reply(error=("23505", "s3cret")) if sql.startswith("insert") else None
-    client_of(db).post("/things?s3cret=1", json={"title": "s3cret"})
-    fields = [
-        str(vars(record)) for record in caplog.records if record.name.startswith(("app", "uvicorn", "sqlalchemy"))
-    ]
-    assert fields
-    assert "s3cret" not in "".join(fields)
+    client.post("/things?s3cret=1", json={"title": "s3cret"})
+    ours = [record for record in caplog.records if record.name.startswith(("app", "uvicorn", "sqlalchemy"))]
+    assert ours
+    assert "s3cret" not in str([vars(record) for record in ours])
 
 
 @pytest.mark.rule("NP26", "NP11")
-def test_correlation(standin: Standin, make_db: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
+def test_correlation(
+    standin: Standin,
+    db: Database,
+    client: TestClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Every line of a request has its id, those of its session in other threads too."""
-    lines: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(JSONFormatter().format(record))
-
-    db = make_db(standin.url)
-    db.version()
-    assert standin.within(lambda: db.snapshot().in_use == 0)
     standin._answer = lambda _, sql: Reply(error=("42703", "x")) if sql.startswith("insert") else None
-    handler = Keep()
-    logging.getLogger("app").addHandler(handler)
-    try:
-        with TestClient(make_app(db), raise_server_exceptions=False) as client:
-            assert client.get("/things/1", headers={"X-Request-ID": "good-one"}).status_code == 200
-            assert client.post("/things", json={"title": "a"}, headers={"X-Request-ID": "bad-one"}).status_code == 500
-            trace = client.get("/health", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
-            odd = client.get("/health", headers={"X-Request-ID": "no spaces, please"})
-        assert standin.within(lambda: db.snapshot().in_use == 0)
-    finally:
-        logging.getLogger("app").removeHandler(handler)
+    monkeypatch.setattr(caplog.handler, "formatter", JSONFormatter())
+    caplog.clear()
+    assert client.get("/things/1", headers={"X-Request-ID": "good-one"}).status_code == 200
+    assert client.post("/things", json={"title": "a"}, headers={"X-Request-ID": "bad-one"}).status_code == 500
+    trace = client.get("/health", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
+    odd = client.get("/health", headers={"X-Request-ID": "no spaces, please"})
+    assert standin.within(lambda: db.snapshot().in_use == 0)
+    lines = caplog.text.splitlines()
     assert trace.headers["x-request-id"] == "a" * 32
     assert len(odd.headers["x-request-id"]) == 26
     assert all('"correlation_id"' in line for line in lines)
@@ -160,49 +143,45 @@ def test_correlation(standin: Standin, make_db: MakeDatabase, caplog: pytest.Log
 
 
 @pytest.mark.rule("NP27")
-def test_probes(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+def test_probes(standin: Standin, client: TestClient) -> None:
     """Probes ask at most once in three seconds, those at the same time together, and /health never."""
-    db = make_db(standin.url)
     standin._answer = lambda _, sql: Reply(after=0.3) if sql == "select 1" else None
-    client = client_of(db)
     for _ in range(5):
         assert client.get("/health").json() == {"status": "ok"}
-    assert standin.clients == []
+    assert len(standin.clients) == 1
     with ThreadPoolExecutor(5) as pool:
         answers = pool.map(lambda _: client.get("/ready").json(), range(5))
         assert list(answers) == [{"status": "ready"}] * 5
-    assert len(standin.clients) == 1
+    assert len(standin.clients) == 2
 
 
 @pytest.mark.rule("NP27")
-def test_ready_when_busy(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+def test_ready_when_busy(standin: Standin, make_db: MakeDatabase) -> None:
     """A service that is only busy is ready, without another connection."""
     db = make_db(standin.url, max_sessions=1)
-    with db.session() as session:
+    with db.session() as session, TestClient(make_app(db)) as client:
         session.execute(text("select 1"))
-        assert client_of(db).get("/ready").status_code == 200
+        assert client.get("/ready").status_code == 200
     assert len(standin.clients) == 1
 
 
 @pytest.mark.rule("NP27")
-def test_ready_far_away(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+def test_ready_far_away(standin: Standin, make_db: MakeDatabase) -> None:
     """A database is far away whose sessions take long to open, and no more."""
     standin._answer = lambda _, sql: Reply(after=1.5) if sql == "select 1" else None
-    assert client_of(make_db(standin.url)).get("/ready").status_code == 200
+    with TestClient(make_app(make_db(standin.url))) as client:
+        assert client.get("/ready").status_code == 200
 
 
 @pytest.mark.rule("NP27")
-def test_not_ready_behind_queue(
-    standin: Standin, make_db: MakeDatabase, client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_not_ready_behind_queue(standin: Standin, make_db: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full queue for a database that has not answered for long is no load."""
     db = make_db(standin.url, max_sessions=1, max_waiting=0, connect_timeout=SOON / 2)
     db.version()
     assert standin.within(lambda: db.snapshot().in_use == 0)
     monkeypatch.setattr("app.api.health.BUSY_FOR", 0.0)  # that was long ago
     standin._answer = lambda _, sql: Reply(hang=True)
-    client = client_of(db)
-    with ThreadPoolExecutor(1) as pool:
+    with TestClient(make_app(db)) as client, ThreadPoolExecutor(1) as pool:
         pool.submit(db.version)
         assert standin.within(lambda: db.snapshot().in_use == 1)
         assert client.get("/ready").status_code == 503
@@ -210,19 +189,17 @@ def test_not_ready_behind_queue(
 
 
 @pytest.mark.rule("NP27", "NP25")
-def test_not_ready(make_db: MakeDatabase, client_of: MakeClient) -> None:
-    client = client_of(make_db("postgres://app:s3cret@127.0.0.1:1/app?sslmode=disable"))
-    response = client.get("/ready")
+def test_not_ready(make_db: MakeDatabase) -> None:
+    with TestClient(make_app(make_db("postgres://app:s3cret@127.0.0.1:1/app?sslmode=disable"))) as client:
+        response = client.get("/ready")
     assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
 
 
 @pytest.mark.rule("NP13")
-def test_request_timeout(standin: Standin, make_db: MakeDatabase) -> None:
+def test_request_timeout(standin: Standin, db: Database) -> None:
     """A request that is out of time is answered with 504, and its session ends."""
-    db = make_db(standin.url)
-    db.version()
     standin._answer = lambda _, sql: Reply(hang=True) if sql.startswith("insert") else None
-    with TestClient(make_app(db, request_timeout=0.5), raise_server_exceptions=False) as client:
+    with TestClient(make_app(db, request_timeout=0.5)) as client:
         began = time.monotonic()
         response = client.post("/things", json={"title": "a"})
     assert time.monotonic() - began < 15
@@ -236,10 +213,10 @@ def test_request_timeout(standin: Standin, make_db: MakeDatabase) -> None:
     [("POST", "/sleep", 504, 0.3), ("GET", "/sleep", 504, 0.3), ("GET", "/stream", 504, 0.3), ("POST", "/sleep/long", 200, 2)],
 )  # fmt: skip
 def test_handler_takes_too_long(
-    method: str, path: str, status: int, bound: float, standin: Standin, make_db: MakeDatabase
+    method: str, path: str, status: int, bound: float, standin: Standin, db: Database
 ) -> None:
     """What a handler did whose time was over is not committed, nor answered; a route may have a time of its own."""
-    app = make_app(make_db(standin.url), request_timeout=bound, db_session_wait="100ms", db_connect_timeout="100ms")
+    app = make_app(db, request_timeout=bound, db_session_wait="100ms", db_connect_timeout="100ms")
 
     @app.api_route("/sleep", methods=["GET", "POST"], response_model=None)
     @app.post("/sleep/long", dependencies=[within(20)])
@@ -291,10 +268,8 @@ def test_finish_needs_no_thread_of_a_handler(way: str, standin: Standin, make_db
 
 
 @pytest.mark.rule("NP28")
-def test_stream_with_sessions_of_its_own(standin: Standin, make_db: MakeDatabase) -> None:
+def test_stream_with_sessions_of_its_own(standin: Standin, app: FastAPI, client: TestClient) -> None:
     """Behind a read, while its COMMIT is under way, and in a generator that many threads take steps of."""
-    db = make_db(standin.url)
-    app = make_app(db)
     standin._answer = lambda _, sql: Reply("COMMIT", after=0.2) if sql == "commit" else None
 
     @app.get("/stream")
@@ -308,8 +283,7 @@ def test_stream_with_sessions_of_its_own(standin: Standin, make_db: MakeDatabase
 
         return StreamingResponse(rows())
 
-    with TestClient(app) as client:
-        assert client.get("/stream").text == "11"
+    assert client.get("/stream").text == "11"
     assert standin.within(lambda: standin.open == 0)
 
 
@@ -326,9 +300,8 @@ def test_commit_near_the_end_of_the_time(standin: Standin, make_db: MakeDatabase
 
 
 @pytest.mark.rule("NP07")
-def test_websocket(standin: Standin, make_db: MakeDatabase) -> None:
+def test_websocket(app: FastAPI, client: TestClient) -> None:
     """It has no session of its own, and opens them."""
-    app = make_app(make_db(standin.url))
 
     @app.websocket("/socket")
     async def socket(socket: WebSocket, own: Db) -> None:
@@ -336,14 +309,13 @@ def test_websocket(standin: Standin, make_db: MakeDatabase) -> None:
         await socket.send_text(await asyncio.to_thread(own.version))
         await socket.close()
 
-    with TestClient(app) as client, client.websocket_connect("/socket") as there:
+    with client.websocket_connect("/socket") as there:
         assert there.receive_text() == "PostgreSQL 17.0"
 
 
 @pytest.mark.rule("NP11")
-def test_background_task_fails(standin: Standin, make_db: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
+def test_background_task_fails(app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     """The log says where."""
-    app = make_app(make_db(standin.url))
 
     def mistake() -> None:
         raise LookupError
@@ -352,33 +324,28 @@ def test_background_task_fails(standin: Standin, make_db: MakeDatabase, caplog: 
     def later(tasks: BackgroundTasks) -> None:
         tasks.add_task(mistake)
 
-    with TestClient(app, raise_server_exceptions=False) as client:
-        assert client.get("/later").status_code == 200
+    assert client.get("/later").status_code == 200
     (record,) = [record for record in caplog.records if "had begun" in record.message]
     assert "mistake" in vars(record)["stack"]
 
 
 @pytest.mark.rule("NP05")
-def test_mounted_application(standin: Standin, make_db: MakeDatabase) -> None:
+def test_mounted_application(standin: Standin, app: FastAPI, client: TestClient) -> None:
     """An application inside the application has the request's session, too."""
-    db = make_db(standin.url)
-    app, inside = make_app(db), FastAPI()
+    inside = FastAPI()
 
     @inside.post("/things")
     def create(session: DbSession) -> None:
         session.execute(text("insert into things values (1)"))
 
     app.mount("/inside", inside)
-    with TestClient(app) as client:
-        assert client.post("/inside/things").status_code == 200
+    assert client.post("/inside/things").status_code == 200
     assert standin.rows == 1
 
 
 @pytest.mark.rule("NP19")
-def test_second_commit(standin: Standin, make_db: MakeDatabase) -> None:
+def test_second_commit(standin: Standin, app: FastAPI, client: TestClient) -> None:
     """A COMMIT that failed is forgotten when it succeeds at the second try."""
-    db = make_db(standin.url)
-    app = make_app(db)
     answers = iter([Reply(error=("40001", "x"))])
     standin._answer = lambda _, sql: next(answers, None) if sql == "commit" else None
 
@@ -393,20 +360,16 @@ def test_second_commit(standin: Standin, make_db: MakeDatabase) -> None:
             else:
                 return
 
-    with TestClient(app) as client:
-        assert client.post("/twice").status_code == 200
+    assert client.post("/twice").status_code == 200
     assert standin.rows == 1
 
 
 @pytest.mark.rule("NP04", "NP06")
 @pytest.mark.parametrize("path", ["/two", "/unread"])
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_client_gone(path: str, cancelled: bool, standin: Standin, make_db: MakeDatabase) -> None:
+def test_client_gone(path: str, cancelled: bool, standin: Standin, db: Database, app: FastAPI) -> None:
     """A write whose client has left before it could be answered is rolled back, one that is cancelled cut off."""
-    db = make_db(standin.url)
-    db.version()
     standin._answer = lambda _, sql: Reply(hang=True) if cancelled and sql.startswith("insert") else None
-    app = make_app(db)
     sent: list[Any] = []
 
     @app.post("/two")
@@ -447,9 +410,8 @@ def test_client_gone(path: str, cancelled: bool, standin: Standin, make_db: Make
 
 
 @pytest.mark.rule("NP08")
-def test_problems_everywhere(standin: Standin, make_db: MakeDatabase, client_of: MakeClient) -> None:
+def test_problems_everywhere(standin: Standin, client: TestClient) -> None:
     """Every error is a problem."""
-    client = client_of(make_db(standin.url))
     cases = (
         (client.get("/nothing"), 404, "not_found"),
         (client.post("/health"), 405, "method_not_allowed"),
@@ -474,14 +436,13 @@ def test_problems_everywhere(standin: Standin, make_db: MakeDatabase, client_of:
     assert client.head("/health").status_code == 200
     described = client.get("/openapi.json").json()["paths"]["/things"]["post"]["responses"]["default"]
     assert list(described["content"]) == ["application/problem+json"]
-    assert standin.clients == []
+    assert len(standin.clients) == 1
 
 
 @pytest.mark.rule("NP08", "NP19")
 @pytest.mark.parametrize("status", [500, 200])
-def test_handlers_of_the_application(status: int, standin: Standin, make_db: MakeDatabase) -> None:
+def test_handlers_of_the_application(status: int, standin: Standin, app: FastAPI) -> None:
     """One for an exception is asked where that is of COMMIT, too, and makes no success of it."""
-    app = make_app(make_db(standin.url))
 
     @app.exception_handler(nopool.CommitUnknown)
     def look(*_: object) -> JSONResponse:
@@ -495,14 +456,12 @@ def test_handlers_of_the_application(status: int, standin: Standin, make_db: Mak
 
 
 @pytest.mark.rule("NP17")
-def test_no_session_in_the_event_loop(standin: Standin, make_db: MakeDatabase) -> None:
+def test_no_session_in_the_event_loop(standin: Standin, app: FastAPI, client: TestClient) -> None:
     """It would stop the loop that the ends of all others need."""
-    app = make_app(make_db(standin.url))
 
     @app.get("/loop")
     async def loop(session: DbSession) -> object:
         return session.scalar(text("select 1"))
 
-    with TestClient(app) as client:
-        assert client.get("/loop").status_code == 500
-    assert standin.clients == []
+    assert client.get("/loop").status_code == 500
+    assert len(standin.clients) == 1

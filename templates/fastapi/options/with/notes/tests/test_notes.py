@@ -1,7 +1,5 @@
 """The notes, from request to row."""
 
-import io
-
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -10,17 +8,6 @@ from fastapi.testclient import TestClient
 from app import migrations
 from app.models import Base
 from app.settings import Settings
-from tests.conftest import MakeClient, MakeDatabase
-
-
-@pytest.fixture
-def client(
-    database_url: str, make_db: MakeDatabase, client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
-) -> TestClient:
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("APP_ENV", "local")
-    migrations.run(Settings(), "up", io.StringIO())
-    return client_of(make_db(database_url))
 
 
 def test_life_of_a_note(client: TestClient) -> None:

@@ -4,75 +4,25 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app import NAME
-from app.verify.report import Report
-from tests.conftest import MakeClient, missing
+from app.nopool import Database
+from app.verify.report import Report, Status
+from tests.conftest import MakeDatabase, missing
 from tests.servers import Postgres
 from tests.verify.program import make_app
 from tests.verify.servers import pgbouncer
 from tests.verify.standin import Standin
 from tests.verify.static import exemptions
 
-TITLE = f"self-verification of {NAME}"
-
-
-class Proof:
-    """Collects what became of each rule's tests."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, dict[str, str]] = defaultdict(dict)
-        self.details: dict[str, list[str]] = defaultdict(list)
-
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: "pytest.CallInfo[None]") -> "object":
-        """Note how a test ended: by its worst phase."""
-        outcome = yield
-        found = outcome.get_result()  # type: ignore[attr-defined]
-        for mark in item.iter_markers("rule"):
-            for rule in mark.args:
-                if found.outcome != "passed" or found.when == "call":
-                    ranks = ["passed", "skipped", "failed"]
-                    before = self.outcomes[rule].get(item.name, "passed")
-                    self.outcomes[rule][item.name] = max(before, found.outcome, key=ranks.index)
-                if found.outcome == "failed":
-                    text = str(call.excinfo.value).splitlines() if call.excinfo else []
-                    self.details[rule].append(f"{item.name}: {text[0] if text else 'failed'}")
-                elif found.outcome == "skipped" and call.excinfo:
-                    self.details[rule].append(f"{item.name}: {call.excinfo.value}")
-
-    def report(self) -> Report:
-        """Return the report."""
-        report = Report(TITLE, exceptions=exemptions())
-        for rule in report.results:
-            tests = self.outcomes.get(rule, {})
-            detail = "\n".join(dict.fromkeys(self.details.get(rule, [])))
-            if "failed" in tests.values():
-                report.set(rule, "failed", detail)
-            elif not tests:
-                report.set(rule, "not run", "no test of it was selected")
-            elif "skipped" in tests.values():
-                report.set(rule, "not run", detail)
-            else:
-                report.set(rule, "passed")
-        return report
-
-    @pytest.hookimpl
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        """Print the report."""
-        if not self.outcomes:
-            return
-        report = self.report()
-        terminalreporter.write_line("")
-        terminalreporter.write_line(report.text())
-        path = config.getoption("--report", default=None)
-        if path:
-            Path(path).write_text(report.json() + "\n", encoding="utf-8")
+# What pytest says of a test, and what the report says of its rules: the worse follows the better.
+STATUSES: dict[str, Status] = {"passed": "passed", "skipped": "not run", "failed": "failed", "error": "failed"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -80,9 +30,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--report", metavar="FILE", help="write the report of the rules, as JSON")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Watch the tests."""
-    config.pluginmanager.register(Proof(), "proof")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each test's outcome say which rules it proves."""
+    for item in items:
+        item.user_properties += [("rule", rule) for mark in item.iter_markers("rule") for rule in mark.args]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the report: of each rule, what became of the worst of its tests."""
+    seen: defaultdict[str, dict[Status, list[str]]] = defaultdict(dict)
+    for outcome, status in STATUSES.items():
+        for test in terminalreporter.getreports(outcome):
+            for name, rule in getattr(test, "user_properties", ()):
+                if name == "rule":
+                    seen[rule].setdefault(status, []).append(_why(test))
+    if not seen:
+        return
+    report = Report(f"self-verification of {NAME}", exceptions=exemptions())
+    for rule in report.results:
+        status, why = list(seen[rule].items())[-1] if rule in seen else ("not run", ["no test of it was selected"])
+        report.set(rule, status, "\n".join(filter(None, why)))
+    terminalreporter.write_line("")
+    terminalreporter.write_line(report.text())
+    path = config.getoption("--report", default=None)
+    if path:
+        Path(path).write_text(report.json() + "\n", encoding="utf-8")
+
+
+def _why(test: Any) -> str:
+    """Return why a test was skipped, or the first line of what it failed with."""
+    if test.passed:
+        return ""
+    crash = getattr(test.longrepr, "reprcrash", None)
+    text = str(crash.message if crash else test.longrepr[-1])
+    return f"{test.head_line}: " + text.partition("\n")[0]
 
 
 @pytest.fixture
@@ -103,7 +84,22 @@ def standin() -> Iterator[Standin]:
 
 
 @pytest.fixture
-def client_of() -> Iterator[MakeClient]:
-    """Make clients of the application with the routes of tests."""
-    with ExitStack() as opened:
-        yield lambda db: opened.enter_context(TestClient(make_app(db), raise_server_exceptions=False))
+def db(standin: Standin, make_db: MakeDatabase) -> Database:
+    """A database on the stand-in. SQLAlchemy asks its first connection for more than the others: that one is gone."""
+    made = make_db(standin.url)
+    made.version()
+    assert standin.within(lambda: made.snapshot().in_use == 0)
+    return made
+
+
+@pytest.fixture
+def app(db: Database) -> FastAPI:
+    """The application on it, with the routes of tests."""
+    return make_app(db)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """Its client."""
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +15,29 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Process:
-    """A run of the program, with settings of its own and no other."""
+    """A service on a database, with settings of its own and no other."""
 
-    def __init__(self, command: str, **settings: str) -> None:
+    def __init__(self, database_url: str, **settings: str) -> None:
         env = {"PATH": os.environ["PATH"], "APP_ENV": "local", "LOG_FORMAT": "json", "HTTP_ADDR": "127.0.0.1:0"}
+        env |= {"DATABASE_URL": database_url, "DB_ALLOW_PLAIN_AUTH": "true", **settings}
+        self._said = tempfile.NamedTemporaryFile()  # noqa: SIM115 (it is closed below)
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "tests.verify.program", *command.split()],
-            cwd=ROOT, env=env | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.child.stderr
-        for line in self.child.stderr:
-            self.lines.append(line.rstrip("\n"))
+            [sys.executable, "-m", "tests.verify.program", "serve"], cwd=ROOT, env=env, stderr=self._said
+        )
 
     @property
     def stderr(self) -> str:
-        """What it has said so far."""
-        return "\n".join(self.lines)
+        """What it has said so far, in whole lines."""
+        return Path(self._said.name).read_text(encoding="utf-8").rpartition("\n")[0]
 
     def records(self, message: str) -> list[dict[str, Any]]:
         """Return the log's records with a message."""
-        found = [json.loads(line) for line in self.lines if line.startswith("{")]
+        found = [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{")]
         return [record for record in found if record["msg"] == message]
 
     def errors(self) -> list[str]:
         """Return the lines for people, log lines left out."""
-        return [line for line in self.lines if not line.startswith("{")]
+        return [line for line in self.stderr.splitlines() if not line.startswith("{")]
 
     def port(self) -> int:
         """Wait until it listens, and return where."""
@@ -54,9 +47,7 @@ class Process:
 
     def wait(self) -> int:
         """Wait for its end, and return its status."""
-        status = self.child.wait(SOON)
-        self._reader.join(SOON)
-        return status
+        return self.child.wait(SOON)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and wait."""
@@ -67,11 +58,6 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.child.poll() is None:
-            self.child.kill()
-            self.child.wait()
-        if self.child.stdout:
-            self.child.stdout.close()
-        self._reader.join(SOON)
-        if self.child.stderr:
-            self.child.stderr.close()
+        self.child.kill()  # if it is still there
+        self.child.wait()
+        self._said.close()

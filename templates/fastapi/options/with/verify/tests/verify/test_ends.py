@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
-from fastapi import HTTPException, Response
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -24,57 +24,35 @@ from tests.verify.standin import Client, Reply, Standin
 INSERT = text("insert into things values ('x')")
 
 
-def plain(session: Session) -> object:
-    session.execute(INSERT)
+def plain(_: Session) -> object:
     return {}
 
 
-def raises(session: Session) -> object:
-    session.execute(INSERT)
-    raise HTTPException(418, "short and stout")
-
-
-def panics(session: Session) -> object:
-    session.execute(INSERT)
-    raise ValueError("s3cret")
-
-
-def refuses(session: Session) -> object:
-    session.execute(INSERT)
-    return JSONResponse({}, 422)
-
-
-def streams(session: Session) -> object:
-    session.execute(INSERT)
+def streams(_: Session) -> object:
     return StreamingResponse(iter(["a", "b"]))
 
 
+def raises(_: Session) -> object:
+    raise HTTPException(418, "short and stout")
+
+
+def panics(_: Session) -> object:
+    raise ValueError("s3cret")
+
+
 def swallows(session: Session) -> object:
-    session.execute(INSERT)
-    try:
+    with contextlib.suppress(Exception):  # as careless code does
         session.execute(text("select broken"))
-    except Exception:  # as careless code does
-        return {}
-    return {}
-
-
-def commits(session: Session) -> object:
-    session.execute(INSERT)
-    session.commit()
     return {}
 
 
 def commits_and_ignores(session: Session) -> object:
-    session.execute(INSERT)
-    try:
+    with contextlib.suppress(Exception):
         session.commit()
-    except Exception:  # as careless code does
-        return {}
     return {}
 
 
 def ends_it(session: Session) -> object:
-    session.execute(INSERT)
     session.execute(text("rollback"))
     return {}
 
@@ -85,16 +63,12 @@ def lingers(session: Session) -> object:
     return {}
 
 
-def idle(session: Session) -> object:
-    return {}
-
-
 @dataclass(frozen=True)
 class End:
-    """A handler, what the server does at COMMIT, and what must come of it."""
+    """What a handler does behind its INSERT, what the server does at COMMIT, and what must come of it."""
 
     name: str
-    handler: Callable[[Session], object]
+    then: Callable[[Session], object] | None
     status: int
     code: str = ""
     commit: Reply | None = None
@@ -107,7 +81,7 @@ ENDS = (
     End("kept", plain, 200),
     End("an error status", raises, 418, "i'm_a_teapot", last="rollback"),
     End("a panic", panics, 500, "internal_error", last="rollback"),
-    End("a response of 422", refuses, 422, last="rollback"),
+    End("a response of 422", lambda _: JSONResponse({}, 422), 422, last="rollback"),
     End("a stream", streams, 200),
     End("COMMIT lost", plain, 500, "commit_unknown", LOST, polite=False),
     End("COMMIT lost, a stream", streams, 500, "commit_unknown", LOST, polite=False),
@@ -118,31 +92,25 @@ ENDS = (
         plain,
         500,
         "commit_unknown",
-        Reply(error=("57P01", "s3cret"), fatal=True),
+        Reply(error=("57P01", "x"), fatal=True),
         polite=False,
     ),
     End("COMMIT answered by ROLLBACK", plain, 500, "internal_error", Reply("ROLLBACK")),
     End("an ignored error", swallows, 500, "internal_error"),
-    End("its own commit", commits, 200),
-    End("its own commit lost", commits, 500, "commit_unknown", LOST, polite=False),
+    End("its own commit", Session.commit, 200),
+    End("its own commit lost", Session.commit, 500, "commit_unknown", LOST, polite=False),
     End("its own commit lost and ignored", commits_and_ignores, 500, "commit_unknown", LOST, polite=False),
     End("its own rollback, as a statement", ends_it, 500, "internal_error", last="rollback"),
     End("lost before COMMIT", lingers, 503, "database_unavailable", last="select leave", polite=False),
-    End("no statement", idle, 200, last=""),
+    End("no statement", None, 200, last=""),
 )
-
-
-@pytest.fixture
-def db(standin: Standin, make_db: MakeDatabase) -> Database:
-    db = make_db(standin.url)
-    db.version()  # the first connection of an engine is asked for more
-    assert standin.within(lambda: standin.clients[0].end)
-    return db
 
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
 @pytest.mark.rule("NP04", "NP05", "NP06", "NP08", "NP18", "NP19", "NP23", "NP24", "NP28")
-def test_ends(end: End, standin: Standin, db: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_ends(
+    end: End, standin: Standin, db: Database, app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
     def answer(client: Client, sql: str) -> Reply | None:
         if sql == "select broken":
             return Reply(error=("42703", "s3cret"))
@@ -151,15 +119,15 @@ def test_ends(end: End, standin: Standin, db: Database, caplog: pytest.LogCaptur
         return end.commit if sql == "commit" else None
 
     standin._answer = answer
-    app = make_app(db)
 
-    @app.post("/end")
-    def route(session: DbSession) -> Response:
-        result = end.handler(session)
-        return result if isinstance(result, Response) else JSONResponse(result)
+    @app.post("/end", response_model=None)
+    def route(session: DbSession) -> object:
+        if end.then is None:
+            return {}
+        session.execute(INSERT)
+        return end.then(session)
 
-    with TestClient(app, raise_server_exceptions=False) as client:
-        response = client.post("/end")
+    response = client.post("/end")
     assert response.status_code == end.status, response.text
     assert response.status_code < 400 or not end.code or response.json()["code"] == end.code
     assert "s3cret" not in response.text + str(response.headers) + caplog.text.replace("server_message", "")
@@ -199,23 +167,23 @@ def test_swallowed_opening(then: str, make_db: MakeDatabase) -> None:
 
 @pytest.mark.rule("NP05", "NP22", "NP28")
 @pytest.mark.parametrize("handler", [plain, streams], ids=["returned", "streamed"])
-def test_commit_comes_first(handler: Callable[[Session], object], standin: Standin, db: Database) -> None:
+def test_commit_comes_first(
+    handler: Callable[[Session], object], standin: Standin, db: Database, app: FastAPI, client: TestClient
+) -> None:
     """Nothing of a response leaves before COMMIT is acknowledged; the server's close is not waited for."""
     standin.release_lag = 1
     standin._answer = lambda _, sql: Reply("COMMIT", after=0.3) if sql == "commit" else None
-    app = make_app(db)
 
-    @app.post("/slow")
-    def slow(session: DbSession) -> Response:
-        result = handler(session)
-        return result if isinstance(result, Response) else JSONResponse(result)
+    @app.post("/slow", response_model=None)
+    def slow(session: DbSession) -> object:
+        session.execute(INSERT)
+        return handler(session)
 
-    with TestClient(app) as client:
-        began = time.monotonic()
-        with client.stream("POST", "/slow") as response:
-            assert response.status_code == 200
-            assert time.monotonic() - began >= 0.3
-            assert db.snapshot().in_use == 1
+    began = time.monotonic()
+    with client.stream("POST", "/slow") as response:
+        assert response.status_code == 200
+        assert time.monotonic() - began >= 0.3
+        assert db.snapshot().in_use == 1
 
 
 @pytest.mark.rule("NP16", "NP19", "NP31")
@@ -224,7 +192,9 @@ def test_commit_comes_first(handler: Callable[[Session], object], standin: Stand
     [(None, False), (Tx(True, wait_for_commit=True), True), (Tx(True, "serializable"), True)],
     ids=["read", "waits", "serializable"],
 )
-def test_reads_do_not_wait(tx: Tx | None, waits: bool, standin: Standin, db: Database) -> None:
+def test_reads_do_not_wait(
+    tx: Tx | None, waits: bool, standin: Standin, db: Database, app: FastAPI, client: TestClient
+) -> None:
     """The answer to a read leaves before its COMMIT is acknowledged, unless it can fail or is to wait."""
 
     def answer(client: Client, sql: str) -> Reply | None:
@@ -234,24 +204,21 @@ def test_reads_do_not_wait(tx: Tx | None, waits: bool, standin: Standin, db: Dat
         return Reply("COMMIT", after=1) if sql == "commit" else None
 
     standin._answer = answer
-    app = make_app(db)
 
     @app.get("/read")
     def read(session: Annotated[Session, session_with(tx)] if tx else DbSession) -> object:  # type: ignore[valid-type]
         return session.scalar(text("select 1"))
 
-    with TestClient(app) as client:
-        assert client.get("/read").status_code == 200
-        assert (db.snapshot().committed == 2) == waits
-        assert standin.within(lambda: standin.clients[-1].end == "terminated")
-        assert standin.clients[-1].statements[0].endswith("read only")
-        assert standin.statements[-1] == "commit"
+    assert client.get("/read").status_code == 200
+    assert (db.snapshot().committed == 2) == waits
+    assert standin.within(lambda: standin.clients[-1].end == "terminated")
+    assert standin.clients[-1].statements[0].endswith("read only")
+    assert standin.statements[-1] == "commit"
 
 
 @pytest.mark.rule("NP28")
-def test_session_of_stream_is_over(db: Database, standin: Standin) -> None:
+def test_session_of_stream_is_over(standin: Standin, app: FastAPI, client: TestClient) -> None:
     """A stream that asks the database behind its first byte is cut short, and not answered from another session."""
-    app = make_app(db)
 
     def rows(session: Session) -> Iterator[str]:
         yield "first"
@@ -263,8 +230,7 @@ def test_session_of_stream_is_over(db: Database, standin: Standin) -> None:
         session.execute(text("select 1"))
         return StreamingResponse(rows(session))
 
-    with TestClient(app, raise_server_exceptions=False) as client:
-        assert "1" not in client.get("/late").text
+    assert "1" not in client.get("/late").text
     assert len(standin.clients) == 2
 
 

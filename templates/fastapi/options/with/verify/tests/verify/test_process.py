@@ -42,12 +42,12 @@ THING = [("POST", "/things", b'{"title": "a"}')]
 )
 def test_fails_at_start(url: str, settings: dict[str, str], text: str) -> None:
     """It exits with a status and a clear line for each problem, and the password nowhere."""
-    with Process("serve", DATABASE_URL=url, **settings) as program:
+    with Process(url, **settings) as program:
         assert program.wait() == 1
-    assert text in program.stderr
-    assert all("error: " in line for line in program.errors())
-    assert len(program.errors()) == (2 if len(settings) == 2 else 1)
-    assert "s3cret" not in program.stderr
+        assert text in program.stderr
+        assert all("error: " in line for line in program.errors())
+        assert len(program.errors()) == (2 if len(settings) == 2 else 1)
+        assert "s3cret" not in program.stderr
 
 
 @pytest.mark.rule("NP09", "NP20")
@@ -59,25 +59,21 @@ def test_wrong_password() -> None:
         refused.append(time.monotonic())
         return "28P01", 'password authentication failed for user "app"'
 
-    with (
-        Standin(refuse=refuse) as pooler,
-        Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program,
-    ):
+    with Standin(refuse=refuse) as pooler, Process(pooler.url) as program:
         assert program.wait() == 1
-    assert len(refused) == 2
-    assert time.monotonic() - refused[-1] >= 3
-    assert "percent-encoded" in program.stderr
+        assert len(refused) == 2
+        assert time.monotonic() - refused[-1] >= 3
+        assert "percent-encoded" in program.stderr
 
 
 @pytest.mark.rule("NP09")
 def test_database_comes_late() -> None:
     """It listens when a whole session was answered, and not before."""
     starting = ("57P03", "the database system is starting up")
-    with Standin(refuse=lambda number: starting if number < 5 else None) as pooler:
-        with Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program:
-            assert hammer(program.port(), 1, HEALTH) == {"200": 1}
-            assert any("version()" in said for said in pooler.statements)
-            assert program.stop() == 0
+    with Standin(refuse=lambda n: starting if n < 5 else None) as pooler, Process(pooler.url) as program:
+        assert hammer(program.port(), 1, HEALTH) == {"200": 1}
+        assert any("version()" in said for said in pooler.statements)
+        assert program.stop() == 0
         assert pooler.within(lambda: pooler.open == 0)
 
 
@@ -126,10 +122,7 @@ def test_signal_in_session() -> None:
             return Reply("INSERT 0 1", after=1)
         return None
 
-    with (
-        Standin(answer=answer) as pooler,
-        Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program,
-    ):
+    with Standin(answer=answer) as pooler, Process(pooler.url) as program:
         pooler.release_lag = 0.5
         port = program.port()
         with ThreadPoolExecutor() as pool:
@@ -155,7 +148,7 @@ def test_request_without_end(call: Call, said: str, times: int) -> None:
     """One that is still under way when the time is over is cut, and so is its session; nothing waits for its thread."""
     with (
         Standin(answer=lambda _, sql: Reply(hang=True) if sql.startswith("insert") else None) as pooler,
-        Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true", SHUTDOWN_TIMEOUT="1s") as program,
+        Process(pooler.url, SHUTDOWN_TIMEOUT="1s") as program,
     ):
         port = program.port()
         with ThreadPoolExecutor() as pool:
@@ -168,7 +161,7 @@ def test_request_without_end(call: Call, said: str, times: int) -> None:
 @pytest.mark.rule("NP04")
 def test_client_leaves_a_stream() -> None:
     """The session of a generator that nobody goes on with ends."""
-    with Standin() as pooler, Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program:
+    with Standin() as pooler, Process(pooler.url) as program:
         # Within its answer others leave.
         pooler._answer = lambda _, sql: Reply(after=0.3) if sql.lower() == "rollback" else None
         for _ in range(3):
@@ -183,7 +176,7 @@ def test_client_leaves_a_stream() -> None:
 @pytest.mark.rule("NP11")
 def test_client_leaves_within_its_body() -> None:
     """The log does not call that a malformed body, as FastAPI does."""
-    with Standin() as pooler, Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true") as program:
+    with Standin() as pooler, Process(pooler.url) as program:
         with socket.create_connection(("127.0.0.1", program.port())) as client:
             client.sendall(b"POST /things HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
         assert within(SOON, lambda: program.records("request"))
@@ -192,10 +185,7 @@ def test_client_leaves_within_its_body() -> None:
 
 @pytest.mark.rule("NP10")
 def test_time_to_notice_and_a_second_signal() -> None:
-    with (
-        Standin() as pooler,
-        Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true", SHUTDOWN_DELAY="5m") as program,
-    ):
+    with Standin() as pooler, Process(pooler.url, SHUTDOWN_DELAY="5m") as program:
         port = program.port()
         program.child.send_signal(signal.SIGTERM)
         assert within(SOON, lambda: hammer(port, 1, [("GET", "/ready", b"")])["503"])
@@ -206,10 +196,7 @@ def test_time_to_notice_and_a_second_signal() -> None:
 @pytest.mark.rule("NP10", "NP17")
 def test_signal_under_load() -> None:
     """Every request that was accepted is answered, and the program ends with 0."""
-    with (
-        Standin(size=15) as pooler,
-        Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true", DB_MAX_SESSIONS="8") as program,
-    ):
+    with Standin(size=15) as pooler, Process(pooler.url, DB_MAX_SESSIONS="8") as program:
         port = program.port()
         with ThreadPoolExecutor() as pool:
             load = pool.submit(hammer, port, 32, mixed(100_000))

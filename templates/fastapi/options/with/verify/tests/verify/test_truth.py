@@ -37,7 +37,7 @@ def test_truth(fault: str) -> None:
         return None
 
     with Standin(size=15) as pooler:
-        with Process("serve", DATABASE_URL=pooler.url, DB_ALLOW_PLAIN_AUTH="true", DB_MAX_SESSIONS="15") as program:
+        with Process(pooler.url, DB_MAX_SESSIONS="15") as program:
             port = program.port()
             pooler._answer = answer
             counts = hammer(port, 32, writes(200 * SCALE))
@@ -63,9 +63,7 @@ def test_lost_before_commit(database_url: str, make_db: MakeDatabase) -> None:
 def test_load(pooled_url: str, database_url: str) -> None:
     """64 clients on a real pooler that admits 15: none of their requests fails."""
     query(database_url, "create table things (title text)")
-    with Process(
-        "serve", DATABASE_URL=pooled_url, DB_MAX_SESSIONS="15", DB_SESSION_WAIT="20s", DB_MAX_WAITING="200"
-    ) as program:
+    with Process(pooled_url, DB_MAX_SESSIONS="15", DB_SESSION_WAIT="20s", DB_MAX_WAITING="200") as program:
         counts = hammer(program.port(), 64, mixed(1000 * SCALE))
         assert program.stop() == 0
     assert counts == {"201": 500 * SCALE, "200": 500 * SCALE}
