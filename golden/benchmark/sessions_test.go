@@ -64,7 +64,15 @@ func TestSessions(t *testing.T) {
 }
 
 func throughPgBouncer(t testing.TB, url string) string {
-	return pgtest.PgBouncer(t, url, pgtest.PgBouncerOptions{PoolSize: 80, MaxClientConn: 200})
+	return pgtest.PgBouncer(t, url, pgtest.PgBouncerOptions{PoolSize: 80, MaxClientConn: 200, Secret: secret(t, url)})
+}
+
+// secret returns what Postgres keeps of the password, where it can be read. To derive it for each client costs PgBouncer
+// more than all the rest that it does.
+func secret(t testing.TB, url string) (kept string) {
+	t.Helper()
+	_ = pgtest.Admin(t, url).QueryRow(t.Context(), "select rolpassword from pg_authid where rolname = 'app'").Scan(&kept)
+	return kept
 }
 
 // throughRSA is throughPgBouncer with the kind of key that most authorities certify
@@ -88,7 +96,7 @@ func throughRSA(t testing.TB, url string) string {
 		t.Fatal(err)
 	}
 	return pgtest.PgBouncer(t, url, pgtest.PgBouncerOptions{
-		PoolSize: 80, MaxClientConn: 200,
+		PoolSize: 80, MaxClientConn: 200, Secret: secret(t, url),
 		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
 		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 	})
@@ -176,7 +184,8 @@ func TestRoundTrips(t *testing.T) {
 // have a limit are told.
 func TestFullPooler(t *testing.T) {
 	const admitted = 15
-	address := pgtest.PgBouncer(t, pgtest.Database(t), pgtest.PgBouncerOptions{PoolSize: admitted, MaxClientConn: admitted})
+	direct := pgtest.Database(t)
+	address := pgtest.PgBouncer(t, direct, pgtest.PgBouncerOptions{PoolSize: admitted, MaxClientConn: admitted, Secret: secret(t, direct)})
 	u, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)

@@ -16,12 +16,13 @@ import (
 	"example.com/demo/internal/localpg"
 )
 
-// PgBouncerOptions are the limits of a pooler and its certificate. Zero values are generous.
+// PgBouncerOptions are the limits of a pooler, and what it has to prove itself and its clients. Zero values are generous.
 type PgBouncerOptions struct {
 	PoolSize      int // connections to Postgres per user and database
 	MaxClientConn int // clients, beyond which it refuses at once
 
 	Cert, Key []byte // for 127.0.0.1, in PEM; nil makes them
+	Secret    string // the user's, as Postgres keeps it; "" derives it anew from the password for each client
 }
 
 // configuration is a pgbouncer.ini. No client waits in vain for a first statement: query_wait_timeout is off.
@@ -57,6 +58,7 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 		need(t, fmt.Errorf("no PgBouncer on this machine: install one (Debian: apt-get install pgbouncer, macOS: brew install pgbouncer): %w", err))
 	}
 	u := parse(t, databaseURL)
+	password, _ := u.User.Password()
 	dir, port := testDir(t), localpg.FreePort()
 	if opts.Cert == nil {
 		opts.Cert, opts.Key, err = localpg.NewCertificate()
@@ -64,7 +66,7 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 	need(t, errors.Join(err,
 		localpg.WriteFile(filepath.Join(dir, "pooler.crt"), opts.Cert),
 		localpg.WriteFile(filepath.Join(dir, "pooler.key"), opts.Key),
-		localpg.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), secret(t, u.User))),
+		localpg.WriteFile(filepath.Join(dir, "users"), fmt.Appendf(nil, "%q %q\n", u.User.Username(), cmp.Or(opts.Secret, password))),
 		localpg.WriteFile(filepath.Join(dir, "pgbouncer.ini"), fmt.Appendf(nil, configuration, u.Hostname(),
 			cmp.Or(u.Port(), "5432"), port, cmp.Or(opts.PoolSize, 20), cmp.Or(opts.MaxClientConn, 100), dir))))
 	process, err := localpg.StartProcess(life, filepath.Join(dir, "log"), program, filepath.Join(dir, "pgbouncer.ini"))
@@ -83,21 +85,6 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// secret returns what PgBouncer is to know of a user: the SCRAM secret that Postgres keeps, where it can be read. From
-// the password PgBouncer would derive one anew for each client, which costs more than all the rest that it does.
-func secret(t testing.TB, user *url.Userinfo) string {
-	t.Helper()
-	conn := connect(t, "")
-	defer conn.Close(bounded())
-	var secret string
-	err := conn.QueryRow(bounded(), `select rolpassword from pg_authid where rolname = $1 and rolpassword like 'SCRAM%'`,
-		user.Username()).Scan(&secret)
-	if err != nil { // TEST_DATABASE_URL is no superuser's, or asks for something else than SCRAM
-		secret, _ = user.Password()
-	}
-	return secret
 }
 
 // testDir makes a folder which the account that servers run as can pass through.

@@ -3,6 +3,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -88,11 +89,11 @@ func launch(opts localpg.Options) (*localpg.Server, error) {
 func Database(t testing.TB) string {
 	t.Helper()
 	name := "test_" + strings.ToLower(rand.Text())
-	address, owner := adminURL(t, name), ""
+	var address, owner string
 	if os.Getenv("TEST_DATABASE_URL") == "" {
 		address, owner = Server(t).URL(name), " owner app"
 	} else {
-		address = nearby(t, address)
+		address = acceptable(t, adminURL(t, name))
 	}
 	execute(t, "create database "+name+owner+" template template0")
 	t.Cleanup(func() { execute(t, "drop database "+name+" with (force)") })
@@ -194,10 +195,7 @@ type Relay struct {
 func NewRelay(t testing.TB, databaseURL string) (string, *Relay) {
 	t.Helper()
 	u := parse(t, databaseURL)
-	r := &Relay{target: u.Host}
-	if u.Port() == "" {
-		r.target = net.JoinHostPort(u.Hostname(), "5432")
-	}
+	r := &Relay{target: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "5432"))}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	need(t, err)
 	t.Cleanup(func() { listener.Close() })
@@ -210,9 +208,8 @@ func NewRelay(t testing.TB, databaseURL string) (string, *Relay) {
 			go r.pass(client)
 		}
 	}()
-	if q := u.Query(); q.Get("sslmode") == "verify-full" && !loopback(u.Hostname()) {
-		q.Set("sslmode", "verify-ca") // the certificate does not name this machine
-		u.RawQuery = q.Encode()
+	if u.Hostname() != "127.0.0.1" { // whose certificate need not name this machine
+		u.RawQuery = strings.Replace(u.RawQuery, "sslmode=verify-full", "sslmode=verify-ca", 1)
 	}
 	u.Host = listener.Addr().String()
 	return u.String(), r
@@ -238,14 +235,9 @@ func (r *Relay) pass(client net.Conn) {
 	_, _ = io.Copy(client, server) // until the server closes
 }
 
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// nearby returns a URL of the same database that the code under test accepts: plaintext is for this machine alone, so a
-// server elsewhere that speaks nothing else, such as the container beside a CI job, is reached through a relay here.
-func nearby(t testing.TB, databaseURL string) string {
+// acceptable returns a URL of the same database that the code under test accepts: plaintext is for this machine alone, so
+// a server that speaks nothing else, such as the container beside a CI job, is reached through a relay here.
+func acceptable(t testing.TB, databaseURL string) string {
 	t.Helper()
 	u := parse(t, databaseURL)
 	query := u.Query()
@@ -254,9 +246,6 @@ func nearby(t testing.TB, databaseURL string) string {
 	}
 	query.Set("sslmode", "disable")
 	u.RawQuery = query.Encode()
-	if loopback(u.Hostname()) {
-		return u.String()
-	}
 	address, _ := NewRelay(t, u.String())
 	return address
 }
