@@ -63,9 +63,9 @@ var engineMutations = []mutation{
 		{connector, "func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }", "resolve"},
 		{connection, "if c.flight != nil && !loggedIn.Load() {", "if c.flight == nil && loggedIn.Load() {"},
 	}},
-	{name: "a silent server is waited for", fails: "NP21/a_server_that_is_silent", edits: []edit{
+	{name: "a silent server is waited for", fails: "NP21/each_bound_of_ours_ends_what_exceeds_it", edits: []edit{
 		{openFile, "int64(limit + statementMargin)", "0"},
-	}},
+	}, also: "NP13"},
 	{name: "the next address is not tried", fails: "NP21", edits: []edit{
 		{dialFile, "	for i, ip := range known.addresses {\n", "	for i, ip := range known.addresses[:1] {\n"},
 	}},
@@ -89,7 +89,7 @@ var engineMutations = []mutation{
 	{name: "a pooler that is late is given no time", fails: "NP22/a_pooler_that_frees_its_places_late", edits: []edit{
 		{slotsFile, "age+settleStep, settleMost", "0, settleMost"},
 	}},
-	{name: "an opening that is given up ends at once", fails: "NP22/the_slot_waits_for_an_opening_that_was_given_up", edits: []edit{
+	{name: "an opening that is given up ends at once", fails: "NP22/for_an_opening_that_was_given_up", edits: []edit{
 		{openFile, "context.WithoutCancel(ctx), deadline", "ctx, deadline"},
 	}},
 	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{

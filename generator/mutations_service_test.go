@@ -123,7 +123,7 @@ var serviceMutations = []mutation{
 	}},
 	{name: "requests have no bound", fails: "NP13/each_bound_of_ours_ends_what_exceeds_it", edits: []edit{
 		{middleware, "w, r, s.RequestTimeout)", "w, r, s.RequestTimeout+10*time.Second)"},
-	}},
+	}, also: "NP21"},
 	{name: "a client that takes nothing is waited for", test: "./cmd/demo TestSettingsReachTheServer", edits: []edit{
 		{serve, "Serve(httpapi.Patient(listener))", "Serve(listener)"},
 	}},
@@ -134,9 +134,9 @@ var serviceMutations = []mutation{
 		{handlers, "	w.Header().Set(\"Location\"", "	_, _ = readNote(r)\n	w.Header().Set(\"Location\""},
 	}},
 	{name: "opening takes longer than it may", fails: "NP13/each_bound_of_ours_ends_what_exceeds_it", edits: []edit{
-		{openFile, "time.AfterFunc(o.db.config.ConnectTimeout, ", "time.AfterFunc(o.db.config.ConnectTimeout+5*time.Second, "},
-		{openFile, "gotSlot.Add(o.db.config.ConnectTimeout)", "gotSlot.Add(o.db.config.ConnectTimeout+5*time.Second)"},
-	}, also: "NP09 NP11 NP20"},
+		{openFile, "time.AfterFunc(o.db.config.ConnectTimeout, ", "time.AfterFunc(o.db.config.ConnectTimeout+10*time.Second, "},
+		{openFile, "gotSlot.Add(o.db.config.ConnectTimeout)", "gotSlot.Add(o.db.config.ConnectTimeout+10*time.Second)"},
+	}, also: "NP09 NP11 NP20 NP21"},
 
 	{name: "two migrations run at once", fails: "NP30/applied_once_by_two_runs_at_once,_of_which_one_waits_outside NP02", edits: []edit{
 		{migrations, "		goose.WithSessionLocker(locker), ", "		"},

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"example.com/demo/internal/config"
 	"example.com/demo/internal/connect"
 	"example.com/demo/internal/nopool"
 	"example.com/demo/internal/pgtest"
@@ -71,10 +70,10 @@ func connectionStrings(t *T) {
 		"postgres://app:hushhush@h/d?sslmode=verify-full&sslrootcert=/no/hushhush.pem", "postgres://app:12/hushhush@h/d?sslmode=require",
 		"postgres://app:12?hushhush@h/d?sslmode=require", "postgres://app:12#hushhush@h/d?sslmode=require", "postgres://app:x@h/d?sslmode=require&channel_binding=hushhush",
 	} {
-		_, err := config.Load(settings("DATABASE_URL", url))
+		_, err := load("DATABASE_URL=" + url)
 		t.failIf(err == nil || strings.Contains(err.Error(), hush) || !strings.Contains(err.Error(), "DATABASE_URL"), "Load says: %v", err)
 	}
-	cfg, err := config.Load(settings("DATABASE_URL", "postgres://app:hushhush@h/d?sslmode=require"))
+	cfg, err := load("DATABASE_URL=postgres://app:hushhush@h/d?sslmode=require")
 	t.need(err)
 	t.failIf(strings.Contains(fmt.Sprintf("%v %+v %#v %v", cfg, cfg, &cfg, cfg.Database), hush), "a printed Config holds the password")
 	s := on(t, strings.Replace(absent, standin.Password, hush, 1), func(o *options) { o.ConnectTimeout = 300 * time.Millisecond })

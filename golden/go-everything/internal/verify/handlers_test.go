@@ -70,21 +70,20 @@ func doubles(w http.ResponseWriter, r *http.Request, session *nopool.Session) er
 	return errors.Join(err, large(w, r, session))
 }
 
-// streams lets bytes leave, and then does as it is told. A query must be refused from there on: one that is answered
-// turns the end into the opposite, which the client sees.
+// streams lets bytes leave, and then does as it is told. A query must be refused from there on, else the client gets no
+// whole answer.
 func streams(leave func(http.ResponseWriter) error, then func() error) httpapi.SessionHandler {
 	return func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
 		if err := leave(w); err != nil {
 			return err
 		}
-		_, err := session.Exec(r.Context(), "select 1")
-		switch refused := errors.Is(err, nopool.ErrSessionDone); {
-		case !refused && then == nil:
+		if _, err := session.Exec(r.Context(), "select 1"); !errors.Is(err, nopool.ErrSessionDone) {
 			panic(http.ErrAbortHandler)
-		case !refused || then == nil:
-			return nil
 		}
-		return then()
+		if then != nil {
+			return then()
+		}
+		return nil
 	}
 }
 

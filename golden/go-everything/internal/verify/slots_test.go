@@ -11,19 +11,19 @@ import (
 
 	"example.com/demo/internal/connect"
 	"example.com/demo/internal/nopool"
-	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
 )
 
 // slotParts are the rules about the attempts to connect, and how long each of their connections counts.
 var slotParts = []part{
 	{"NP21", "one dial for each attempt", oneDial},
-	{"NP21", "a server that is silent", silentServer},
-	{"NP22", "the slot waits for the server's close", slotHeld},
+	{"NP22", "the slot waits for the server's close", func(t *T) { slotHeld(t, "select 1", standin.Options{ReleaseLag: atWork}) }},
+	{"NP22", "for an opening that was given up", func(t *T) { slotHeld(t, "select 1", standin.Options{TLS: true, CheckOut: atWork}) }},
+	{"NP22", "and for a cancel under way", func(t *T) {
+		slotHeld(t, "select pg_sleep(20)", standin.Options{OnStatement: asPostgres, OnStep: secondLate})
+	}},
 	{"NP22", "so does that of a session whose BEGIN is refused", slotHeldForRefusal},
 	{"NP22", "a pooler that frees its places late", lateRelease},
-	{"NP22", "the slot waits for an opening that was given up", slotHeldForOpening},
-	{"NP22", "a cancel under way keeps the slot", slotHeldForCancel},
 }
 
 // oneDial counts the connections of refused attempts: no fallback to plaintext or to another host, and one address of
@@ -68,26 +68,31 @@ func dialHere(ctx context.Context, network, address string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 }
 
-// silentServer answers no statement, and does not hear of a cancel: a caller without a bound of its own must be back soon
-// after the server's timeout should have ended it.
-func silentServer(t *T) {
-	const timeout = 300 * time.Millisecond
-	s := onStandin(t, standin.Options{OnStatement: asPostgres}, func(o *options) { o.StatementTimeout = timeout })
-	began := time.Now()
-	t.wantErr(nopool.ErrUnavailable, s.run("select 1", "select pg_sleep(20)"), "a statement without an answer")
-	took := time.Since(began)
-	t.failIf(took < timeout || took > timeout+5*time.Second, "given up after %v, the server's timeout is %v", took, timeout)
+// atWork is how long a pooler has work with somebody who has left: far longer than it takes to see who waits for it.
+const atWork = 3 * time.Second
+
+// secondLate lets the second connection wait, which is that of a cancel.
+func secondLate(n int, _ standin.Step) standin.Fault {
+	if n == 2 {
+		time.Sleep(atWork)
+	}
+	return nil
 }
 
-// slotHeld wants the slot of a session back when the server has closed its connection, and the response before.
-func slotHeld(t *T) {
-	s := onStandin(t, standin.Options{ReleaseLag: 3 * time.Second}, func(o *options) { o.MaxSessions = 1 })
-	s.handle("POST /", query("insert into t"))
-	s.want(200, "POST", "/")
-	t.failIf(s.pooler.Stats().Open != 1, "the response waited for the server's close")
-	t.failIf(s.db.Snapshot().InUse != 1, "the slot is free before the server has closed")
+// slotHeld wants a caller back who is done or gives up after a moment, and the slot when the pooler is done, too: one that
+// admits a single client refuses whoever comes before.
+func slotHeld(t *T, sql string, pooler standin.Options) {
+	pooler.MaxClients = 1
+	s := onStandin(t, pooler, func(o *options) { o.MaxSessions, o.noRelay = 1, true })
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	_ = s.db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, sql)
+		return err
+	})
+	t.failIf(s.db.Snapshot().InUse != 1, "the slot is free while the pooler is at work, or the caller had to wait for that")
 	t.wantErr(nil, s.run("select 1"), "the next session")
-	t.failIf(s.relay.Peak.Load() != 1, "%d connections at once over a cap of 1", s.relay.Peak.Load())
+	t.failIf(s.pooler.Stats().Rejected > 0, "the next session was dialled too early")
 }
 
 // slotHeldForRefusal wants the same of a session that could not be opened: it has a connection to close, too. So has each
@@ -121,39 +126,4 @@ func lateRelease(t *T) {
 	}
 	now := s.pooler.Stats()
 	t.failIf(now.Rejected*10 > now.Dials, "%d of %d dials were refused", now.Rejected, now.Dials)
-}
-
-// leave runs a statement, and gives up on it after a moment.
-func (s *service) leave(after time.Duration, sql string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), after)
-	defer cancel()
-	return s.db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
-		_, err := session.Exec(ctx, sql)
-		return err
-	})
-}
-
-// slotHeldForOpening leaves while the pooler is at work on the login, and has its place until that ends.
-func slotHeldForOpening(t *T) {
-	s := onStandin(t, standin.Options{TLS: true, MaxClients: 1, CheckOut: 500 * time.Millisecond}, func(o *options) { o.MaxSessions, o.noRelay = 1, true })
-	t.wantErr(context.DeadlineExceeded, s.leave(100*time.Millisecond, "select 1"), "who left")
-	t.failIf(s.db.Snapshot().InUse != 1, "the slot was free while the pooler counted its connection")
-	t.wantErr(nil, s.run("select 1"), "the next session")
-	t.failIf(s.pooler.Stats().Rejected > 0, "the next session was dialled too early")
-}
-
-// slotHeldForCancel goes away during a statement. pgx then dials again to cancel it: until that is done, the slot is taken.
-func slotHeldForCancel(t *T) {
-	release := make(chan struct{})
-	s := onStandin(t, standin.Options{OnStatement: asPostgres, OnStep: func(n int, _ standin.Step) standin.Fault {
-		if n == 2 {
-			<-release
-		}
-		return nil
-	}}, func(o *options) { o.MaxSessions = 1 })
-	_ = s.leave(300*time.Millisecond, "select pg_sleep(20)")
-	t.failIf(pgtest.Within(400*time.Millisecond, func() bool { return s.db.Snapshot().InUse == 0 }), "the slot was free with the cancel under way")
-	close(release)
-	s.wantNoneLeft()
-	t.failIf(s.pooler.Stats().CancelRequests != 1, "%d cancel requests arrived", s.pooler.Stats().CancelRequests)
 }
