@@ -1,13 +1,13 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,19 +40,20 @@ var program = sync.OnceValues(func() (path string, err error) {
 
 // process is a run of the program, with settings of its own and no other.
 type process struct {
-	t     *T
-	cmd   *exec.Cmd
-	said  *pgtest.Log // on stdout and stderr
-	ended chan struct{}
+	t           *T
+	cmd         *exec.Cmd
+	said        *pgtest.Log     // on stdout and stderr
+	life, ended context.Context // done when it is killed, and when it has ended
 }
 
 // start runs the program with a database and more settings, as NAME=value.
 func start(t *T, databaseURL string, args []string, settings ...string) *process {
 	t.Helper()
-	p := &process{t: t, said: &pgtest.Log{}, ended: make(chan struct{})}
 	path, err := program()
 	t.need(err)
-	p.cmd = exec.Command(path, args...)
+	life, kill := context.WithTimeout(context.Background(), lifetime)
+	ended, end := context.WithCancel(context.Background())
+	p := &process{t: t, cmd: exec.CommandContext(life, path, args...), said: &pgtest.Log{}, life: life, ended: ended}
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "APP_ENV=local", "LOG_FORMAT=json",
 		"DATABASE_URL=" + databaseURL, "HTTP_ADDR=127.0.0.1:0", "DB_MAX_SESSIONS=4",
@@ -60,33 +61,28 @@ func start(t *T, databaseURL string, args []string, settings ...string) *process
 	p.cmd.Stderr, p.cmd.Stdout = p.said, p.said
 	t.need(p.cmd.Start())
 	go func() {
-		defer close(p.ended)
+		defer end()
 		_ = p.cmd.Wait() // the status says it
 	}()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.ended })
+	t.Cleanup(func() { kill(); <-ended.Done() })
 	return p
 }
 
-// soon is far more than the program takes for a step, on a busy machine too.
-const soon = 30 * time.Second
+// soon is far more than the program takes for a step, on a busy machine too, and lifetime for all that it does here.
+const soon, lifetime = 30 * time.Second, time.Minute
 
 // wait wants the process to end, and returns its status.
 func (p *process) wait() int {
 	p.t.Helper()
-	select {
-	case <-p.ended:
-	case <-time.After(soon):
-		p.t.Errorf("still running after %v: %s", soon, p.said.Tail())
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-	}
+	<-p.ended.Done()
+	p.t.failIf(p.life.Err() != nil, "still running after %v: %s", lifetime, p.said.Tail())
 	return p.cmd.ProcessState.ExitCode()
 }
 
 // says waits for a text in what the program logs, or for its end, and reports whether it was there.
 func (p *process) says(text string) bool {
 	return pgtest.Within(soon, func() bool {
-		return strings.Contains(p.said.String(), text) || p.cmd.ProcessState != nil
+		return strings.Contains(p.said.String(), text) || p.ended.Err() != nil
 	}) && strings.Contains(p.said.String(), text)
 }
 
@@ -111,8 +107,6 @@ func status(url string) int {
 	response.Body.Close()
 	return response.StatusCode
 }
-
-func isLogged(line string) bool { return strings.HasPrefix(line, "{") }
 
 // absent is a database where nothing listens.
 const absent = "postgres://app:" + standin.Password + "@127.0.0.1:1/app?sslmode=require"
@@ -144,7 +138,7 @@ func failsAtStart(t *T) {
 	together(len(cases), func(i int) {
 		p, began := start(t, cases[i].url, nil, strings.Fields(cases[i].settings)...), time.Now()
 		code, took := p.wait(), time.Since(began)
-		lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(p.said.String()), "\n"), isLogged)
+		lines := regexp.MustCompile(`(?m)^[^{\n].*`).FindAllString(p.said.String(), -1) // those that are no log's
 		t.failIf(code == 0 || took < cases[i].least || listening.MatchString(p.said.String()), "start %d: status %d after %v: %s", i, code, took, p.said.Tail())
 		t.failIf(len(lines) != 1 || !strings.Contains(lines[0], "error"), "start %d: want one clear line, got %d: %s", i, len(lines), p.said.Tail())
 		t.failIf(strings.Contains(p.said.String(), standin.Password), "start %d: the password is in the output: %s", i, p.said.Tail())
