@@ -12,11 +12,10 @@ FAILURES = 10  # attempts running, before they are spaced out
 PAUSE = 1.0  # at most, between attempts; at least half of it
 MAX_REFUSED = 3  # passwords within REFUSED_FOR; afterwards none is given
 REFUSED_FOR = 150.0  # Supavisor's window, in which ten refusals block an address
-MAX_LOGINS = 6  # under way at once, less those refused of late, while the last one was let in
-MAX_DOUBTFUL = 3  # the same where it was not
-UNASKED_PAUSE = 22.0  # after an answer that the secret cannot be asked for
-CIRCUIT_PAUSE = 31.0  # after several: at five, Supavisor does not try for 30 s
-LONGEST_PAUSE = 75.0
+MAX_LOGINS = 6  # under way at once, less those refused of late
+ALONE_FOR = 5.0  # after which a login that goes first lets another go ahead
+UNASKED_PAUSE = 33.0  # longer than the 30 s for which Supavisor does not ask after five times in vain
+LONG_PAUSE = 85.0  # two of them are longer than its window
 
 
 class Breaker:
@@ -25,9 +24,10 @@ class Breaker:
     Attempts at a database that has refused several times running are spaced out. Supavisor blocks
     an address for two minutes after ten refused passwords in 150 s, while a password can change
     under many logins: so those under way and those refused of late are never more than six
-    together. And to the same ten it counts each login whose secret it could not ask the database
-    for: after such an answer nobody dials for a pause, twice as long after each. Replicas behind
-    one address share nine; but each gives a password twice, since Supavisor refuses a new one once.
+    together, and one goes first where the last attempt failed. And to the same ten it counts each
+    login whose secret it could not ask the database for: after such an answer nobody dials for a
+    pause. Replicas behind one address share nine; but each gives a password twice, since Supavisor
+    refuses a new one once.
     """
 
     def __init__(self, replicas: int = 1) -> None:
@@ -37,22 +37,27 @@ class Breaker:
         self._failures = 1  # none has succeeded yet
         self._last: tuple[type[DatabaseError], str] = (Unavailable, "")  # what the last attempt was told
         self._next = 0.0  # when an attempt is due
-        self._pause = 0.0  # of those who cannot be asked for
+        self._unasked = 0.0  # when the pooler could not ask for the secret
+        self._in_vain = 0  # such answers in a row; those to logins that went together count as one
         self._logins = 0
+        self._began = 0.0  # when the last of them did
         self._refused: list[float] = []  # when passwords were
 
-    def enter(self, deadline: float) -> None:
-        """Begin a login, when there is room for one. The caller must leave() it."""
+    def enter(self, deadline: float) -> float:
+        """Begin a login, when there is room for one, and return when. The caller must leave() it."""
         with self._lock:
             self._check()
             turn = threading.Condition(self._lock)
             self._queue.append(turn)
             try:
                 while self._queue[0] is not turn or not self._room():
-                    if not turn.wait(deadline - time.monotonic()):
+                    if time.monotonic() >= deadline:
                         raise Unavailable("no login could begin in time")
+                    turn.wait(min(1.0, deadline - time.monotonic()))  # there may be room by the time alone
                     self._check()
                 self._logins += 1
+                self._began = time.monotonic()
+                return self._began
             finally:
                 self._queue.remove(turn)
                 self._wake()
@@ -70,35 +75,37 @@ class Breaker:
         if self._failures >= FAILURES and now < self._next:
             kind, text = self._last
             raise kind(text)
-        self._next = now + max(self._pause, PAUSE * random.uniform(0.5, 1))
+        self._next = now + PAUSE * random.uniform(0.5, 1)
 
     def _room(self) -> bool:
-        most = MAX_DOUBTFUL if self._failures else MAX_LOGINS
-        return self._logins + len(self._refused) < min(self._share, most)
+        if self._failures and self._logins > (time.monotonic() - self._began) // ALONE_FOR:
+            return False
+        return self._logins + len(self._refused) < min(self._share, MAX_LOGINS)
 
-    def leave(self, refusal: Refusal | None = None) -> None:
+    def leave(self, began: float, refusal: Refusal | None = None) -> None:
         """End a login, with what it was told if it was not let in."""
         with self._lock:
             self._logins -= 1
             if refusal is not None and is_password(refusal):
                 self._refused.append(time.monotonic())
             elif refusal is not None and is_unasked(refusal):
-                first = CIRCUIT_PAUSE if self._pause or "ECIRCUITBREAKER" in refusal.text else UNASKED_PAUSE
-                self._pause = min(max(first, 2 * self._pause), LONGEST_PAUSE)
-                self._next = time.monotonic() + self._pause
+                if began > self._unasked:  # else it went together with one that was told before
+                    self._in_vain += 1
+                self._unasked = time.monotonic()
+                self._next = self._unasked + (UNASKED_PAUSE if self._in_vain < 3 else LONG_PAUSE)
                 self._failures = FAILURES
                 self._last = (Unavailable, str(refusal))
             self._wake()
 
-    def opened(self) -> None:
-        """Note that BEGIN was acknowledged.
+    def opened(self, began: float) -> None:
+        """Note that BEGIN was acknowledged, behind the login that began then.
 
         A login alone is no success: PgBouncer lets clients in while it cannot reach the server,
         and says so at their first statement.
         """
-        if self._failures or self._pause:
+        if self._failures and began > self._unasked:  # else another has learnt worse meanwhile
             with self._lock:
-                self._failures, self._pause = 0, 0.0
+                self._failures = self._in_vain = 0
                 self._wake()
 
     def failed(self, refusal: Refusal) -> DatabaseError:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -284,14 +285,15 @@ def test_logins_in_order() -> None:
     def goes(logins: int) -> bool:
         return entered == list(range(logins))
 
-    for _ in range(breaker.MAX_DOUBTFUL):
+    only.opened(only.enter(math.inf))
+    for _ in range(breaker.MAX_LOGINS - 1):
         only.enter(math.inf)
     with ThreadPoolExecutor() as pool:
         for number in range(3):
             pool.submit(log_in, number)
             assert within(SOON, partial(waits, number + 1))
         for left in range(3):
-            only.leave()
+            only.leave(0)
             with pytest.raises(nopool.Unavailable):
                 only.enter(time.monotonic() + 0.1)
             assert within(SOON, partial(goes, left + 1))
@@ -332,6 +334,29 @@ def test_unasked(make_db: MakeDatabase) -> None:
             with pytest.raises(nopool.Unavailable):
                 select_one(db)
         assert len(pooler.clients) == 1
+
+
+@pytest.mark.rule("NP20")
+def test_unasked_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answers to logins that went together are one, after which one goes first; the third in a row has a longer pause."""
+    now = 1000.0
+    monkeypatch.setattr(breaker, "time", SimpleNamespace(monotonic=lambda: now))
+    only = breaker.Breaker()
+    only.opened(only.enter(now))
+    only.leave(now)
+    together = [only.enter(now) for _ in range(breaker.MAX_LOGINS)]
+    for pause in (breaker.UNASKED_PAUSE, breaker.UNASKED_PAUSE, breaker.LONG_PAUSE):
+        for began in together:
+            now += 0.1
+            only.leave(began, refusals.Refusal("(EAUTHQUERY) connection to database not available", answered=True))
+        now += pause - 1
+        with pytest.raises(nopool.Unavailable):
+            only.enter(now)
+        now += 1
+        together = [only.enter(now)]
+        now += breaker.PAUSE
+        with pytest.raises(nopool.Unavailable):
+            only.enter(now)
 
 
 @pytest.mark.rule("NP21")

@@ -232,6 +232,7 @@ class _Opening:
         self._freed = freed
         self.began = time.monotonic()
         self._deadline = min(self.began + core.limits.connect_timeout, unit.deadline)
+        self._login = 0.0  # when the last one began
         self._transient = 0
         self._reason: DatabaseError | None = None
         self.attempts = 0
@@ -248,7 +249,7 @@ class _Opening:
             age = time.monotonic() - self._freed
             said = self._attempt(line)
             if isinstance(said, Opened):
-                core.breaker.opened()
+                core.breaker.opened(self._login)
                 return said
             if time.monotonic() >= self._unit.deadline < self.began + core.limits.connect_timeout:
                 raise DeadlineExceeded  # the caller had less time than the database may take
@@ -267,7 +268,7 @@ class _Opening:
 
     def _attempt(self, line: Line) -> Opened | Refusal:
         core = self._core
-        core.breaker.enter(self._deadline)
+        self._login = core.breaker.enter(self._deadline)
         refusal = Refusal("interrupted")
         try:
             core.events.count("dials")
@@ -276,7 +277,7 @@ class _Opening:
             refusal = replace(Refusal.of(err), before_begin=True, admitted=line.admitted)
             return refusal
         finally:
-            core.breaker.leave(None if line.real else refusal)
+            core.breaker.leave(self._login, None if line.real else refusal)
         return begin(core, line, self._unit, self._first, self._deadline)
 
     def _pause(self, refusal: Refusal, error: DatabaseError) -> float | None:
