@@ -107,6 +107,42 @@ func TestStatusMakesNothing(t *testing.T) {
 	}
 }
 
+// TestSchemaInFront has a file put another schema in front of the one that the record is in.
+func TestSchemaInFront(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"of the user": `do $$ begin execute format('create schema %I', current_user); end $$;`,
+		"of the path": `do $$ begin create schema ahead; execute format('alter database %I set search_path = ahead, public', current_database()); end $$;`,
+	} {
+		url := pgtest.Database(t)
+		fsys := files(map[string]string{"1_first.sql": "-- +goose Up\n-- +goose StatementBegin\n" + sql + "\n-- +goose StatementEnd\n"})
+		mustMigrate(t, url, fsys, "up")
+		if out, err := migrate(t, url, fsys, "up"); err != nil || out != "nothing to do\n" {
+			t.Errorf("%s: up again: %q, %v", name, out, err)
+		}
+		if out := mustMigrate(t, url, fsys, "status"); !strings.Contains(out, "applied") {
+			t.Errorf("%s: status: %s", name, out)
+		}
+	}
+}
+
+// TestRecordOfOthers has the record of another service in sight, behind the schema of this one.
+func TestRecordOfOthers(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("TEST_DATABASE_URL") != "" {
+		t.Skip("its user may own both")
+	}
+	url := pgtest.Database(t)
+	_, err := pgtest.Admin(t, url).Exec(t.Context(), "create table goose_db_version (id int, version_id int, is_applied bool, tstamp timestamp); "+
+		"insert into goose_db_version values (1, 0, true, now()), (2, 1, true, now()); create schema app authorization app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := mustMigrate(t, url, one, "up"); !strings.Contains(out, "up   00001_one.sql") {
+		t.Errorf("up: %s", out)
+	}
+}
+
 func TestFilesThatWouldBeSkipped(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
