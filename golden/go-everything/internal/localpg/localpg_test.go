@@ -163,11 +163,11 @@ func wantKept(t *testing.T, url string) {
 	}
 }
 
-// wantEndsWithUs kills a program that has started a server, and wants the server to shut down in good order.
+// wantEndsWithUs kills a program that has started a server, whatever is set for psql, and wants the server to shut down in good order.
 func wantEndsWithUs(t *testing.T, dir string) {
 	t.Helper()
 	program := exec.Command(os.Args[0])
-	program.Env = append(os.Environ(), "LOCALPG_TEST_DIR="+dir)
+	program.Env = append(os.Environ(), "LOCALPG_TEST_DIR="+dir, "PGSERVICE=nobody", "PGSSLCERT=/nowhere", "PGOPTIONS=-cno=1", "PGTARGETSESSIONATTRS=standby")
 	out, err := program.StdoutPipe()
 	if err == nil {
 		err = program.Start()

@@ -88,6 +88,11 @@ type Server struct {
 func Start(ctx context.Context, opts Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	for _, variable := range os.Environ() { // what is made for psql, such as PGSERVICE, would change or break our own connections
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") && !strings.HasPrefix(name, "PGPASS") {
+			_ = os.Unsetenv(name)
+		}
+	}
 	s := &Server{Options: opts}
 	s.Port = cmp.Or(opts.Port, FreePort())
 	err := s.start(ctx)
