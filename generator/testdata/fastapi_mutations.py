@@ -86,7 +86,7 @@ MUTATIONS = (
     Mutation("sessions are not waited for at the end", "NP10", "app/serve.py",
              "await asyncio.get_running_loop().run_in_executor(_Threads(1), db.close, left)", "True"),
     Mutation("the process ends by the signal", "NP10", "app/serve.py",
-             "        stopping.set()", "        signal.signal(signal.SIGTERM, signal.SIG_DFL)\n        signal.raise_signal(signal.SIGTERM)"),
+             "        stopping.set_result(None)", "        signal.signal(signal.SIGTERM, signal.SIG_DFL)\n        signal.raise_signal(signal.SIGTERM)"),
     Mutation("closed sessions are not counted", "NP11", "app/nopool/dbapi.py", '        core.events.count("closed")\n', ""),
     Mutation("plaintext everywhere", "NP12", "app/nopool/url.py",
              "if not (allow_plaintext and is_local(host)):", "if False:"),

@@ -143,24 +143,18 @@ class Settings(BaseSettings):
 
         A request that ends before its session could open would blame the wrong party.
         """
+        whole, statement, size = self.request_timeout, self.db_statement_timeout, self.db_pool_size
         opening = self.db_session_wait + self.db_connect_timeout
         connections = self.db_replicas * self.max_sessions + self.db_reserve
         found = []
-        if self.request_timeout <= opening:
-            found.append(
-                f"REQUEST_TIMEOUT: {self.request_timeout:g}s must be more than DB_SESSION_WAIT + DB_CONNECT_TIMEOUT, "
-                f"which is {opening:g}s"
-            )
-        if self.request_timeout < self.db_statement_timeout:
-            found.append(
-                f"REQUEST_TIMEOUT: {self.request_timeout:g}s must not be less than DB_STATEMENT_TIMEOUT, "
-                f"which is {self.db_statement_timeout:g}s"
-            )
-        if self.db_pool_size is not None and connections > self.db_pool_size:
-            found.append(
-                f"DB_POOL_SIZE: {self.db_pool_size} must not be less than DB_REPLICAS x DB_MAX_SESSIONS + DB_RESERVE, "
-                f"which is {connections}"
-            )
+        if whole <= opening:
+            sum_of = "DB_SESSION_WAIT + DB_CONNECT_TIMEOUT"
+            found.append(f"REQUEST_TIMEOUT: {whole:g}s must be more than {sum_of}, which is {opening:g}s")
+        if whole < statement:
+            found.append(f"REQUEST_TIMEOUT: {whole:g}s must be at least DB_STATEMENT_TIMEOUT, which is {statement:g}s")
+        if size is not None and connections > size:
+            sum_of = "DB_REPLICAS x DB_MAX_SESSIONS + DB_RESERVE"
+            found.append(f"DB_POOL_SIZE: {size} must not be less than {sum_of}, which is {connections}")
         return found
 
 

@@ -34,7 +34,7 @@ def test_defaults() -> None:
     [
         ("REQUEST_TIMEOUT", "1m30s", 90.0), ("SHUTDOWN_DELAY", "0", 0.0), ("DB_LOCK_TIMEOUT", "1.5s", 1.5),
         ("DB_CONNECT_TIMEOUT", " 500ms ", 0.5), ("MIGRATION_ALLOW_POOLER", "TRUE", True), ("LOG_LEVEL", "WARN", "warn"),
-        ("HTTP_ADDR", "[::1]:80", "[::1]:80"), ("PORT", "10000", 10000), ("DB_MAX_WAITING", "0", 0),
+        ("HTTP_ADDR", "[::1]:80", "[::1]:80"), ("DB_MAX_WAITING", "0", 0),
     ],
 )  # fmt: skip
 def test_accepted(name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +48,7 @@ def test_accepted(name: str, text: str, value: object, monkeypatch: pytest.Monke
         ("REQUEST_TIMEOUT", "60"), ("REQUEST_TIMEOUT", "25h"), ("SHUTDOWN_DELAY", "-1s"), ("DB_LOCK_TIMEOUT", "0s"),
         ("DB_REPLICAS", "0"), ("DB_REPLICAS", "1.5"), ("APP_NAME", "two words"), ("LOG_FORMAT", "xml"), ("HTTP_ADDR", "8080"),
         ("HTTP_ADDR", ":99999"), ("DB_ALLOW_PLAIN_AUTH", "maybe"), ("MIGRATION_DATABASE_URL", "mysql://x"),
-        ("LOG_LEVEL", URL), ("PORT", "70000"), ("PORT", ":8080"),
-        ("DB_MAXSESSIONS", "5"),
+        ("LOG_LEVEL", URL), ("PORT", "70000"), ("PORT", ":8080"), ("DB_MAXSESSIONS", "5"),
     ],
 )  # fmt: skip
 def test_refused(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,18 +64,15 @@ def test_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, text)
     with pytest.raises(CommandError) as refused:
         load()
-    assert sorted(line.split(":")[0] for line in str(refused.value).splitlines()) == [
-        "DATABASE_URL",
-        "DB_REPLICAS",
-        "LOG_LEVEL",
-    ]
+    names = {line.split(":")[0] for line in str(refused.value).splitlines()}
+    assert names == {"DATABASE_URL", "DB_REPLICAS", "LOG_LEVEL"}
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
         ({"REQUEST_TIMEOUT": "15s"}, "more than DB_SESSION_WAIT"),
-        ({"DB_STATEMENT_TIMEOUT": "2m"}, "not be less than DB_STATEMENT_TIMEOUT"),
+        ({"DB_STATEMENT_TIMEOUT": "2m"}, "at least DB_STATEMENT_TIMEOUT"),
         ({"DATABASE_URL": f"'{URL}'"}, "in quotes"),
         ({"DB_POOL_SIZE": "15", "DB_MAX_SESSIONS": "14"}, "which is 16"),
     ],

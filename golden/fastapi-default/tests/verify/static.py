@@ -59,38 +59,32 @@ class Finding:
     what: str
 
 
-def sources() -> list[Path]:
-    """Return all modules of the project that are no tests."""
-    return sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("migrations/**/*.py")])
+def sources() -> Iterator[tuple[str, str]]:
+    """Yield name and text of all modules of the project that are no tests."""
+    for path in sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("migrations/**/*.py")]):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+
+
+def _allowed(source: str, name: str) -> dict[int, Exemption]:
+    """Return what the owner has allowed in a module, by line."""
+    matches = ((number, _ALLOW.search(line)) for number, line in enumerate(source.splitlines(), 1))
+    return {number: Exemption(match[1], f"{name}:{number}", match[2]) for number, match in matches if match}
 
 
 def exemptions() -> list[Exemption]:
     """Return what the owner has allowed."""
-    found = []
-    for path in sources():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            match = _ALLOW.search(line)
-            if match:
-                found.append(Exemption(match[1], f"{path.relative_to(ROOT)}:{number}", match[2]))
-    return found
+    return [one for name, source in sources() for one in _allowed(source, name).values()]
 
 
 def findings() -> list[Finding]:
     """Return all that breaks a rule and is not allowed."""
-    found: list[Finding] = []
-    for path in sources():
-        found += check(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
-    return found
+    return [finding for name, source in sources() for finding in check(source, name)]
 
 
 def check(source: str, name: str) -> list[Finding]:
     """Look at one module."""
-    allowed = {number: match[1] for number, line in enumerate(source.splitlines(), 1) if (match := _ALLOW.search(line))}
-    found = []
-    for finding, line in _Module(ast.parse(source), name).look():
-        if finding.rule not in (allowed.get(line), allowed.get(line - 1)):
-            found.append(finding)
-    return found
+    allowed = {(one.rule, line) for number, one in _allowed(source, name).items() for line in (number, number + 1)}
+    return [found for found, line in _Module(ast.parse(source), name).look() if (found.rule, line) not in allowed]
 
 
 class _Module:
@@ -119,14 +113,9 @@ class _Module:
                 yield Finding(rule, f"{self._name}:{line}", what), line
 
     def _of(self, node: ast.AST) -> Iterator[tuple[str, str]]:
-        if self._owner:
-            yield from self._imports(node)
-            yield from self._beside(node)
-            yield from self._kept(node)
-            yield from self._repeated(node)
-            yield from self._ended(node)
-            yield from self._answers(node)
-            yield from self._logs(node)
+        checks = (self._imports, self._beside, self._kept, self._repeated, self._ended, self._answers, self._logs)
+        for check in checks if self._owner else ():
+            yield from check(node)
         if isinstance(node, ast.Call) and self._dotted(node.func) == "sqlalchemy.create_engine":
             pools = [self._dotted(keyword.value) for keyword in node.keywords if keyword.arg == "poolclass"]
             if pools != ["sqlalchemy.pool.NullPool"]:

@@ -59,22 +59,17 @@ def find_binaries() -> Path:
     )
 
 
-def account() -> str | None:
+def account() -> pwd.struct_passwd | None:
     """Return the user that children run as, None for our own: Postgres refuses to run as root."""
-    if os.getuid() == 0:
-        for name in ("postgres", "nobody"):
-            try:
-                return pwd.getpwnam(name).pw_name
-            except KeyError:
-                continue
-    return None
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return known.get("postgres", known.get("nobody")) if os.getuid() == 0 else None
 
 
 def own(path: Path) -> None:
     """Give a file or folder to the account that children run as."""
     user = account()
     if user:
-        shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
+        os.chown(path, user.pw_uid, user.pw_gid)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -91,7 +86,7 @@ def start_process(log: Path, *command: str | Path) -> "subprocess.Popen[bytes]":
     when we are killed.
     """
     user, libc = account(), ctypes.CDLL(None)
-    as_user: dict[str, Any] = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+    as_user: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     with log.open("ab") as out:
         return subprocess.Popen(
             [str(part) for part in command],

@@ -115,12 +115,12 @@ def run(settings: Settings, name: str, out: TextIO) -> None:
     scripts = scripts_of_project()
     with connected(settings) as connection, locked(connection):
         applied = applied_to(connection, scripts)
+        newest_first = list(scripts.walk_revisions())
         if name == "status":
-            for script in reversed(list(scripts.walk_revisions())):
+            for script in reversed(newest_first):
                 state = "applied" if script.revision in applied else "pending"
                 out.write(f"{state:8} {Path(script.path).name}\n")
             return
-        newest_first = list(scripts.walk_revisions())
         todo = [script for script in reversed(newest_first) if script.revision not in applied]
         if name == "down":
             todo = [script for script in newest_first if script.revision in applied][:1]

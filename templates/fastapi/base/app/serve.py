@@ -94,25 +94,19 @@ def _check_database(settings: Settings, db: Database) -> None:
 
 
 async def _run(settings: Settings, db: Database) -> None:
-    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(_Threads())
+    stopping = loop.create_future()
 
     def on_signal() -> None:
-        if stopping.is_set():  # the second ends the process, whatever it is waiting for
+        if stopping.done():  # the second ends the process, whatever it is waiting for
             os._exit(130)
-        stopping.set()
+        stopping.set_result(None)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     app = create_app(settings, db)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout)),
-    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
     with listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         server = _Server(config)
@@ -122,12 +116,10 @@ async def _run(settings: Settings, db: Database) -> None:
         if not server.started:
             raise CommandError("the application did not start: its lifespan failed")
         log.info("listening", extra={"addr": f"[{host}]:{port}" if ":" in host else f"{host}:{port}"})
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         await _stop(settings, db, app, listener, server, serving)
-        waiting.cancel()
-    if not stopping.is_set():
+    if not stopping.done():
         raise CommandError("the server has ended by itself")
     log.info("stopped")
 
@@ -156,27 +148,22 @@ async def _stop(
         one.close()
     await asyncio.sleep(NOTICE)
     server.should_exit = True
-    cut = False
-    try:
-        await asyncio.wait_for(asyncio.shield(serving), max(0.1, deadline - time.monotonic()))
-    except TimeoutError:
-        cut = True
+    _, cut = await asyncio.wait({serving}, timeout=max(0.1, deadline - time.monotonic()))
     left = max(0.0, deadline - time.monotonic())
     closed = await asyncio.get_running_loop().run_in_executor(_Threads(1), db.close, left)
     await asyncio.wait({serving}, timeout=1)
     if cut or not closed:
         raise CommandError("requests were cut short" if cut else "sessions were still open at the end")
+    await serving  # which may have failed
 
 
 def listen(settings: Settings) -> socket.socket:
     """Return the socket that HTTP_ADDR or PORT asks for."""
     host, port = settings.listen_at
     try:
-        if not host and socket.has_dualstack_ipv6():
-            listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
-        else:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, port), family=family, backlog=2048)
+        both = not host and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if both or ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, dualstack_ipv6=both, backlog=2048)
         # What it accepts inherits it; asyncio sees to that for listeners of its own alone. Without, a
         # response's body waits 40 ms for the client to acknowledge its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -18,7 +18,7 @@ from app.migrations import applied_to, scripts_of_project
 from app.nopool import Database, Target, Tx, describe
 from app.nopool.errors import server_error
 from app.settings import Settings
-from app.verify.report import Report
+from app.verify.report import Report, Status
 
 # What cannot be checked against a database that is in use. The tests check it on databases of their own.
 NOT_LIVE = {
@@ -60,15 +60,8 @@ select json_object_agg(name, value)::text from (values
         ) is not true))
 ) as facts (name, value)"""
 WHO_AM_I = "select pg_backend_pid()::text"
+Found = tuple[Status, str]  # whether a rule holds, and what was seen of it
 ASKED = Tx(read_only=True, isolation="repeatable read")  # more than a plain session has, to see whether it is given
-
-
-class Warned(Exception):
-    """What an owner should know of a rule that holds, or may hold."""
-
-
-class Failed(Exception):
-    """Why a rule does not hold."""
 
 
 class Live:
@@ -91,7 +84,7 @@ class Live:
         with self.db.session(ASKED) as session:
             return str(session.scalar(text(sql)))
 
-    def answers(self) -> str:
+    def answers(self) -> Found:
         """Want the database to answer at all."""
         with self.db.session(ASKED) as session:
             self.facts = json.loads(str(session.scalar(text(FACTS))))
@@ -102,7 +95,7 @@ class Live:
             how = ", directly"
         elif str(self.facts["pooler"]).startswith("Supavisor"):
             how = ", through Supavisor"
-        return f"{self.facts['version']}{how}"
+        return "passed", f"{self.facts['version']}{how}"
 
     @staticmethod
     def _port(session: Any) -> str | None:
@@ -112,7 +105,7 @@ class Live:
             name = ours.getsockname()
         return str(name[1]) if isinstance(name, tuple) else None
 
-    def distinct(self) -> str:
+    def distinct(self) -> Found:
         """Want a dial for each session, one after the other and, where the settings admit two, at the same time.
 
         A pooler in transaction mode shows itself: it gives the first another backend for its second transaction,
@@ -128,57 +121,55 @@ class Live:
         self.moved = before != after
         now = self.db.snapshot()
         if after == other:
-            raise Failed("two sessions had the same connection")
+            return "failed", "two sessions had the same connection"
         if now.dials != now.opened + now.open_retries:
-            raise Failed(f"{now.opened} sessions dialled {now.dials} times")
-        return f"{now.opened} sessions, {now.dials} dials"
+            return "failed", f"{now.opened} sessions dialled {now.dials} times"
+        return "passed", f"{now.opened} sessions, {now.dials} dials"
 
-    def encrypted(self) -> str:
+    def encrypted(self) -> Found:
         """Look at what the engine insists on and, without a pooler in between, at what the server says."""
         if not self.target.tls:
-            raise Warned("plaintext, which APP_ENV=local allows to this machine")
+            return "warned", "plaintext, which APP_ENV=local allows to this machine"
         seen = self.facts["tls"] if self.direct else "TLS"
         if not seen:
-            raise Failed("the server says that the connection is not encrypted")
+            return "failed", "the server says that the connection is not encrypted"
         if not self.target.verified:
-            raise Warned(f"{seen}\nthe certificate is not verified: set sslmode=verify-full and sslrootcert")
-        return f"{seen}, certificate verified"
+            return "warned", f"{seen}\nthe certificate is not verified: set sslmode=verify-full and sslrootcert"
+        return "passed", f"{seen}, certificate verified"
 
-    def timeouts(self) -> str:
+    def timeouts(self) -> Found:
         """Compare what is in force inside a session with the settings."""
         limits = self.db.limits
         asked = (limits.idle_in_transaction_timeout, limits.lock_timeout, limits.statement_timeout)
         want = " ".join(str(int(seconds * 1000)) for seconds in asked)
         return self._same("idle in transaction, lock, statement, in ms: ", self.facts["timeouts"], want)
 
-    def explicit(self) -> str:
+    def explicit(self) -> Found:
         """Want the transaction to be of the kind that was asked for."""
         return self._same("read only, isolation: ", self.facts["kind"], "on, repeatable read")
 
     @staticmethod
-    def _same(what: str, seen: str, want: str) -> str:
-        if seen != want:
-            raise Failed(f"{what}{seen}, asked for {want}")
-        return f"{what}{seen}"
+    def _same(what: str, seen: str, want: str) -> Found:
+        return ("passed", f"{what}{seen}") if seen == want else ("failed", f"{what}{seen}, asked for {want}")
 
-    def budgeted(self) -> str:
+    def budgeted(self) -> Found:
         """Compare what all processes together may open with what the server allows this role and database."""
         replicas, sessions = self.settings.db_replicas, self.db.limits.max_sessions
         allowed = int(self.facts["allowed"])
         seen = f"{replicas} x {sessions} sessions, the server allows this role {allowed}"
         if replicas * sessions > allowed:
-            raise Failed(f"DB_REPLICAS x DB_MAX_SESSIONS is {seen}")
+            return "failed", f"DB_REPLICAS x DB_MAX_SESSIONS is {seen}"
         if self.settings.budget_guessed:
-            raise Warned(f"{seen}\nDB_MAX_SESSIONS is a guess: set DB_POOL_SIZE and DB_REPLICAS")
-        return seen
+            return "warned", f"{seen}\nDB_MAX_SESSIONS is a guess: set DB_POOL_SIZE and DB_REPLICAS"
+        return "passed", seen
 
-    def migrated(self) -> str:
+    def migrated(self) -> Found:
         """Compare the migrations of this program with those that the database has, and look who can use its tables."""
         own = self.settings
         if self.moved and own.migrations_url == own.database_url and not own.migration_allow_pooler:
-            raise Failed("the pooler is in transaction mode, where the lock that keeps two runs apart does not hold")
+            return "failed", "the pooler is in transaction mode, where the lock that keeps two runs apart does not hold"
         if self.facts["shut"]:
-            raise Failed(f"row-level security shuts this role out, for want of a policy: {self.facts['shut']}")
+            return "failed", f"row-level security shuts this role out, for want of a policy: {self.facts['shut']}"
         scripts = scripts_of_project()
         every = [script.revision for script in scripts.walk_revisions()]
         try:
@@ -188,32 +179,32 @@ class Live:
             cause = server_error(err)
             if cause is None or cause.sqlstate != "42501":
                 raise
-            raise Warned(f"the table alembic_version cannot be read: {describe(err)}") from err
+            return "warned", f"the table alembic_version cannot be read: {describe(err)}"
         missing = [revision for revision in reversed(every) if revision not in applied]
         warned = f"{len(missing)} of {len(every)} migrations are not applied: {', '.join(missing)}" if missing else ""
         if self.facts["open"]:
             warned += f"\nopen to Supabase's public API, without row-level security: {self.facts['open']}"
         if warned:
-            raise Warned(warned.strip())
-        return f"all {len(every)} migrations are applied"
+            return "warned", warned.strip()
+        return "passed", f"all {len(every)} migrations are applied"
 
-    def closed(self) -> str:
+    def closed(self) -> Found:
         """Want none of the connections to be left: here, and in the server's own list."""
         deadline = time.monotonic() + 10
         while self.db.snapshot().in_use and time.monotonic() < deadline:
             time.sleep(0.01)
         now = self.db.snapshot()
         if now.in_use or now.close_timeouts:
-            raise Failed(f"{now.in_use} sessions are open, the close of {now.close_timeouts} was not seen")
+            return "failed", f"{now.in_use} sessions are open, the close of {now.close_timeouts} was not seen"
         if not self.direct:
-            return "none here; what the pooler keeps is its own"
+            return "passed", "none here; what the pooler keeps is its own"
         left = self.read(
             "select count(*)::text from pg_stat_activity where pid <> pg_backend_pid() and application_name = "
             "current_setting('application_name')"
         )
         if left != "0":
-            raise Failed(f"the server counts {left} connections")
-        return "none here, none at the server"
+            return "failed", f"the server counts {left} connections"
+        return "passed", "none here, none at the server"
 
 
 def check(settings: Settings) -> Report:
@@ -226,7 +217,7 @@ def check(settings: Settings) -> Report:
         report.set(rule, "not run", NOT_LIVE.get(rule, "needs servers of its own"))
     live = Live(settings)
     # closed is last: it looks at what the others left behind.
-    checks: tuple[tuple[str, Callable[[], str]], ...] = (
+    checks: tuple[tuple[str, Callable[[], Found]], ...] = (
         ("NP09", live.answers),
         ("NP01", live.distinct),
         ("NP12", live.encrypted),
@@ -240,11 +231,9 @@ def check(settings: Settings) -> Report:
         report.set(rule, "not run", "the database could not be reached")
     for rule, run in checks:
         try:
-            report.set(rule, "passed", run())
-        except Warned as warned:
-            report.set(rule, "warned", str(warned))
+            report.set(rule, *run())
         except Exception as err:
-            report.set(rule, "failed", str(err) if isinstance(err, Failed) else describe(err))
+            report.set(rule, "failed", describe(err))
         if not live.facts:  # answers saw nothing
             break
     live.db.close(10)

@@ -9,16 +9,22 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import re
 import ssl
 import struct
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from tests.verify.servers import within
 
 TEXT = 25  # its type's oid
+VALUES = {  # of what SQLAlchemy asks; the value of all else is 1
+    "version()": "PostgreSQL 17.0",
+    "standard_conforming": "on",
+    "current_schema": "public",
+    "isolation": "read committed",
+}
 FULL = ("XX000", "(EMAXCONNSESSION) max clients reached in session mode - max clients are limited to pool_size: 15")
 
 Columns = tuple[tuple[str, int], ...]
@@ -76,25 +82,24 @@ class Standin:
         self.release_lag = 0.0  # seconds for which a place is taken after its client's goodbye
         self._answer = answer or (lambda client, sql: None)
         self._refuse = refuse or (lambda number: None)
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._started: Future[asyncio.Event] = Future()  # by which it is stopped
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self.port = 0
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1000))
+    async def _run(self) -> None:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1000)
         self.port = server.sockets[0].getsockname()[1]
-        self._started.set()
-        self._loop.run_forever()
+        self._loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        self._started.set_result(stop)
+        await stop.wait()
         self._loop.remove_reader(server.sockets[0])  # a server that is closed forgets those that it has just accepted
-        self._loop.run_until_complete(_end_all())
+        for _ in range(10):  # a conversation that is cancelled before it began would not close its socket
+            await asyncio.sleep(0)
         server.close()
-        self._loop.close()
 
     def __enter__(self) -> "Standin":
         self._thread.start()
-        self._started.wait()
+        self._started.result()
         return self
 
     def within(self, condition: Callable[[], object], seconds: float = 20) -> bool:
@@ -103,7 +108,7 @@ class Standin:
 
     def __exit__(self, *_: object) -> None:
         self.within(lambda: self.open == 0, 0.5)  # else a connection that is about to end would be left behind
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._started.result().set)
         self._thread.join()
 
     @property
@@ -246,20 +251,11 @@ def default(client: Client, sql: str) -> Reply:
     if verb in ("begin", "rollback", "set"):
         return Reply(verb.upper())
     if "set_config" in low:
-        count = len(re.findall("set_config", low)) + 1
-        level = "read committed"
-        return Reply("SELECT 1", tuple((f"c{i}", TEXT) for i in range(count)), ((level, *[""] * (count - 1)),))
-    answers = {
-        "version()": "PostgreSQL 17.0",
-        "standard_conforming": "on",
-        "current_schema": "public",
-        "isolation": "read committed",
-    }
-    for part, value in answers.items():
-        if part in low:
-            return Reply("SELECT 1", (("v", TEXT),), ((value,),))
-    if verb == "select" and len(low) > len("select"):
-        return Reply("SELECT 1", (("v", TEXT),), (("1",),))
+        values = ("read committed", *[""] * low.count("set_config"))
+        return Reply("SELECT 1", tuple((f"c{i}", TEXT) for i in range(len(values))), (values,))
+    if verb == "show" or (verb == "select" and low != "select"):
+        value = next((value for part, value in VALUES.items() if part in low), "1")
+        return Reply("SELECT 1", (("v", TEXT),), ((value,),))
     return Reply("INSERT 0 1" if verb == "insert" else "SELECT 0")
 
 
@@ -299,15 +295,3 @@ def _error(severity: str, state: str, text: str) -> bytes:
 def _columns(columns: Columns) -> bytes:
     described = b"".join(name.encode() + b"\0" + struct.pack("!ihihih", 0, 0, oid, -1, -1, 0) for name, oid in columns)
     return _message("T", struct.pack("!h", len(columns)) + described)
-
-
-async def _end_all() -> None:
-    """End all conversations, those that have only been accepted too, and let their sockets be closed."""
-    while True:
-        for _ in range(10):  # one that is cancelled before it began would not close its socket
-            await asyncio.sleep(0)
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:  # one may need it twice: it may end in a wait for the release of a place
-            task.cancel()
-        if not tasks:
-            return

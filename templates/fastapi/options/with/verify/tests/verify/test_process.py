@@ -148,7 +148,7 @@ def test_request_without_end(call: Call, said: str, times: int) -> None:
     """One that is still under way when the time is over is cut, and so is its session; nothing waits for its thread."""
     with (
         Standin(answer=lambda _, sql: Reply(hang=True) if sql.startswith("insert") else None) as pooler,
-        Process(pooler.url, SHUTDOWN_TIMEOUT="1s") as program,
+        Process(pooler.url, SHUTDOWN_TIMEOUT="1900ms") as program,
     ):
         port = program.port()
         with ThreadPoolExecutor() as pool:
