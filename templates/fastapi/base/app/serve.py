@@ -24,6 +24,7 @@ log = logging.getLogger("app.serve")
 
 PATIENCE = 2.0  # at most, for a moment in which no connection waits to be accepted
 NOTICE = 0.2  # for a request that is on its way on a connection that was accepted
+CLIENT_TIMEOUT = 10.0  # for a client that takes nothing of its response
 
 
 class _Server(uvicorn.Server):
@@ -167,6 +168,8 @@ def listen(settings: Settings) -> socket.socket:
         # What it accepts inherits it; asyncio sees to that for listeners of its own alone. Without, a
         # response's body waits 40 ms for the client to acknowledge its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux; uvicorn would hold the response for such a client for ever
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(CLIENT_TIMEOUT * 1000))
         return listener
     except OSError as err:
         why = str(err.strerror).partition(" (while")[0]  # else with the address again

@@ -1,5 +1,6 @@
 """The settings: every one has a default and a bound, and every problem is reported at once."""
 
+import errno
 import logging
 import re
 import socket
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app import CommandError
+from app import CommandError, serve
 from app.logs import TextFormatter
 from app.serve import listen
 from app.settings import Settings, load
@@ -122,6 +123,19 @@ def test_responses_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone has a bound for it")
+def test_client_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection ends, and with it what is held of the response."""
+    monkeypatch.setattr(serve, "CLIENT_TIMEOUT", 0.5)
+    monkeypatch.setenv("HTTP_ADDR", "127.0.0.1:0")
+    with listen(load()) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        accepted.settimeout(20)
+        with accepted, pytest.raises(TimeoutError) as timeout:
+            accepted.sendall(bytes(1 << 26))
+        assert timeout.value.errno == errno.ETIMEDOUT
 
 
 def test_documented() -> None:
