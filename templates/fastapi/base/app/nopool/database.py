@@ -36,8 +36,9 @@ class Database:
         limits = limits or Limits()
         if min(limits.max_sessions, limits.session_wait, limits.connect_timeout) <= 0 or limits.max_waiting < 0:
             raise Misconfigured("max_sessions, session_wait and connect_timeout must be positive")
-        if min(limits.statement_timeout, limits.lock_timeout, limits.idle_in_transaction_timeout) < 0.001:
-            raise Misconfigured("the server counts milliseconds, and reads 0 as no limit")
+        timeouts = (limits.statement_timeout, limits.lock_timeout, limits.idle_in_transaction_timeout)
+        if not all(0.001 <= seconds < 2**31 / 1000 for seconds in timeouts):
+            raise Misconfigured("the server counts milliseconds in 31 bits, and reads 0 as no limit")
         self.limits = limits
         self._core = Core(target, limits)
         self.engine = create_engine(
