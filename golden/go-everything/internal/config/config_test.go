@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -113,49 +112,39 @@ func TestMisspelt(t *testing.T) {
 func TestDocumented(t *testing.T) {
 	t.Parallel()
 	// A comment of one line or more, the last of which is what the README says, too.
-	examples, exampleNames := documented(t, "../../.env.example", `(?m)^# (?P<help>.*)\n(?P<optional>#?)(?P<name>[A-Z_]+)=(?P<fallback>.*)$`)
-	rows, rowNames := documented(t, "../../README.md", "(?m)^\\| `(?P<name>[A-Z_]+)` \\| (?P<fallback>.+?) \\| .+? \\| (?P<help>.+?) \\|$")
-	var names []string
-	for _, s := range new(Config).settings() {
-		names = append(names, s.name)
-		example, row := examples[s.name], rows[s.name]
+	examples := documented(t, "../../.env.example", `(?m)^# (?P<help>.*)\n(?P<off>#?)(?P<name>[A-Z_]+)=(?P<fallback>.*)$`)
+	rows := documented(t, "../../README.md", "(?m)^\\| (?P<off>)`(?P<name>[A-Z_]+)` \\| (?P<fallback>.+?) \\| .+? \\| (?P<help>.+?) \\|$")
+	for i, s := range append(new(Config).settings(), setting{}) { // which is the end
+		example, row := examples[i], rows[i]
 		switch {
-		case example == nil:
-			t.Errorf("%s: .env.example lacks it: add \"# what it is for\" and, below, \"#%s=%s\"", s.name, s.name, s.fallback)
-		case row == nil:
-			t.Errorf("%s: the README's table lacks it: add \"| `%s` | `%s` | what it takes | %s |\"", s.name, s.name, s.fallback, example["help"])
-		case (example["optional"] == "") != (s.name == "DATABASE_URL"): // which is the one to be filled in
-			t.Errorf("%s: .env.example has %q before it", s.name, example["optional"])
-		case row["help"] != example["help"]:
-			t.Errorf("%s: the README says %q, .env.example %q", s.name, row["help"], example["help"])
-		case s.fallback != "" && (example["fallback"] != s.fallback || row["fallback"] != "`"+s.fallback+"`"):
-			t.Errorf("%s: the default is %q, .env.example says %q, the README %s", s.name, s.fallback, example["fallback"], row["fallback"])
-		}
-	}
-	for file, found := range map[string][]string{".env.example": exampleNames, "README.md": rowNames} {
-		if !slices.Equal(found, names) && !t.Failed() {
-			t.Errorf("%s has %q, want %q", file, found, names)
+		case example.name != s.name:
+			t.Fatalf(".env.example has %q where %q belongs: \"# what it is for\" and, below, \"#%s=%s\"", example.name, s.name, s.name, s.fallback)
+		case row.name != s.name:
+			t.Fatalf("the README's table has %q where %q belongs: \"| `%s` | `%s` | what it takes | %s |\"", row.name, s.name, s.name, s.fallback, example.help)
+		case (example.off == "") != (s.name == "DATABASE_URL" || s.name == ""): // which is the one to be filled in
+			t.Errorf("%s: .env.example has %q before it", s.name, example.off)
+		case row.help != example.help:
+			t.Errorf("%s: the README says %q, .env.example %q", s.name, row.help, example.help)
+		case s.fallback != "" && (example.fallback != s.fallback || row.fallback != "`"+s.fallback+"`"):
+			t.Errorf("%s: the default is %q, .env.example says %q, the README %s", s.name, s.fallback, example.fallback, row.fallback)
 		}
 	}
 }
 
-// documented returns what a file says of settings, the groups of the pattern by the
-// group called name, and these names in order.
-func documented(t *testing.T, path, pattern string) (settings map[string]map[string]string, names []string) {
+// said is what a file says of a setting.
+type said struct{ name, fallback, help, off string }
+
+// documented returns the settings in a file, as a pattern finds them, and one without a name at their end.
+func documented(t *testing.T, path, pattern string) (settings []said) {
 	t.Helper()
-	data, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings = map[string]map[string]string{}
 	find := regexp.MustCompile(pattern)
-	for _, match := range find.FindAllStringSubmatch(string(data), -1) {
-		said := map[string]string{}
-		for i, group := range find.SubexpNames() {
-			said[group] = match[i]
-		}
-		settings[said["name"]] = said
-		names = append(names, said["name"])
+	for _, match := range find.FindAllStringSubmatch(string(text), -1) {
+		of := func(group string) string { return match[find.SubexpIndex(group)] }
+		settings = append(settings, said{of("name"), of("fallback"), of("help"), of("off")})
 	}
-	return settings, names
+	return append(settings, said{})
 }
