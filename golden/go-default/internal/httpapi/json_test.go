@@ -30,7 +30,7 @@ func echo(s *Server) http.Handler {
 
 func TestJSON(t *testing.T) {
 	t.Parallel()
-	handler := echo(newServer(t, nowhere, io.Discard))
+	handler := echo(newServer(t, nowhere))
 	for target, want := range map[string]string{"/": `["ü",7]`, "/?n=9": `["ü",9]`} {
 		response := do(handler, "POST", target, `{"title": "ü"} `)
 		body, err := io.ReadAll(response.Body)

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,20 +38,15 @@ func load(t *testing.T, url string) config.Config {
 }
 
 // newServer returns a server on the database at url.
-func newServer(t *testing.T, url string, log io.Writer) *Server {
+func newServer(t *testing.T, url string) *Server {
 	t.Helper()
 	cfg := load(t, url)
-	cfg.DB.Logger = slog.New(WithCorrelation(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	db, err := nopool.Open(cfg.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = db.Close(ctx)
-	})
-	return &Server{DB: db, Logger: cfg.DB.Logger, MaxBody: 1000, RequestTimeout: 10 * time.Second}
+	t.Cleanup(func() { _ = db.Close(t.Context()) }) // which is over: what still runs is ended
+	return &Server{DB: db, Logger: slog.New(slog.DiscardHandler), MaxBody: 1000, RequestTimeout: 10 * time.Second}
 }
 
 func do(handler http.Handler, method, target, body string) *http.Response {
@@ -78,7 +72,7 @@ func wantProblem(t *testing.T, response *http.Response, status int, code string)
 
 func TestUnknownPathAndMethod(t *testing.T) {
 	t.Parallel()
-	handler := newServer(t, nowhere, io.Discard).Handler()
+	handler := newServer(t, nowhere).Handler()
 	wantProblem(t, do(handler, "GET", "/nothing", ""), 404, "not_found")
 	response := do(handler, "POST", "/health", "")
 	wantProblem(t, response, 405, "method_not_allowed")
@@ -94,7 +88,7 @@ func TestUnknownPathAndMethod(t *testing.T) {
 // An error replaces what the handler has written, and tells nothing of itself.
 func TestErrorsBecomeProblems(t *testing.T) {
 	t.Parallel()
-	server := newServer(t, nowhere, io.Discard)
+	server := newServer(t, nowhere)
 	for _, test := range []struct {
 		err    error
 		status int
@@ -123,7 +117,7 @@ func TestErrorsBecomeProblems(t *testing.T) {
 // A handler's session has the request's settings.
 func TestSessionOfRequest(t *testing.T) {
 	t.Parallel()
-	server := newServer(t, pgtest.Database(t), io.Discard)
+	server := newServer(t, pgtest.Database(t))
 	server.Settings = func(r *http.Request) []nopool.Setting {
 		return []nopool.Setting{{Name: "request.jwt.claims", Value: r.URL.RawQuery}}
 	}

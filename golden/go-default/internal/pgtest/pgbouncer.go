@@ -74,17 +74,17 @@ func PgBouncer(t testing.TB, databaseURL string, opts PgBouncerOptions) string {
 	t.Cleanup(process.Kill)
 	u.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(dir, "pooler.crt")}}.Encode()
-	for {
-		if conn, err := net.Dial("tcp", u.Host); err == nil {
+	answers := Within(30*time.Second, func() bool {
+		conn, err := net.Dial("tcp", u.Host)
+		if err == nil {
 			conn.Close()
-			return u.String()
 		}
-		select {
-		case <-process.Done:
-			t.Fatalf("start pgbouncer: %s", process.Complaint())
-		case <-time.After(20 * time.Millisecond):
-		}
+		return err == nil
+	})
+	if !answers {
+		t.Fatalf("start pgbouncer: %s", process.Complaint())
 	}
+	return u.String()
 }
 
 // testDir makes a folder which the account that servers run as can pass through.

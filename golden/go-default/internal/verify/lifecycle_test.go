@@ -218,7 +218,7 @@ func monitoring(t *T) {
 	s := onStandin(t, standin.Options{OnStatement: asPostgres}, func(o *options) { o.requestTimeout = 2 * time.Second })
 	before := len(s.log.Records("")) // of the start
 	s.handle("GET /good", query("select 1"))
-	s.handle("GET /bad", query("select broken"))
+	s.handle("GET /bad", query("raise 42703"))
 	s.want(200, "GET", "/good", "X-Request-ID", "good-one")
 	s.want(500, "GET", "/bad", "X-Request-ID", "bad-one")
 	s.wantNoneLeft()

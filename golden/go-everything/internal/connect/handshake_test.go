@@ -260,10 +260,10 @@ func TestPoolersOwnLogin(t *testing.T) {
 		must(t, err)
 	}
 	execute("drop role if exists poolers_own; create role poolers_own login password 'right'")
-	var secret string // which PgBouncer takes over
+	var secret string
 	must(t, admin.QueryRow(t.Context(), "select rolpassword from pg_authid where rolname = 'poolers_own'").Scan(&secret))
 	address := regexp.MustCompile("//[^@]*@").ReplaceAllString(database, "//poolers_own:right@")
-	db := on(t, pgtest.PgBouncer(t, address, pgtest.PgBouncerOptions{}), nil)
+	db := on(t, pgtest.PgBouncer(t, address, pgtest.PgBouncerOptions{Secret: secret}), nil)
 	execute("alter role poolers_own password 'right'") // with another salt, of which PgBouncer knows nothing
 	for range 2 * maxRefused {
 		err := db.Run(t.Context(), nopool.TxOptions{}, selectOne)
@@ -368,7 +368,8 @@ func TestBrokenSCRAM(t *testing.T) {
 // that is out of reach.
 func TestRefusedHandshake(t *testing.T) {
 	t.Parallel()
-	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, OnTLS: only(0x7777)})
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
+	pooler.OnTLS(only(0x7777))
 	if err := on(t, pooler.URL(), nil).Run(t.Context(), nopool.TxOptions{}, selectOne); !errors.Is(err, nopool.ErrConfiguration) {
 		t.Errorf("%v, want ErrConfiguration", err)
 	}

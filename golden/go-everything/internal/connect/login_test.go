@@ -122,13 +122,14 @@ func FuzzAuthentication(f *testing.F) {
 func TestGroupIsLearnt(t *testing.T) {
 	t.Parallel()
 	retried := make(chan bool, 3)
-	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, OnTLS: func(config *tls.Config) {
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
+	pooler.OnTLS(func(config *tls.Config) {
 		only(tls.CurveP256)(config)
 		config.VerifyConnection = func(state tls.ConnectionState) error {
 			retried <- state.HelloRetryRequest
 			return nil
 		}
-	}})
+	})
 	db := on(t, pooler.URL(), nil)
 	for range 3 {
 		must(t, db.Run(t.Context(), nopool.TxOptions{}, selectOne))
@@ -144,8 +145,10 @@ func TestGroupIsLearnt(t *testing.T) {
 // as when its settings change: no session may fail, those that come at once included.
 func TestGroupIsForgotten(t *testing.T) {
 	t.Parallel()
-	before := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, OnTLS: only(tls.CurveP384)})
-	after := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM, OnTLS: only(tls.CurveP256)})
+	before := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
+	before.OnTLS(only(tls.CurveP384))
+	after := standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM})
+	after.OnTLS(only(tls.CurveP256))
 	var changed atomic.Bool
 	unverified := strings.Split(before.URL(), "?")[0] + "?sslmode=require" // the two have a certificate each
 	db := on(t, unverified, func(c *config) {

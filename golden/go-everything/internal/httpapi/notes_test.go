@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -20,7 +19,7 @@ func TestNotes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := newServer(t, url, io.Discard).Handler()
+	handler := newServer(t, url).Handler()
 	call := func(method, target, body string, status int, into any) *http.Response {
 		t.Helper()
 		response := do(handler, method, target, body)

@@ -38,7 +38,6 @@ const Password = "stand-in-secret"
 // Options say how the pooler behaves. The zero value admits everyone in plaintext and answers at once.
 type Options struct {
 	TLS        bool
-	OnTLS      func(*tls.Config) // changes what TLS makes of itself
 	Auth       Auth
 	MaxClients int           // clients at any instant; 0 is no limit
 	ReleaseLag time.Duration // from a client's close until its place is free and we close
@@ -140,9 +139,6 @@ func Start(t testing.TB, opts Options) *Server {
 			t.Fatal(err)
 		}
 		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}}
-		if opts.OnTLS != nil {
-			opts.OnTLS(s.tls)
-		}
 		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {ca}}
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

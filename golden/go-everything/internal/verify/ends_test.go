@@ -11,7 +11,6 @@ import (
 
 	"example.com/demo/internal/httpapi"
 	"example.com/demo/internal/nopool"
-	"example.com/demo/internal/pgtest"
 	"example.com/demo/internal/standin"
 )
 
@@ -40,7 +39,7 @@ type end struct {
 }
 
 var (
-	errSecret = errors.New("secret-cause")
+	errSecret = errors.New(hush)
 	ends      = []end{
 		{name: "nothing written", rules: "NP05", then: chosen(0), status: 200, kept: true, last: "commit"},
 		{name: "large", rules: "NP05 NP19", then: large, status: 201, kept: true, last: "commit"},
@@ -57,8 +56,8 @@ var (
 		{name: "gone", rules: "NP06", then: waits, leaves: "handler", last: "rollback"},
 		{name: "gone in a statement", rules: "NP04", then: query("select pg_sleep(20)"), leaves: "select", last: "select pg_sleep(20)", cut: true},
 		{name: "gone in COMMIT", rules: "NP23", then: chosen(0), leaves: "commit", commit: standin.Reply{Delay: 300 * time.Millisecond}, kept: true, last: "commit"},
-		{name: "an error ignored", rules: "NP19", then: ignores("select broken"), status: 500, code: "internal_error", last: "commit"},
-		{name: "an error ignored by a read", rules: "NP19", read: true, then: ignores("select broken"), status: 500},
+		{name: "an error ignored", rules: "NP19", then: ignores("raise 42703"), status: 500, code: "internal_error", last: "commit"},
+		{name: "an error ignored by a read", rules: "NP19", read: true, then: ignores("raise 42703"), status: 500},
 		{name: "a read is cut off", rules: "NP19", read: true, then: ignores("select pg_terminate_backend(pg_backend_pid())"), status: 503},
 		{name: "read, and ended by the handler", rules: "NP19", read: true, then: ignores("rollback"), status: 500},
 		{name: "read, with rows open", rules: "NP19", read: true, then: leavesRows(nil), status: 500},
@@ -81,7 +80,14 @@ var (
 	}
 )
 
-func refusal(code string) standin.Reply { return standin.Reply{Error: standin.Error(code, "secret")} }
+// refusal is the answer that a statement failed. Where ! follows the code, the connection ends, too.
+func refusal(code string) standin.Reply {
+	code, fatal := strings.CutSuffix(code, "!")
+	if fatal {
+		return standin.Reply{Error: standin.Fatal(code, hush)}
+	}
+	return standin.Reply{Error: standin.Error(code, hush)}
+}
 
 // ended is an end that was gone through.
 type ended struct {
@@ -166,11 +172,8 @@ func goThrough(s *service, all []*ended) {
 func (s *service) terminate(session *nopool.Session) {
 	var pid int
 	err := session.QueryRow(context.Background(), "select pg_backend_pid()").Scan(&pid)
-	s.t.failIf(err != nil, "who serves the session: %v", err)
-	s.value(fmt.Sprintf("pg_terminate_backend(%d)", pid))
-	left := fmt.Sprintf("select count(*) from pg_stat_activity where pid = %d", pid)
-	gone := pgtest.Within(soon, func() bool { return s.value(left) == "0" })
-	s.t.failIf(!gone, "the server does not end a session's connection")
+	gone := s.value(fmt.Sprintf("pg_terminate_backend(%d, %d)", pid, soon.Milliseconds()))
+	s.t.failIf(err != nil || gone != "true", "the server does not end a session's connection: %v", err)
 	time.Sleep(500 * time.Millisecond) // for what it said to arrive, on a busy machine too
 }
 
@@ -180,7 +183,7 @@ func (e *ended) judge(t *T, log string) {
 	complete := a.err == nil
 	wrong := complete != (e.status != 0) || complete && a.status != e.status
 	t.breaks((e.leaves == "" || e.status != 0) && wrong, e.rules, e.name, "answered %d, %v: %.200q", a.status, a.err, a.body)
-	t.breaks(strings.Contains(a.body, "secret"), "NP08", e.name, "the cause is in the response: %.200q", a.body)
+	t.breaks(strings.Contains(a.body, hush), "NP08", e.name, "the cause is in the response: %.200q", a.body)
 	t.breaks(e.code != "" && a.problem["code"] != e.code, e.rules, e.name, "want code %s, got %.200q", e.code, a.body)
 	unknown := a.problem["correlation_id"] != id || strings.Count(log, `"correlation_id":"`+id+`"`) < 2
 	t.breaks(e.status == 500 && a.status == 500 && unknown, "NP08", e.name, "the log does not say what happened: %.200q", a.body)
@@ -241,10 +244,11 @@ func replyToEnds(all []*ended, c *standin.Conn, sql string) standin.Reply {
 // polite reports whether a client ended its transaction, and then the connection.
 func polite(c *standin.Conn) bool { return c.End == standin.Terminated && c.Status == 'I' }
 
-// asPostgres answers as a database would: to what is broken, to what takes its time, and to what ends the connection.
-func asPostgres(_ *standin.Conn, sql string) (r standin.Reply) {
-	if sql == "select broken" {
-		return refusal("42703")
+// asPostgres answers as a database would: to what takes its time, to what ends the connection, and to "raise CODE", which
+// Postgres does not understand either.
+func asPostgres(_ *standin.Conn, sql string) standin.Reply {
+	if code, raised := strings.CutPrefix(sql, "raise "); raised {
+		return refusal(code)
 	}
 	return standin.Reply{Hang: strings.Contains(sql, "pg_sleep"), Drop: strings.Contains(sql, "pg_terminate")}
 }

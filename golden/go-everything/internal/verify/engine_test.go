@@ -205,19 +205,13 @@ func othersWait(t *T) {
 
 // retries counts how often a function runs.
 func retries(t *T) {
-	s := onStandin(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
-		if code, ok := strings.CutPrefix(sql, "update "); ok && code != "lost" {
-			r.Error = standin.Error(code, "again")
-		}
-		r.Drop = sql == "update lost"
-		return r
-	}})
+	s := onStandin(t, standin.Options{OnStatement: asPostgres})
 	for _, c := range []struct {
-		code        string
+		sql         string
 		fails, want int // so many times; runs of RunWithRetry, where Run has one
 	}{
-		{"40001", 1, 2}, {"40P01", 2, 3}, {"40001", 99, 3}, {"lost", 99, 1},
-		{"23505", 99, 1}, {"40002", 99, 1}, {"40003", 99, 1}, {"55P03", 99, 1}, {"57014", 99, 1},
+		{"raise 40001", 1, 2}, {"raise 40P01", 2, 3}, {"raise 40001", 99, 3}, {"select pg_terminate_backend(1)", 99, 1},
+		{"raise 23505", 99, 1}, {"raise 40002", 99, 1}, {"raise 40003", 99, 1}, {"raise 55P03", 99, 1}, {"raise 57014", 99, 1},
 	} {
 		for _, again := range []bool{false, true} {
 			run, want, runs := s.db.Run, 1, 0
@@ -226,11 +220,11 @@ func retries(t *T) {
 			}
 			err := run(context.Background(), nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) (err error) {
 				if runs++; runs <= c.fails {
-					_, err = session.Exec(ctx, "update "+c.code)
+					_, err = session.Exec(ctx, c.sql)
 				}
 				return err
 			})
-			t.failIf((err == nil) != (c.fails < want) || runs != want, "%s, asked to retry %v: ran %d times, want %d: %v", c.code, again, runs, want, err)
+			t.failIf((err == nil) != (c.fails < want) || runs != want, "%s, asked to retry %v: ran %d times, want %d: %v", c.sql, again, runs, want, err)
 		}
 	}
 	s.wantNoneLeft()

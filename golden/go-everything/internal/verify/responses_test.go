@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -55,9 +56,10 @@ func realErrors(t *T) {
 		log := s.log.String()
 		t.failIf(level == slog.LevelInfo && strings.Contains(log, hush), "the log above debug quotes data: %s", s.log.Tail())
 		t.failIf(!strings.Contains(log, "v_named") || !strings.Contains(log, "42P01"), "the log says neither SQLSTATE nor constraint: %s", s.log.Tail())
-		user, _, _ := strings.Cut(strings.TrimPrefix(s.url, "postgres://"), "@")
-		_, word, _ := strings.Cut(user, ":")
-		t.failIf(word != "" && strings.Contains(log, word), "the password is in the log")
+		address, err := url.Parse(s.url)
+		t.need(err)
+		password, _ := address.User.Password()
+		t.failIf(password != "" && strings.Contains(log, password), "the password is in the log")
 	}
 }
 
@@ -86,19 +88,7 @@ func connectionStrings(t *T) {
 
 // statuses lets the database fail in each way and compares what the client is told.
 func statuses(t *T) {
-	s := onStandin(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (r standin.Reply) {
-		if code, ok := strings.CutPrefix(sql, "raise "); ok {
-			code, fatal := strings.CutSuffix(code, "!") // which may be about another client of the pooler
-			if r.Error = standin.Error(code, hush); fatal {
-				r.Error = standin.Fatal(code, hush)
-			}
-		}
-		return r
-	}})
-	s.handle("POST /{code}", func(_ http.ResponseWriter, r *http.Request, session *nopool.Session) error {
-		_, err := session.Exec(r.Context(), "raise "+r.PathValue("code"))
-		return err
-	})
+	s := onStandin(t, standin.Options{OnStatement: asPostgres})
 	for status, codes := range map[int]string{
 		http.StatusBadRequest:          "22P02 22001 22003 22007 22021",
 		http.StatusConflict:            "23505 23P01 23503 23001",
@@ -107,7 +97,8 @@ func statuses(t *T) {
 		http.StatusGatewayTimeout:      "57014 57014! 25P03! 25P04!",
 		http.StatusInternalServerError: "42P01 42501 42601 22012 XX000",
 	} {
-		for code := range strings.FieldsSeq(codes) {
+		for code := range strings.FieldsSeq(codes) { // what ends the connection may be about another client of the pooler
+			s.handle("POST /"+code, query("raise "+code))
 			a := s.want(status, "POST", "/"+code)
 			t.failIf(a.header.Get("Content-Type") != "application/problem+json" || a.problem["type"] == nil || a.problem["title"] == nil, "%s: not a problem: %s", code, a.body)
 			id := a.header.Get("X-Request-ID")

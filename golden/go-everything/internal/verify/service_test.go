@@ -53,7 +53,7 @@ type options struct {
 func patient() nopool.Config {
 	return nopool.Config{
 		MaxSessions: 4, MaxWaiting: 1000,
-		SessionWait: 30 * time.Second, ConnectTimeout: 20 * time.Second, StatementTimeout: 20 * time.Second,
+		SessionWait: time.Minute, ConnectTimeout: 20 * time.Second, StatementTimeout: 20 * time.Second,
 		LockTimeout: 10 * time.Second, IdleInTransactionTimeout: 20 * time.Second,
 	}
 }
@@ -114,11 +114,7 @@ func (s *service) build(url string, change []func(*options)) *service {
 	var err error
 	s.db, err = nopool.Open(o.Config)
 	s.t.need(err)
-	s.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = s.db.Close(ctx)
-	})
+	s.t.Cleanup(func() { _ = s.db.Close(s.t.Context()) }) // which is over: what still runs is ended
 	s.api = &httpapi.Server{DB: s.db, Logger: logger, MaxBody: 1 << 16, RequestTimeout: o.requestTimeout}
 	s.mux = http.NewServeMux()
 	s.serve(s.api.Wrap(s.mux))
