@@ -138,7 +138,7 @@ var serviceMutations = []mutation{
 		{openFile, "gotSlot.Add(o.db.config.ConnectTimeout)", "gotSlot.Add(o.db.config.ConnectTimeout+10*time.Second)"},
 	}, also: "NP09 NP11 NP20 NP21"},
 
-	{name: "two migrations run at once", fails: "NP30/applied_once_by_two_runs_at_once,_of_which_one_waits_outside NP02", edits: []edit{
+	{name: "two migrations run at once", fails: "NP30/two_runs_at_once,_one_connection_each,_of_which_one_waits_outside NP02", edits: []edit{
 		{migrations, "		goose.WithSessionLocker(locker), ", "		"},
 		{migrations, "	locker, err := lock.", "	_, err = lock."},
 	}},

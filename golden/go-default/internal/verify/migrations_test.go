@@ -18,8 +18,7 @@ import (
 )
 
 var migrationParts = []part{
-	{"NP02", "two runs at once, one connection each", twoRuns},
-	{"NP30", "applied once by two runs at once, of which one waits outside", twoRuns},
+	{"NP02 NP30", "two runs at once, one connection each, of which one waits outside", twoRuns},
 	{"NP30", "timeouts, files without a transaction, and what a file sets", files},
 	{"NP30", "an invalid index, and files that would be skipped", nothingSkipped},
 	{"NP30", "no migrations at all", noMigrations},

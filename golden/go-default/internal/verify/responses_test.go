@@ -22,7 +22,6 @@ var responseParts = []part{
 	{"NP24", "connection strings", connectionStrings},
 	{"NP25", "SQLSTATE to status", statuses},
 	{"NP26", "correlation ids", correlation},
-	{"NP26", "log lines and counters", monitoring},
 	{"NP27", "health never asks the database, readiness once", probesCostNothing},
 	{"NP27", "a busy service is ready", busyIsReady},
 }

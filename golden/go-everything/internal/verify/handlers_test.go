@@ -108,9 +108,5 @@ func upgrade(w http.ResponseWriter) error {
 	w.Header().Set("Upgrade", "verify")
 	w.Header().Set("Connection", "Upgrade")
 	w.WriteHeader(http.StatusSwitchingProtocols)
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err == nil {
-		_ = conn.Close()
-	}
-	return err
+	return hijack(w) // what it writes is no answer any more
 }

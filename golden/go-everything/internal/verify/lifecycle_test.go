@@ -24,7 +24,7 @@ var lifecycleParts = []part{
 	{"NP09", "a database that comes late", lateAtStart},
 	{"NP10", "a session under way", signalledInSession},
 	{"NP10", "time to notice, and a second signal", signalledTwice},
-	{"NP11", "log lines and counters", monitoring},
+	{"NP11 NP26", "log lines and counters", monitoring},
 }
 
 // program is the service's command, built once for all parts, in the folder that goes with the tests.
