@@ -165,9 +165,7 @@ var sessionMutations = []mutation{
 		{problems, "`json:\"code\"`", "`json:\"-\"`"},
 	}, also: "NP05 NP07 NP20"},
 	{name: "a COMMIT that rolled back is a success", fails: "NP19", edits: []edit{
-		{endFile, `	case err == nil && tag.String() == "COMMIT":
-`, `	case err == nil && tag.String() != "":
-`},
+		{endFile, `	case tag.String() == "COMMIT": // whatever`, `	case tag.String() != "": // whatever`},
 	}},
 
 	{name: "a rollback under the request's own context", fails: "NP23/every_way_to_end,_stand-in NP06/every_way_to_end,_stand-in", edits: []edit{

@@ -3,6 +3,7 @@ package nopool_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -65,6 +66,51 @@ func TestLostLogin(t *testing.T) {
 	if dials, attempts := pooler.Stats().Dials, db.Snapshot().Dials; uint64(dials) != attempts {
 		t.Errorf("%d dials for %d attempts", dials, attempts)
 	}
+}
+
+// TestLostBehindCommit breaks the connection behind the answer to COMMIT: nothing is unknown.
+func TestLostBehindCommit(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]error{"COMMIT": nil, "ROLLBACK": nopool.ErrRolledBack} {
+		pooler := standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) (reply standin.Reply) {
+			if sql == "fail" {
+				reply.Error = standin.Error("22012", "division by zero")
+			}
+			return reply
+		}})
+		db := on(t, pooler.URL(), func(c *config) {
+			c.wrap = func(conn net.Conn) net.Conn { return &cut{Conn: conn, behind: answer + "\x00"} }
+		})
+		err := db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+			if answer == "ROLLBACK" {
+				_, _ = s.Exec(ctx, "fail")
+				return nil
+			}
+			return selectOne(ctx, s)
+		})
+		if !errors.Is(err, want) || db.Snapshot().CommitUnknown != 0 {
+			t.Errorf("%s: %v, want %v", answer, err, want)
+		}
+	}
+}
+
+// cut ends behind a text.
+type cut struct {
+	net.Conn
+	behind string
+	over   bool
+}
+
+func (c *cut) Read(p []byte) (int, error) {
+	if c.over {
+		return 0, io.EOF
+	}
+	n, err := c.Conn.Read(p)
+	if before, _, found := strings.Cut(string(p[:n]), c.behind); found {
+		c.over = true
+		n = len(before) + len(c.behind)
+	}
+	return n, err
 }
 
 // TestPanickingDialer wants the slot back of a session that never came to be.

@@ -100,9 +100,9 @@ func (s *Session) commit(ctx context.Context) (ending, error) {
 	}
 	_, refused := errors.AsType[*pgconn.PgError](err)
 	switch {
-	case err == nil && tag.String() == "COMMIT":
+	case tag.String() == "COMMIT": // whatever becomes of the connection behind it
 		return committed, nil
-	case err == nil:
+	case err == nil || tag.String() == "ROLLBACK":
 		return rolledBack, ErrRolledBack
 	case refused && !ConnectionLost(err):
 		return rolledBack, err
