@@ -268,7 +268,10 @@ class _Opening:
 
     def _attempt(self, line: Line) -> Opened | Refusal:
         core = self._core
-        self._login = core.breaker.enter(self._deadline)
+        try:
+            self._login = core.breaker.enter(self._deadline)
+        except TimeoutError:
+            return Refusal("no login could begin in time", before_begin=True)
         refusal = Refusal("interrupted")
         try:
             core.events.count("dials")

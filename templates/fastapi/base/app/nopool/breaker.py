@@ -44,7 +44,7 @@ class Breaker:
         self._refused: list[float] = []  # when passwords were
 
     def enter(self, deadline: float) -> float:
-        """Begin a login, when there is room for one, and return when. The caller must leave() it."""
+        """Begin a login, and return when. The caller must leave() it. TimeoutError: there was no room for it in time."""
         with self._lock:
             self._check()
             turn = threading.Condition(self._lock)
@@ -52,7 +52,7 @@ class Breaker:
             try:
                 while self._queue[0] is not turn or not self._room():
                     if time.monotonic() >= deadline:
-                        raise Unavailable("no login could begin in time")
+                        raise TimeoutError
                     turn.wait(min(1.0, deadline - time.monotonic()))  # there may be room by the time alone
                     self._check()
                 self._logins += 1
