@@ -128,7 +128,7 @@ class Live:
 
     def encrypted(self) -> Found:
         """Look at what the engine insists on and, without a pooler in between, at what the server says."""
-        if not self.target.tls:
+        if self.target.params["sslmode"] == "disable":
             return "warned", "plaintext, which APP_ENV=local allows to this machine"
         seen = self.facts["tls"] if self.direct else "TLS"
         if not seen:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 
 from tests.verify.servers import within
 
-TEXT = 25  # its type's oid
 VALUES = {  # of what SQLAlchemy asks; the value of all else is 1
     "version()": "PostgreSQL 17.0",
     "standard_conforming": "on",
@@ -27,16 +26,14 @@ VALUES = {  # of what SQLAlchemy asks; the value of all else is 1
 }
 FULL = ("XX000", "(EMAXCONNSESSION) max clients reached in session mode - max clients are limited to pool_size: 15")
 
-Columns = tuple[tuple[str, int], ...]
-
 
 @dataclass
 class Reply:
     """What a statement is answered with."""
 
     tag: str = "SELECT 0"
-    columns: Columns = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    row: tuple[str, ...] = ()
+    oid: int = 25  # of its columns' type, which is text
     error: tuple[str, str] | None = None  # SQLSTATE and text
     fatal: bool = False  # with the error the connection ends
     drop: bool = False  # the connection ends without an answer
@@ -145,7 +142,7 @@ class Standin:
             writer.write(b"S")
             await writer.start_tls(self.tls)
             await asyncio.sleep(0.05)  # its tickets arrive alone
-        await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)
+        await _body(reader)
         if self.cleartext:
             writer.write(_message("R", struct.pack("!i", 3)))
             await reader.readexactly(1)
@@ -169,7 +166,7 @@ class Standin:
         sql, failed, flight, described, reply = "", False, 0, False, Reply()
         while True:
             kind = (await reader.readexactly(1)).decode()
-            body = await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)
+            body = await _body(reader)
             if kind == "X":
                 client.end = "terminated"
                 return
@@ -189,7 +186,8 @@ class Standin:
                 if kind == "Q":
                     sql, described = body.rstrip(b"\0").decode(), True
                     client.flights.append(1)
-                reply = self._reply(client, sql)
+                client.statements.append(sql)
+                reply = self._answer(client, sql) or default(client, sql)
                 flight += kind == "E"
                 if reply.hang:
                     while await reader.read(1 << 16):
@@ -204,10 +202,6 @@ class Standin:
                     return
             await writer.drain()
 
-    def _reply(self, client: Client, sql: str) -> Reply:
-        client.statements.append(sql)
-        return self._answer(client, sql) or default(client, sql)
-
     async def _write(
         self, client: Client, writer: asyncio.StreamWriter, sql: str, reply: Reply, described: bool
     ) -> bool:
@@ -221,10 +215,11 @@ class Standin:
             await writer.drain()
             return not reply.fatal
         if described:
-            writer.write(_columns(reply.columns) if reply.columns else _message("n"))
-        for row in reply.rows:
-            fields = b"".join(struct.pack("!i", len(value)) + value for value in (text.encode() for text in row))
-            writer.write(_message("D", struct.pack("!h", len(row)) + fields))
+            column = b"c\0" + struct.pack("!ihihih", 0, 0, reply.oid, -1, -1, 0)
+            writer.write(_counted("T", [column] * len(reply.row)) if reply.row else _message("n"))
+        if reply.row:
+            values = (text.encode() for text in reply.row)
+            writer.write(_counted("D", [struct.pack("!i", len(value)) + value for value in values]))
         self._keep(client, sql, reply)
         writer.write(_message("C", reply.tag.encode() + b"\0"))
         return True
@@ -251,11 +246,9 @@ def default(client: Client, sql: str) -> Reply:
     if verb in ("begin", "rollback", "set"):
         return Reply(verb.upper())
     if "set_config" in low:
-        values = ("read committed", *[""] * low.count("set_config"))
-        return Reply("SELECT 1", tuple((f"c{i}", TEXT) for i in range(len(values))), (values,))
+        return Reply("SELECT 1", ("read committed", *[""] * low.count("set_config")))
     if verb == "show" or (verb == "select" and low != "select"):
-        value = next((value for part, value in VALUES.items() if part in low), "1")
-        return Reply("SELECT 1", (("v", TEXT),), ((value,),))
+        return Reply("SELECT 1", (next((value for part, value in VALUES.items() if part in low), "1"),))
     return Reply("INSERT 0 1" if verb == "insert" else "SELECT 0")
 
 
@@ -264,8 +257,7 @@ async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bel
 
     async def heard() -> str:
         await reader.readexactly(1)
-        body = await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)
-        return body.decode(errors="replace")
+        return (await _body(reader)).decode(errors="replace")
 
     writer.write(_message("R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"))
     first = (await heard()).partition(",,")[2]
@@ -292,6 +284,9 @@ def _error(severity: str, state: str, text: str) -> bytes:
     return _message("E", b"".join(f"{kind}{value}\0".encode() for kind, value in fields) + b"\0")
 
 
-def _columns(columns: Columns) -> bytes:
-    described = b"".join(name.encode() + b"\0" + struct.pack("!ihihih", 0, 0, oid, -1, -1, 0) for name, oid in columns)
-    return _message("T", struct.pack("!h", len(columns)) + described)
+def _counted(kind: str, parts: list[bytes]) -> bytes:
+    return _message(kind, struct.pack("!h", len(parts)) + b"".join(parts))
+
+
+async def _body(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(struct.unpack("!i", await reader.readexactly(4))[0] - 4)

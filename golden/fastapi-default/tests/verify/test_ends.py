@@ -200,7 +200,7 @@ def test_reads_do_not_wait(
     def answer(client: Client, sql: str) -> Reply | None:
         level = "serializable" if "serializable" in client.statements[0] else "read committed"
         if "set_config" in sql:
-            return Reply("SELECT 1", tuple((f"c{i}", 25) for i in range(11)), ((level, *[""] * 10),))
+            return Reply("SELECT 1", (level, *[""] * 10))
         return Reply("COMMIT", after=1) if sql == "commit" else None
 
     standin._answer = answer

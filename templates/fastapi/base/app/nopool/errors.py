@@ -10,86 +10,63 @@ class DatabaseError(Exception):
 
     text = "database error"
 
+    def __init_subclass__(cls, text: str) -> None:
+        cls.text = text
+
     def __init__(self, cause: str = "") -> None:
         super().__init__(f"{self.text}: {cause}" if cause else self.text)
 
 
-class Busy(DatabaseError):
+class Busy(DatabaseError, text="too many database sessions"):
     """No slot was free in time, or the queue for one is full."""
 
-    text = "too many database sessions"
 
-
-class PoolerFull(DatabaseError):
+class PoolerFull(DatabaseError, text="database pooler is full"):
     """The pooler or server admitted no more connections until the connect timeout."""
 
-    text = "database pooler is full"
 
-
-class Unavailable(DatabaseError):
+class Unavailable(DatabaseError, text="database is unavailable"):
     """The database could not be reached, or the connection was lost, for a reason that may pass."""
 
-    text = "database is unavailable"
 
-
-class Misconfigured(DatabaseError):
+class Misconfigured(DatabaseError, text="database configuration"):
     """The database refused us for a reason that will not pass by itself."""
 
-    text = "database configuration"
 
-
-class SettingRefused(DatabaseError):
+class SettingRefused(DatabaseError, text="session setting refused"):
     """The server took the connection, but not a setting of the session, such as its role."""
 
-    text = "session setting refused"
 
-
-class CommitUnknown(DatabaseError):
+class CommitUnknown(DatabaseError, text="commit outcome unknown"):
     """COMMIT was sent, and its answer lost or not there within 5 s. Do not repeat it."""
 
-    text = "commit outcome unknown"
 
-
-class RolledBack(DatabaseError):
+class RolledBack(DatabaseError, text="transaction was rolled back by one of its statements"):
     """There was nothing to commit: an error was ignored, or a statement had ended the transaction."""
 
-    text = "transaction was rolled back by one of its statements"
 
-
-class NestedSession(DatabaseError):
+class NestedSession(DatabaseError, text="a database session is open already: use it, or end it first"):
     """The caller already holds a session, and could wait in vain for a second connection."""
 
-    text = "a database session is open already: use it, or end it first"
 
-
-class SessionDone(DatabaseError):
+class SessionDone(DatabaseError, text="database session has ended"):
     """The session was used after its end."""
 
-    text = "database session has ended"
 
-
-class SessionBusy(DatabaseError):
+class SessionBusy(DatabaseError, text="another thread is using the session"):
     """Two threads used a session at the same time."""
 
-    text = "another thread is using the session"
 
-
-class OnEventLoop(DatabaseError):
+class OnEventLoop(DatabaseError, text="a session waits for the database: use it in def, not in async def"):
     """An async function used a session, whose waits would stop all others, those that end sessions among them."""
 
-    text = "a session waits for the database: use it in def, not in async def"
 
-
-class Closed(DatabaseError):
+class Closed(DatabaseError, text="database is closed"):
     """The database has been closed."""
 
-    text = "database is closed"
 
-
-class DeadlineExceeded(DatabaseError):
+class DeadlineExceeded(DatabaseError, text="out of time"):
     """The time of the request was over."""
-
-    text = "out of time"
 
 
 # Of a session that took too long, which says nothing of the connection.

@@ -50,11 +50,6 @@ class Target:
         return make_conninfo(host=self.host, **self.params)
 
     @property
-    def tls(self) -> bool:
-        """Report whether the connection is encrypted."""
-        return self.params["sslmode"] != "disable"
-
-    @property
     def verified(self) -> bool:
         """Report whether the server must prove who it is with a certificate."""
         return self.params["sslmode"] in ("verify-ca", "verify-full")
