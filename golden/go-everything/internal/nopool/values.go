@@ -57,8 +57,8 @@ func ambiguous(arg any) bool {
 	case (pointer || list) && v.IsNil():
 		return isValuer // else NULL
 	case isValuer:
-		if inner := reflect.Indirect(v); inner.Kind() == reflect.Struct && inner.FieldByName("V").IsValid() { // sql.Null: Value forgets its type
-			return ambiguous(inner.FieldByName("V").Interface())
+		if inner := reflect.Indirect(v); inner.Kind() == reflect.Struct && inner.FieldByName("V").IsValid() && ambiguous(inner.FieldByName("V").Interface()) {
+			return true // sql.Null: Value forgets its type
 		}
 		value, err := valuer.Value()
 		return err != nil || ambiguous(value)

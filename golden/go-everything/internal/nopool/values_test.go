@@ -35,6 +35,11 @@ type (
 
 func (l level) String() string { return "level" + strings.Repeat("+", int(l)) }
 
+// stamp is a time, whatever its field.
+type stamp struct{ V string }
+
+func (s stamp) Value() (driver.Value, error) { return time.Parse(time.RFC3339, s.V) }
+
 // given is an argument with a value of its own.
 func given(value driver.Value) driver.Valuer {
 	return valuer(func() (driver.Value, error) { return value, nil })
@@ -48,7 +53,7 @@ func values() (all []any) {
 		time.Date(2024, 3, 10, 1, 2, 3, 0, time.UTC), time.Date(-43, 3, 15, 12, 0, 0, 0, east), {},
 	}
 	for _, at := range times {
-		all = append(all, at, &at, []time.Time{at}, []*time.Time{&at, nil}, sql.NullTime{Time: at, Valid: true}, sql.Null[time.Time]{V: at, Valid: true}, given(at),
+		all = append(all, at, &at, []time.Time{at}, []*time.Time{&at, nil}, sql.NullTime{Time: at, Valid: true}, sql.Null[time.Time]{V: at, Valid: true}, given(at), stamp{"2024-03-10T00:30:00+02:00"},
 			pgtype.Date{Time: at, Valid: true}, pgtype.Timestamp{Time: at, Valid: true}, pgtype.Timestamptz{Time: at, Valid: true},
 			pgtype.Range[pgtype.Timestamptz]{Lower: pgtype.Timestamptz{Time: at, Valid: true}, LowerType: pgtype.Inclusive, UpperType: pgtype.Unbounded, Valid: true})
 	}
