@@ -44,7 +44,7 @@ class Breaker:
         self._refused: list[float] = []  # when passwords were
 
     def enter(self, deadline: float) -> float:
-        """Begin a login, and return when. The caller must leave() it. TimeoutError: there was no room for it in time."""
+        """Begin a login, and return when. The caller must leave() it. TimeoutError: there was no room in time."""
         with self._lock:
             self._check()
             turn = threading.Condition(self._lock)

@@ -4,6 +4,7 @@ import math
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -232,14 +233,23 @@ def test_silent_server(
 @pytest.mark.rule("NP13", "NP21")
 def test_silent_login(make_db: MakeDatabase) -> None:
     """The deadline of an opening covers all of it, from the wait for other logins on."""
-    with Standin(refuse=lambda number: time.sleep(2) if number > 1 else None) as silent:
+    over = threading.Event()
+
+    def refuse(number: int) -> None:
+        if number > 1:
+            over.wait(SOON)
+
+    with Standin(refuse=refuse) as silent:
         db = make_db(silent.url, connect_timeout=1, max_sessions=20)
         select_one(db)
+        began = time.monotonic()
         with ThreadPoolExecutor(breaker.FAILURES) as pool:
             ends = [pool.submit(select_one, db) for _ in range(breaker.FAILURES)]
             assert within(SOON, lambda: len(db._core.breaker._queue) == breaker.FAILURES - breaker.MAX_LOGINS)
             with pytest.raises(nopool.DeadlineExceeded), db.session(deadline=time.monotonic() + 0.1) as session:
                 session.execute(text("select 1"))
+        assert time.monotonic() - began < SOON
+        over.set()
         assert {type(end.exception()) for end in ends} == {nopool.Unavailable}
         assert db._core.breaker._failures >= breaker.FAILURES  # so those that come next are refused at once
 
