@@ -95,11 +95,6 @@ class Settings(BaseSettings):
     migration_database_url: Url | None = None
 
     @property
-    def local(self) -> bool:
-        """Report whether weaker TLS is allowed to a database on this machine, and logs are text."""
-        return self.app_env == "local"
-
-    @property
     def budget_guessed(self) -> bool:
         """Report whether nothing says how many connections there are."""
         return self.db_max_sessions is None and self.db_pool_size is None

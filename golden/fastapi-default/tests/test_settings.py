@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app import CommandError, serve
-from app.logs import TextFormatter
+from app.logs import Formatter
 from app.serve import listen
 from app.settings import Settings, load
 
@@ -105,7 +105,7 @@ def test_listens_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_log_line_is_one_line() -> None:
     record = logging.makeLogRecord({"msg": "a", "path": "/\x1b[2J\r\x85"})
-    assert TextFormatter().format(record).isprintable()
+    assert Formatter(for_people=True).format(record).isprintable()
 
 
 def test_port(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from app.dev import dev
 from app.nopool import DatabaseError, Misconfigured, describe
 from app.nopool.refusals import Refusal, advice, is_password
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 AUTHENTICATION_DELAY = 3.0
 
 

@@ -121,7 +121,7 @@ def _of_http_error(err: StarletteHTTPException) -> ApiError:
     """Give FastAPI's and Starlette's own errors a code."""
     if isinstance(err, ApiError):
         return err
-    title = _title(err.status_code)
+    title = responses.get(err.status_code, "Unknown")
     detail = "" if err.detail == title else str(err.detail)
     problem = ApiError(err.status_code, title.lower().replace(" ", "_"), detail)
     if err.status_code == 404 and not detail:
@@ -138,19 +138,14 @@ def respond(problem: ApiError) -> JSONResponse:
     if problem.status_code == 503:
         headers["Retry-After"] = "1"
     body = Problem(
-        title=_title(problem.status_code),
+        title=responses.get(problem.status_code, "Unknown"),
         status=problem.status_code,
         code=problem.code,
         detail=problem.detail or None,
         errors=problem.errors or None,
         correlation_id=correlation_id.get(),
     )
-    return JSONResponse(
-        body.model_dump(exclude_none=True),
-        problem.status_code,
-        headers=headers,
-        media_type=PROBLEM_TYPE,
-    )
+    return JSONResponse(body.model_dump(exclude_none=True), problem.status_code, headers, PROBLEM_TYPE)
 
 
 class Service(FastAPI):
@@ -165,10 +160,6 @@ class Service(FastAPI):
                 for kind in [kind for kind, of in content.items() if of.get("schema") == PROBLEM_SCHEMA]:
                     content[PROBLEM_TYPE] = content.pop(kind)
         return described
-
-
-def _title(status: int) -> str:
-    return responses.get(status, "Unknown")
 
 
 async def on_http_error(request: Request, err: Exception) -> JSONResponse:

@@ -34,21 +34,19 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return line
 
 
-class JSONFormatter(logging.Formatter):
-    """One JSON object for each record."""
+class Formatter(logging.Formatter):
+    """JSON objects, or name=value pairs for people, one line for each record."""
+
+    def __init__(self, for_people: bool) -> None:
+        super().__init__()
+        self._for_people = for_people
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line."""
-        return json.dumps(_fields(record), default=str, ensure_ascii=False)
-
-
-class TextFormatter(logging.Formatter):
-    """name=value pairs, for people."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as a line."""
-        pairs = ((name, str(value)) for name, value in _fields(record).items())
-        return " ".join(f"{name}={_quoted(text)}" for name, text in pairs)
+        fields = _fields(record)
+        if self._for_people:
+            return " ".join(f"{name}={_quoted(str(value))}" for name, value in fields.items())
+        return json.dumps(fields, default=str, ensure_ascii=False)
 
 
 def _quoted(text: str) -> str:
@@ -58,9 +56,9 @@ def _quoted(text: str) -> str:
 
 def configure(settings: Settings) -> None:
     """Send all logs to stderr. Libraries keep their warnings; what they say below that is theirs."""
-    text = (settings.log_format or ("text" if settings.local else "json")) == "text"
+    form = settings.log_format or ("text" if settings.app_env == "local" else "json")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(TextFormatter() if text else JSONFormatter())
+    handler.setFormatter(Formatter(for_people=form == "text"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

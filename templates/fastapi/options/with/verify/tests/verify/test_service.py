@@ -19,7 +19,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from app import nopool
 from app.api.deps import Db, DbSession, session_with, within
 from app.api.problems import answer
-from app.logs import JSONFormatter
+from app.logs import Formatter
 from app.nopool import Database, Tx
 from tests.conftest import MakeDatabase
 from tests.verify.program import Thing, make_app
@@ -123,7 +123,7 @@ def test_correlation(
 ) -> None:
     """Every line of a request has its id, those of its session in other threads too."""
     standin._answer = lambda _, sql: Reply(error=("42703", "x")) if sql.startswith("insert") else None
-    monkeypatch.setattr(caplog.handler, "formatter", JSONFormatter())
+    monkeypatch.setattr(caplog.handler, "formatter", Formatter(for_people=False))
     caplog.clear()
     assert client.get("/things/1", headers={"X-Request-ID": "good-one"}).status_code == 200
     assert client.post("/things", json={"title": "a"}, headers={"X-Request-ID": "bad-one"}).status_code == 500
