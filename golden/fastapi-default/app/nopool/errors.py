@@ -80,6 +80,15 @@ def server_error(err: BaseException | None) -> psycopg.Error | None:
     return err if isinstance(err, psycopg.Error) else None
 
 
+def refused_by_policy(err: BaseException) -> bool:
+    """Report whether a row-level policy does not let a row in.
+
+    A missing right, which has the same SQLSTATE, is ours.
+    """
+    cause = server_error(err)
+    return cause is not None and cause.sqlstate == "42501" and cause.diag.source_function == "ExecWithCheckOptions"
+
+
 def connection_lost(err: BaseException) -> bool:
     """Report whether the connection broke, or the server said that it closes it.
 

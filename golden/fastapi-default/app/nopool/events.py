@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from app.nopool.errors import describe, server_error
+from app.nopool.errors import describe, refused_by_policy, server_error
 
 log = logging.getLogger("app.database")
 
@@ -69,5 +69,6 @@ class Events:
             if log.isEnabledFor(logging.DEBUG):
                 more |= {"server_message": cause.diag.message_primary, "detail": cause.diag.message_detail}
         # A value that is not allowed is its client's fault; a division by zero is not.
-        own = not str(more.get("sqlstate", "")).startswith(("22", "23")) or more["sqlstate"] == "22012"
+        theirs = str(more.get("sqlstate", "")).startswith(("22", "23", "44", "54000")) or refused_by_policy(err)
+        own = not theirs or more["sqlstate"] == "22012"
         log.log(logging.ERROR if own else logging.INFO, "database session error", extra=more)

@@ -34,7 +34,7 @@ class Reply:
     tag: str = "SELECT 0"
     row: tuple[str, ...] = ()
     oid: int = 25  # of its columns' type, which is text
-    error: tuple[str, str] | None = None  # SQLSTATE and text
+    error: tuple[str, ...] | None = None  # SQLSTATE, text, and the routine of the server
     fatal: bool = False  # with the error the connection ends
     drop: bool = False  # the connection ends without an answer
     hang: bool = False  # there is no answer at all
@@ -279,8 +279,8 @@ def _ready(client: Client) -> bytes:
     return _message("Z", client.status.encode())
 
 
-def _error(severity: str, state: str, text: str) -> bytes:
-    fields = (("S", severity), ("V", severity), ("C", state), ("M", text))
+def _error(severity: str, state: str, text: str, routine: str = "f") -> bytes:
+    fields = (("S", severity), ("V", severity), ("C", state), ("M", text), ("R", routine))
     return _message("E", b"".join(f"{kind}{value}\0".encode() for kind, value in fields) + b"\0")
 
 

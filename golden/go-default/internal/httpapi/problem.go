@@ -70,7 +70,8 @@ var meanings = []struct {
 	{state("23P01"), newError(http.StatusConflict, "conflict", "It conflicts with what exists")},
 	{state("23503", "23001"), newError(http.StatusConflict, "reference", "It refers to something that does not exist, or is referred to")},
 	{state("23502"), newError(http.StatusUnprocessableEntity, "missing_value", "A value is missing")},
-	{state("23", "54000"), newError(http.StatusUnprocessableEntity, "constraint", "A value is not allowed")},
+	{nopool.RefusedByPolicy, newError(http.StatusForbidden, "forbidden", "This is not allowed")},
+	{state("23", "44", "54000"), newError(http.StatusUnprocessableEntity, "constraint", "A value is not allowed")},
 	{state("22012"), internalError}, // division by zero: ours
 	{state("22"), newError(http.StatusBadRequest, "invalid_value", "A value is malformed or out of range")},
 	{state("40003"), commitUnknown},

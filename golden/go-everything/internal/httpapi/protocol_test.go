@@ -290,7 +290,11 @@ func TestFaultsOfClients(t *testing.T) {
 		"constraint": standin.Error("23514", "s3cret"),
 		"length":     standin.Error("22001", "s3cret"),
 		"reference":  standin.Error("23001", "s3cret"),
+		"view":       standin.Error("44000", "s3cret"),
+		"index":      standin.Error("54000", "s3cret"),
+		"policy":     standin.Error("42501", "s3cret"),
 	}
+	refusals["policy"].Routine = "ExecWithCheckOptions"
 	refusals["column"].ColumnName, refusals["column"].TableName = "given", "t"
 	refusals["constraint"].ConstraintName = "t_given"
 	server, log := serverOn(t, standin.Start(t, standin.Options{OnStatement: func(_ *standin.Conn, sql string) standin.Reply {
@@ -299,7 +303,7 @@ func TestFaultsOfClients(t *testing.T) {
 	for sql, want := range map[string]struct {
 		status int
 		code   string
-	}{"column": {422, "missing_value"}, "constraint": {422, "constraint"}, "length": {400, "invalid_value"}, "reference": {409, "reference"}} {
+	}{"column": {422, "missing_value"}, "constraint": {422, "constraint"}, "length": {400, "invalid_value"}, "reference": {409, "reference"}, "view": {422, "constraint"}, "index": {422, "constraint"}, "policy": {403, "forbidden"}} {
 		wantProblem(t, do(server.Wrap(server.InSession(func(_ http.ResponseWriter, r *http.Request, s *nopool.Session) error {
 			_, err := s.Exec(r.Context(), sql)
 			return err

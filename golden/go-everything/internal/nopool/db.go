@@ -121,7 +121,7 @@ func (db *DB) count(update func(total *Snapshot)) {
 
 // logError logs what may be logged at any level; the server's own words, which
 // can quote data, only when the logger is at debug. What a client cancelled is no
-// error, and that a value was refused, classes 22 and 23, is none of ours.
+// error, and that a value was refused is none of ours.
 func (db *DB) logError(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
@@ -130,7 +130,7 @@ func (db *DB) logError(ctx context.Context, err error) {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		attrs = append(attrs, slog.String("sqlstate", pgErr.Code))
 		ours := errors.As(err, new(*sessionError)) || pgErr.Code == "22012" // division by zero
-		if class := pgErr.Code[:min(2, len(pgErr.Code))]; !ours && (class == "22" || class == "23") {
+		if !ours && (input.MatchString(pgErr.Code) || RefusedByPolicy(err)) {
 			level = slog.LevelInfo
 		}
 		if db.log.Enabled(ctx, slog.LevelDebug) {

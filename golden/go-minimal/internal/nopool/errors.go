@@ -79,6 +79,16 @@ func Describe(err error) string {
 	return err.Error()
 }
 
+// input matches the SQLSTATEs of values that are refused, as they are or by a constraint, a view or the size of an index.
+var input = regexp.MustCompile(`^(22|23|44|54000)`)
+
+// RefusedByPolicy reports whether a row-level policy does not let a row in. A missing right, which has
+// the same SQLSTATE, is ours.
+func RefusedByPolicy(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == "42501" && pgErr.Routine == "ExecWithCheckOptions"
+}
+
 // ConnectionLost reports whether err is the server's or the pooler's word that it closes
 // the connection, whatever its SQLSTATE: Supavisor tells all clients of a pool what one of
 // its connections was told. It is false of a session that took too long, and of connections

@@ -16,7 +16,7 @@ from starlette.routing import Match
 
 from app import nopool
 from app.logs import correlation_id
-from app.nopool.errors import connection_lost, server_error
+from app.nopool.errors import connection_lost, refused_by_policy, server_error
 
 
 class FieldError(BaseModel):
@@ -82,6 +82,7 @@ _SQLSTATES: tuple[tuple[str, tuple[int, str, str]], ...] = (
     ("23001", (409, "reference", "It refers to something that does not exist, or is referred to")),
     ("23502", (422, "missing_value", "A value is missing")),
     ("23", _CONSTRAINT),
+    ("44", _CONSTRAINT),  # a view's check option
     ("22012", _INTERNAL),  # division by zero: ours
     ("22", (400, "invalid_value", "A value is malformed or out of range")),
     ("40003", _UNKNOWN),
@@ -107,6 +108,8 @@ def answer(err: BaseException) -> ApiError:
             return ApiError(*told)
     if connection_lost(err):
         return ApiError(*_DATABASE_DOWN)
+    if refused_by_policy(err):
+        return ApiError(403, "forbidden", "This is not allowed")
     cause = server_error(err)
     # Of a value that could not be sent. Of one that could not be read SQLAlchemy names no statement: that is ours.
     unsent = isinstance(cause, psycopg.DataError) and getattr(err, "statement", "") is not None

@@ -32,6 +32,7 @@ STATES = (
     ("22003", 400, "invalid_value"), ("40001", 503, "concurrent_change"), ("40P01", 503, "concurrent_change"),
     ("40003", 500, "commit_unknown"), ("25006", 503, "read_only"),
     ("55P03", 503, "locked"), ("57014", 504, "timeout"), ("25P03", 504, "timeout"), ("53200", 503, "busy"), ("54000", 422, "constraint"),
+    ("44000", 422, "constraint"), ("42501", 500, "internal_error"),
     ("57P01", 503, "database_unavailable"), ("08006", 503, "database_unavailable"), ("42703", 500, "internal_error"),
 )  # fmt: skip
 GZIP = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -66,7 +67,17 @@ def test_states(
     assert (response.headers.get("retry-after") == "1") == (status == 503)
     assert problem["correlation_id"] == response.headers["x-request-id"]
     (logged,) = [record for record in caplog.records if record.message == "database session error"]
-    assert (logged.levelno == logging.ERROR) == (state[:2] not in ("22", "23") or state == "22012")
+    assert (logged.levelno == logging.ERROR) == (status >= 500)
+
+
+@pytest.mark.rule("NP11", "NP25")
+def test_row_refused_by_a_policy(standin: Standin, client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    """A row that a row-level policy does not let in is its client's fault, a missing right is ours."""
+    refusal = ("42501", "s3cret", "ExecWithCheckOptions")
+    standin._answer = lambda _, sql: Reply(error=refusal) if sql.startswith("insert") else None
+    response = client.post("/things", json={"title": "a"})
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.rule("NP20", "NP25")
