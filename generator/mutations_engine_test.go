@@ -89,7 +89,7 @@ var engineMutations = []mutation{
 	{name: "a pooler that is late is given no time", fails: "NP22/a_pooler_that_frees_its_places_late", edits: []edit{
 		{slotsFile, "age+settleStep, settleMost", "0, settleMost"},
 	}},
-	{name: "an opening that is given up ends at once", fails: "NP22/for_an_opening_that_was_given_up", edits: []edit{
+	{name: "an opening that is given up ends at once", fails: "NP22/the_slot_waits_for_an_opening_that_was_given_up", edits: []edit{
 		{openFile, "context.WithoutCancel(ctx), deadline", "ctx, deadline"},
 	}},
 	{name: "the response waits for the server's close", fails: "NP22", edits: []edit{

@@ -16,13 +16,13 @@ import (
 	"example.com/demo/internal/localpg"
 )
 
-// PgBouncerOptions are the limits of a pooler, and what it has to prove itself and its clients. Zero values are generous.
+// PgBouncerOptions are the limits of a pooler, its certificate, and what it knows of the user. Zero values are generous.
 type PgBouncerOptions struct {
 	PoolSize      int // connections to Postgres per user and database
 	MaxClientConn int // clients, beyond which it refuses at once
 
 	Cert, Key []byte // for 127.0.0.1, in PEM; nil makes them
-	Secret    string // the user's, as Postgres keeps it; "" derives it anew from the password for each client
+	Secret    string // the user's, as Postgres keeps it; "" has it derived from the password, anew for each client
 }
 
 // configuration is a pgbouncer.ini. No client waits in vain for a first statement: query_wait_timeout is off.

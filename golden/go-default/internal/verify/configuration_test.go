@@ -28,8 +28,8 @@ var configurationParts = []part{
 	{"NP12", "the certificate is verified", verifiedCertificate},
 	{"NP12", "the password goes to nobody unproven", provenFirst},
 	{"NP12", "a real server's TLS, with its channel bound", realTLS},
-	{"NP13 NP16", "in force, Postgres", func(t *T) { inForce(t, nil) }},
-	{"NP13", "in force, through PgBouncer", func(t *T) { inForce(t, &pgtest.PgBouncerOptions{}) }},
+	{"NP13 NP16", "in force, Postgres", func(t *T) { inForce(t, false) }},
+	{"NP13", "in force, through PgBouncer", func(t *T) { inForce(t, true) }},
 	{"NP13 NP21", "each bound of ours ends what exceeds it", clientBounds},
 	{"NP13", "each is set and can be set", timeoutSettings},
 }
@@ -113,13 +113,15 @@ func verifiedCertificate(t *T) {
 
 // provenFirst wants no cleartext password for a server without a verified certificate, unless the owner says so.
 func provenFirst(t *T) {
-	greedy := withMode(standin.Start(t, standin.Options{TLS: true, Auth: standin.Cleartext}).URL(), "require")
+	pooler := standin.Start(t, standin.Options{TLS: true, Auth: standin.Cleartext})
+	greedy := withMode(pooler.URL(), "require")
 	plain := func(allowed bool) func(*options) { return func(o *options) { o.AllowPlainAuth = allowed } }
-	t.wantErr(nopool.ErrConfiguration, on(t, greedy, plain(false)).run("select 1"), "the password was handed out")
+	t.wantErr(nopool.ErrConfiguration, on(t, greedy, plain(false)).run("select 1"), "a server that asks for the password")
 	p := start(t, greedy, nil)
 	if code := p.wait(); code == 0 || !strings.Contains(p.said.String(), "certificate is not verified") {
 		t.Errorf("it ended with %d, and should have warned of the certificate: %s", code, p.said.Tail())
 	}
+	t.failIf(pooler.Stats().Passwords > 0, "the password was handed out")
 	t.wantErr(nil, on(t, greedy, plain(true)).run("select 1"), "refused although allowed")
 	scram := withMode(standin.Start(t, standin.Options{TLS: true, Auth: standin.SCRAM}).URL(), "require")
 	t.wantErr(nil, on(t, scram, plain(false)).run("select 1"), "SCRAM without a verified certificate")
@@ -139,7 +141,7 @@ func realTLS(t *T) {
 
 // inForce asks the server what it runs, for each kind of transaction that can be asked for, in one whose first use cannot
 // travel with BEGIN (PUT) as in others: read only or not, the isolation level, and the bounds that the server enforces.
-func inForce(t *T, bouncer *pgtest.PgBouncerOptions) {
+func inForce(t *T, bouncer bool) {
 	s := real(t, func(o *options) {
 		o.StatementTimeout, o.LockTimeout, o.IdleInTransactionTimeout = 11111*time.Millisecond, 2222*time.Millisecond, 13333*time.Millisecond
 		o.bouncer = bouncer

@@ -44,9 +44,9 @@ type options struct {
 	nopool.Config
 	connect.Options
 	requestTimeout time.Duration
-	level          slog.Level               // of the log; debug unless changed
-	bouncer        *pgtest.PgBouncerOptions // go through a PgBouncer with these limits
-	noRelay        bool                     // dial the host of the URL, whatever it is
+	level          slog.Level // of the log; debug unless changed
+	bouncer        bool       // go through a PgBouncer
+	noRelay        bool       // dial the host of the URL, whatever it is
 }
 
 // patient are settings that no check of another rule meets.
@@ -101,8 +101,8 @@ func (s *service) build(url string, change []func(*options)) *service {
 	for _, f := range change {
 		f(&o)
 	}
-	if o.bouncer != nil {
-		url, s.behind = pgtest.PgBouncer(s.t, url, *o.bouncer), ""
+	if o.bouncer {
+		url, s.behind = pgtest.PgBouncer(s.t, url, pgtest.PgBouncerOptions{}), ""
 	}
 	if s.url, s.relay = url, new(pgtest.Relay); !o.noRelay {
 		s.url, s.relay = pgtest.NewRelay(s.t, url)

@@ -18,12 +18,12 @@ import (
 var slotParts = []part{
 	{"NP21", "one dial for each attempt", oneDial},
 	{"NP22", "the slot waits for the server's close", func(t *T) { slotHeld(t, "select 1", standin.Options{ReleaseLag: atWork}) }},
-	{"NP22", "for an opening that was given up", func(t *T) { slotHeld(t, "select 1", standin.Options{TLS: true, CheckOut: atWork}) }},
-	{"NP22", "and for a cancel under way", func(t *T) {
-		slotHeld(t, "select pg_sleep(20)", standin.Options{OnStatement: asPostgres, OnStep: secondLate})
-	}},
 	{"NP22", "so does that of a session whose BEGIN is refused", slotHeldForRefusal},
 	{"NP22", "a pooler that frees its places late", lateRelease},
+	{"NP22", "the slot waits for an opening that was given up", func(t *T) { slotHeld(t, "select 1", standin.Options{TLS: true, CheckOut: atWork}) }},
+	{"NP22", "a cancel under way keeps the slot", func(t *T) {
+		slotHeld(t, "select pg_sleep(20)", standin.Options{OnStatement: asPostgres, OnStep: secondLate})
+	}},
 }
 
 // oneDial counts the connections of refused attempts: no fallback to plaintext or to another host, and one address of
