@@ -559,4 +559,655 @@ sql:
 	{name: "another project's address in the example", edits: []edit{
 		{".env.example", "DATABASE_URL='postgres://postgres.PROJECTREF:PASSWORD@aws-0-REGION.", "DATABASE_URL='postgres://service.abcdefghij:PASSWORD@aws-0-eu-central-1."},
 	}},
+	{name: "a helper with any result of a transaction", edits: []edit{
+		code("internal/ledger/intx.go", `
+func InTx[T any](ctx context.Context, db *nopool.DB, f func(context.Context, *nopool.Session) (T, error)) (out T, err error) {
+	err = db.RunWithRetry(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) (err error) {
+		out, err = f(ctx, session)
+		return err
+	})
+	return out, err
+}
+
+func CountInTx(ctx context.Context, db *nopool.DB) (int, error) {
+	return InTx(ctx, db, func(ctx context.Context, session *nopool.Session) (n int, err error) {
+		err = session.QueryRow(ctx, "select count(*) from notes").Scan(&n)
+		return n, err
+	})
+}
+`),
+	}},
+	{name: "queries that are given their session, as sqlc writes them", edits: []edit{
+		code("internal/queries/queries.go", `
+type DBTX interface {
+	Exec(context.Context, string, ...interface{}) (pgconn.CommandTag, error)
+	Query(context.Context, string, ...interface{}) (pgx.Rows, error)
+	QueryRow(context.Context, string, ...interface{}) pgx.Row
+}
+
+func New() *Queries { return &Queries{} }
+
+type Queries struct{}
+
+type Querier interface {
+	CountNotes(ctx context.Context, db DBTX) (int64, error)
+	ListTitles(ctx context.Context, db DBTX, limit int32) ([]string, error)
+}
+
+var _ Querier = (*Queries)(nil)
+
+func (q *Queries) CountNotes(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, "select count(*) from notes")
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+func (q *Queries) ListTitles(ctx context.Context, db DBTX, limit int32) ([]string, error) {
+	rows, err := db.Query(ctx, "select title from notes limit $1", limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var title string
+		if err := rows.Scan(&title); err != nil {
+			return nil, err
+		}
+		items = append(items, title)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+type Service struct{ q Querier }
+
+func (s *Service) Titles(ctx context.Context, session *nopool.Session) ([]string, error) {
+	if n, err := s.q.CountNotes(ctx, session); err != nil || n == 0 {
+		return nil, err
+	}
+	return s.q.ListTitles(ctx, session, 10)
+}
+`),
+	}},
+	{name: "middleware that knows who asks, around routes of its own", edits: []edit{
+		code("internal/httpapi/admin.go", `
+type userKey struct{}
+
+type user struct{ ID, Name string }
+
+func (u user) LogValue() slog.Value { return slog.GroupValue(slog.String("id", u.ID)) }
+
+func (s *Server) withUser(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from := user{ID: r.Header.Get("X-User")}
+		if from.ID == "" {
+			s.problem(w, r, newError(http.StatusUnauthorized, "unauthorized", "Say who you are"))
+			return
+		}
+		ctx := context.WithValue(r.Context(), userKey{}, from)
+		s.Logger.DebugContext(ctx, "authenticated", "user", from, "agent", r.UserAgent())
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func (s *Server) admin() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /users/{id}", s.InSession(showUser))
+	mux.Handle("DELETE /users/{id}", s.InSession(byID(notes.Get)))
+	return http.StripPrefix("/admin", s.withUser(mux))
+}
+
+func showUser(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	from, _ := r.Context().Value(userKey{}).(user)
+	var name string
+	if err := session.QueryRow(r.Context(), "select name from users where id = $1", from.ID).Scan(&name); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"name": name})
+	return nil
+}
+
+func byID[T any](find func(ctx context.Context, q notes.Queries, id int64) (T, error)) SessionHandler {
+	return func(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+		id, err := noteID(r)
+		if err != nil {
+			return err
+		}
+		found, err := find(r.Context(), session, id)
+		return answerWith(w, found, err)
+	}
+}
+
+var _ = (*Server).admin
+`),
+	}},
+	{name: "a worker with a queue", edits: []edit{
+		code("internal/worker/worker.go", `
+type Worker struct {
+	db    *nopool.DB
+	log   *slog.Logger
+	queue chan job
+	done  sync.WaitGroup
+}
+
+type job struct {
+	id  int64
+	run func(ctx context.Context, session *nopool.Session) error
+}
+
+func New(db *nopool.DB, log *slog.Logger) *Worker {
+	return &Worker{db: db, log: log, queue: make(chan job, 16)}
+}
+
+func (w *Worker) Start(ctx context.Context) {
+	w.done.Go(func() {
+		for j := range w.queue {
+			if err := w.once(ctx, j); err != nil {
+				w.log.WarnContext(ctx, "a job failed", "job", j.id, "error", nopool.Describe(err))
+				continue
+			}
+			w.log.DebugContext(ctx, "a job is done", "job", j.id)
+		}
+	})
+}
+
+func (w *Worker) once(ctx context.Context, j job) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return w.db.RunWithRetry(ctx, nopool.TxOptions{}, j.run)
+}
+
+func (w *Worker) Add(id int64, title string) {
+	w.queue <- job{id, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "update notes set title = $2 where id = $1", id, title)
+		return err
+	}}
+}
+
+func (w *Worker) Stop() {
+	close(w.queue)
+	w.done.Wait()
+}
+`),
+	}},
+	{name: "what a client uploads is read first", edits: []edit{
+		code("internal/httpapi/upload.go", `
+func upload(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	defer r.Body.Close()
+	decoder := json.NewDecoder(r.Body)
+	var drafts []notes.Draft
+	for decoder.More() {
+		var draft notes.Draft
+		if err := decoder.Decode(&draft); err != nil {
+			return malformed
+		}
+		drafts = append(drafts, draft)
+	}
+	for _, draft := range drafts {
+		if _, err := notes.Create(r.Context(), session, draft); err != nil {
+			return err
+		}
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func uploadCSV(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	records, n := csv.NewReader(bytes.NewReader(raw)), 0
+	for {
+		record, err := records.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return malformed
+		}
+		if _, err := session.Exec(r.Context(), "insert into notes (title, body) values ($1, '')", record[0]); err != nil {
+			return err
+		}
+		n++
+	}
+	writeJSON(w, http.StatusOK, n)
+	return nil
+}
+
+var _, _ SessionHandler = upload, uploadCSV
+`),
+	}},
+	{name: "errors of a domain, with texts of their own", edits: []edit{
+		code("internal/httpapi/domain.go", `
+type fieldError struct{ Field, Reason string }
+
+func (e *fieldError) Error() string { return e.Field + " " + e.Reason }
+
+var errTooMany = errors.New("too many notes")
+
+func domain(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	_, err := session.Exec(r.Context(), "select 1")
+	var invalid *fieldError
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &invalid):
+		return &Error{Status: 422, Code: "invalid", Detail: invalid.Error(), Fields: []FieldError{{invalid.Field, invalid.Reason}}}
+	case errors.As(err, &pgErr) && pgErr.ConstraintName == "notes_title_key":
+		return newError(http.StatusConflict, "title_taken", "The title is taken")
+	case errors.Is(err, errTooMany):
+		return newError(http.StatusConflict, "too_many", errTooMany.Error())
+	}
+	return err
+}
+
+var _ SessionHandler = domain
+`),
+	}},
+	{name: "rows in the hands of others", edits: []edit{
+		code("internal/ledger/hands.go", `
+type headline struct {
+	ID   int64
+	Text string
+}
+
+func scanheadline(rows pgx.Rows) (t headline, err error) {
+	err = rows.Scan(&t.ID, &t.Text)
+	return t, err
+}
+
+func allHeadlines(ctx context.Context, session *nopool.Session) (all []headline, err error) {
+	rows, err := session.Query(ctx, "select id, title from notes")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		t, err := scanheadline(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, rows.Err()
+}
+
+func collectEach[T any](rows pgx.Rows, scan func(pgx.Rows) (T, error)) (all []T, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}
+
+func alsoHeadlines(ctx context.Context, session *nopool.Session) ([]headline, error) {
+	rows, err := session.Query(ctx, "select id, title from notes")
+	if err != nil {
+		return nil, err
+	}
+	return collectEach(rows, scanheadline)
+}
+
+func query(ctx context.Context, session *nopool.Session, sql string, args ...any) (pgx.Rows, error) {
+	rows, err := session.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	return rows, nil
+}
+
+func onceHeadlines(ctx context.Context, session *nopool.Session) ([]headline, error) {
+	rows, err := query(ctx, session, "select id, title from notes")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[headline])
+}
+
+func firstPulled(ctx context.Context, session *nopool.Session) (first headline, err error) {
+	rows, err := session.Query(ctx, "select id, title from notes")
+	if err != nil {
+		return first, err
+	}
+	next, stop := iter.Pull2(each(rows))
+	defer stop()
+	first, err, _ = next()
+	return first, err
+}
+
+func each(rows pgx.Rows) iter.Seq2[headline, error] {
+	return func(yield func(headline, error) bool) {
+		defer rows.Close()
+		for rows.Next() {
+			if !yield(scanheadline(rows)) {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(headline{}, err)
+		}
+	}
+}
+`),
+	}},
+	{name: "a failure is noted by another session", edits: []edit{
+		code("internal/ledger/noted.go", `
+func storeOrNote(ctx context.Context, db *nopool.DB, title string) error {
+	err := db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "insert into notes (title, body) values ($1, '')", title)
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
+			_, err := session.Exec(ctx, "insert into failures (title) values ($1)", title)
+			return err
+		}))
+	}
+	return nil
+}
+
+func note(ctx context.Context, db *nopool.DB, what string) error {
+	return db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "insert into events (what) values ($1)", what)
+		return err
+	})
+}
+
+func work(ctx context.Context, db *nopool.DB, log *slog.Logger) error {
+	if err := note(ctx, db, "began"); err != nil {
+		return err
+	}
+	if err := storeOrNote(ctx, db, "a"); err != nil {
+		return errors.Join(err, note(ctx, db, "failed"))
+	}
+	return note(ctx, db, "done")
+}
+
+func poll(ctx context.Context, db *nopool.DB, log *slog.Logger) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			if err := note(ctx, db, "polled"); err != nil {
+				log.WarnContext(ctx, "not polled", "error", nopool.Describe(err))
+			}
+			timer.Reset(time.Minute)
+		}
+	}
+}
+
+func patient(ctx context.Context, db *nopool.DB) error {
+	for {
+		err := note(ctx, db, "patient")
+		if !errors.Is(err, nopool.ErrBusy) {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// tick runs once an hour, whatever became of the last.
+func tick(ctx context.Context, db *nopool.DB, log *slog.Logger) {
+	if err := note(ctx, db, "ticked"); err != nil {
+		log.WarnContext(ctx, "no tick", "error", nopool.Describe(err))
+	}
+	time.AfterFunc(time.Hour, func() { tick(ctx, db, log) })
+}
+`),
+	}},
+	{name: "a stream of CSV, and a text that is put together", edits: []edit{
+		code("internal/httpapi/csv.go", `
+func asCSV(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	rows, err := session.Query(r.Context(), "select id, title from notes order by id")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	w.Header().Set("Content-Type", "text/csv")
+	out := csv.NewWriter(w)
+	for rows.Next() {
+		var id int64
+		var title string
+		if err := rows.Scan(&id, &title); err != nil {
+			return err
+		}
+		if err := out.Write([]string{strconv.FormatInt(id, 10), title}); err != nil {
+			return err
+		}
+	}
+	out.Flush()
+	return errors.Join(rows.Err(), out.Error())
+}
+
+func asText(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	var text strings.Builder
+	page, err := notes.List(r.Context(), session, 10, 0)
+	if err != nil {
+		return fmt.Errorf("list: %w", err)
+	}
+	for _, note := range page.Notes {
+		fmt.Fprintf(&text, "%d %s\n", note.ID, note.Title)
+	}
+	_, err = io.WriteString(w, text.String())
+	return err
+}
+
+var _ = []SessionHandler{asCSV, asText}
+`),
+	}},
+	{name: "an import that counts what it stored", edits: []edit{
+		code("internal/importer/importer.go", `
+type importer struct {
+	titles []string
+	stored int
+	log    *slog.Logger
+}
+
+func (i *importer) run(ctx context.Context, session *nopool.Session) error {
+	batch := &pgx.Batch{}
+	for _, title := range i.titles {
+		batch.Queue("insert into notes (title, body) values ($1, '')", title).Exec(func(tag pgconn.CommandTag) error {
+			i.stored += int(tag.RowsAffected())
+			return nil
+		})
+	}
+	return session.SendBatch(ctx, batch).Close()
+}
+
+func Import(ctx context.Context, db *nopool.DB, log *slog.Logger, titles []string) (int, error) {
+	i := importer{titles: titles, log: log.With("part", "import")}
+	if err := db.Run(ctx, nopool.TxOptions{}, i.run); err != nil {
+		return 0, fmt.Errorf("import %d: %w", len(titles), err)
+	}
+	i.log.InfoContext(ctx, "imported", "stored", i.stored)
+	return i.stored, nil
+}
+`),
+	}},
+	{name: "counters for those who run the service", edits: []edit{
+		code("internal/gauges/gauges.go", `
+func Watch(ctx context.Context, db *nopool.DB, log *slog.Logger) {
+	for range time.Tick(time.Minute) {
+		if ctx.Err() != nil {
+			return
+		}
+		now := db.Snapshot()
+		log.InfoContext(ctx, "database", slog.Group("sessions", "in_use", now.InUse, "waiting", now.Waiting))
+	}
+}
+
+type Gauge struct{ Name string; Read func() float64 }
+
+func Gauges(db *nopool.DB) []Gauge {
+	return []Gauge{
+		{"in_use", func() float64 { return float64(db.Snapshot().InUse) }},
+		{"waiting", func() float64 { return float64(db.Snapshot().Waiting) }},
+	}
+}
+`),
+	}},
+	{name: "a list of checks, and a visitor of rows", edits: []edit{
+		code("internal/checks/checks.go", `
+type check func(ctx context.Context, session *nopool.Session) (string, error)
+
+var checks = []check{titles, bodies}
+
+func titles(ctx context.Context, session *nopool.Session) (string, error) {
+	return "titles", session.QueryRow(ctx, "select 1 from notes where title = ''").Scan(new(int))
+}
+
+func bodies(ctx context.Context, session *nopool.Session) (string, error) {
+	return "bodies", session.QueryRow(ctx, "select 1 from notes where body = ''").Scan(new(int))
+}
+
+func Check(ctx context.Context, session *nopool.Session) (failed []string, err error) {
+	for _, c := range checks {
+		name, err := c(ctx, session)
+		if errors.Is(err, pgx.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		failed = append(failed, name)
+	}
+	return failed, nil
+}
+
+func visit(ctx context.Context, session *nopool.Session, v func(title string) error) error {
+	rows, err := session.Query(ctx, "select title from notes")
+	if err != nil {
+		return err
+	}
+	var title string
+	_, err = pgx.ForEachRow(rows, []any{&title}, func() error { return v(title) })
+	return err
+}
+
+func Longest(ctx context.Context, session *nopool.Session) (longest string, err error) {
+	err = visit(ctx, session, func(title string) error {
+		if len(title) > len(longest) {
+			longest = title
+		}
+		return nil
+	})
+	return longest, err
+}
+`),
+	}},
+	{name: "sessions that are ended in other ways", edits: []edit{
+		code("internal/ledger/ended.go", `
+func begin(ctx context.Context, db *nopool.DB) (session *nopool.Session, end func()) {
+	session = db.Session(ctx, nopool.TxOptions{ReadOnly: true})
+	return session, func() { _ = session.Rollback(ctx) }
+}
+
+func countRecovered(ctx context.Context, db *nopool.DB) (n int, err error) {
+	session := db.Session(ctx, nopool.TxOptions{})
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			_ = session.Rollback(ctx)
+			panic(recovered)
+		}
+		_ = session.Rollback(ctx)
+	}()
+	if err := session.QueryRow(ctx, "select count(*) from notes").Scan(&n); err != nil {
+		return 0, err
+	}
+	return n, session.Commit(ctx)
+}
+
+func maybe(ctx context.Context, db *nopool.DB, write bool) error {
+	var session *nopool.Session
+	if write {
+		session = db.Session(ctx, nopool.TxOptions{})
+	} else {
+		session = db.Session(ctx, nopool.TxOptions{ReadOnly: true})
+	}
+	defer session.Rollback(ctx)
+	if _, err := session.Exec(ctx, "select 1"); err != nil {
+		return err
+	}
+	return session.Commit(ctx)
+}
+`),
+	}},
+	{name: "a cache of answers", edits: []edit{
+		code("internal/httpapi/cache.go", `
+type pageCache struct {
+	mu    sync.RWMutex
+	pages map[string]notes.Page
+}
+
+var cachedPages = pageCache{pages: map[string]notes.Page{}}
+
+func (c *pageCache) get(key string, load func() (notes.Page, error)) (notes.Page, error) {
+	c.mu.RLock()
+	page, ok := c.pages[key]
+	c.mu.RUnlock()
+	if ok {
+		return page, nil
+	}
+	page, err := load()
+	if err != nil {
+		return page, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pages[key] = page
+	return page, nil
+}
+
+func cachedNotes(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	page, err := cachedPages.get(r.URL.Path, func() (notes.Page, error) { return notes.List(r.Context(), session, 10, 0) })
+	return answerWith(w, page, err)
+}
+
+var _ SessionHandler = cachedNotes
+`),
+	}},
+	{name: "an update of what is given", edits: []edit{
+		code("internal/ledger/change.go", `
+// Change changes a note, and logs where it runs.
+func Change(ctx context.Context, session *nopool.Session, log *slog.Logger, table, title, body string) error {
+	log.InfoContext(ctx, "a change", "region", os.Getenv("FLY_REGION"), "port", os.Getenv("PORT"))
+	if _, err := session.Exec(ctx, "update "+pgx.Identifier{table}.Sanitize()+" set title = $1", title); err != nil {
+		return err
+	}
+	var sql strings.Builder
+	sql.WriteString("update notes ")
+	sql.WriteString("set title = $1")
+	if body != "" {
+		sql.WriteString(", body = $2")
+	}
+	_, err := session.Exec(ctx, sql.String(), title, body)
+	return err
+}
+`),
+	}},
+	{name: "a handler that is busy when the database is", edits: []edit{
+		code("internal/httpapi/shed.go", `
+func (s *Server) shed(w http.ResponseWriter, r *http.Request) {
+	if s.DB.Snapshot().Waiting > 100 {
+		s.problem(w, r, busy)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+`),
+	}},
 }

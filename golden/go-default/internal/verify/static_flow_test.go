@@ -39,13 +39,12 @@ func (c *checker) learn(n ast.Node, outer []ast.Node) {
 		return
 	}
 	known := c.Defs[fn.Name].(*types.Func)
-	results := known.Signature().Results()
 	switch {
 	case c.readsBody(n):
 		c.does[known.FullName()+readsBodies] = true
-	case c.opens(call) && c.holds(results, isSession):
+	case c.opens(call) && c.holds(known.Signature().Results(), isSession):
 		c.does[known.FullName()+opensSessions] = true
-	case noContext.MatchString(c.called(call)) && slices.ContainsFunc(typesOf(results.Variables()), isContext):
+	case noContext.MatchString(c.called(call)) && slices.ContainsFunc(typesOf(known.Signature().Results().Variables()), isContext):
 		c.does[known.FullName()+startsAnew] = true
 	default:
 		if v := c.variable(call.Fun); v != nil && v.Kind() == types.ParamVar && slices.ContainsFunc(outer, c.repeats) {
@@ -153,7 +152,7 @@ func (c *checker) keepsBeyond(to, value ast.Expr, outer []ast.Node) bool {
 // taken says how an argument leaves through a call, and which rule this breaks; nothing if it does not.
 func (c *checker) taken(fn *types.Func, arg ast.Expr) (rule, how string) {
 	switch name := fn.FullName(); {
-	case !c.within(engine) && (fn.Name() == "Go" || fn.Name() == "AfterFunc"):
+	case !c.within(engine) && slices.Contains([]string{"AddCleanup", "AfterFunc", "Go", "RegisterOnShutdown", "SetFinalizer", "TryGo"}, fn.Name()):
 		return "NP03", "is used beside its owner by " + fn.Name()
 	case keeps.MatchString(name):
 		return "NP15", "is kept by " + name
@@ -165,8 +164,7 @@ func (c *checker) taken(fn *types.Func, arg ast.Expr) (rule, how string) {
 
 // begins reports whether the type of an expression says that it has a session inside.
 func (c *checker) begins(e ast.Expr) bool {
-	is := c.Types[e]
-	return is.IsValue() && !isFunction(is.Type) && c.holds(is.Type, isConnection)
+	return c.Types[e].IsValue() && !isFunction(c.TypeOf(e)) && c.holds(c.TypeOf(e), isConnection)
 }
 
 // carries reports whether the value of an expression has a session inside.
@@ -181,7 +179,10 @@ func (c *checker) carries(e ast.Expr) bool {
 		selected := c.Selections[e]
 		return selected != nil && (selected.Kind() == types.MethodVal && c.carries(e.X) || canHide(selected.Type()) && c.carried[c.stays(e)])
 	case *ast.FuncLit:
-		return c.captures(e)
+		return slices.ContainsFunc(slices.Collect(ast.Preorder(e.Body)), func(n ast.Node) bool { // a variable from around it
+			v := c.variable(n)
+			return v != nil && v.Kind() != types.PackageVar && v.Kind() != types.FieldVar && (v.Pos() < e.Pos() || e.End() < v.Pos()) && c.carries(n.(*ast.Ident))
+		})
 	case *ast.CallExpr: // a conversion, append, what makes a function, or a context
 		makes := c.Types[e.Fun]
 		if !makes.IsType() && !makes.IsBuiltin() && !isFunction(c.TypeOf(e)) && !strings.HasPrefix(c.called(e), "context.With") {
@@ -197,18 +198,6 @@ func (c *checker) carries(e ast.Expr) bool {
 		return n == e && (t == nil || canHide(t))
 	})
 	return found
-}
-
-// captures reports whether a function literal mentions a variable from around it that carries.
-func (c *checker) captures(lit *ast.FuncLit) bool {
-	for n := range ast.Preorder(lit.Body) {
-		v := c.variable(n)
-		if v != nil && v.Kind() != types.PackageVar && v.Kind() != types.FieldVar && (v.Pos() < lit.Pos() || lit.End() < v.Pos()) &&
-			c.carries(n.(*ast.Ident)) {
-			return true
-		}
-	}
-	return false
 }
 
 // stays returns the variable that an assignment changes, nil where it changes more than the function's own.

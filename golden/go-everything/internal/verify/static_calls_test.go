@@ -14,7 +14,7 @@ import (
 var (
 	begins     = re(`/internal/nopool\.DB\)\.Session$`)
 	repeatable = re(`/internal/nopool\.DB\)\.(Run|RunWithRetry)$`)
-	counters   = re(`/internal/nopool\.DB\)\.Snapshot$`)
+	isCounters = re(`/internal/nopool\.Snapshot$`)
 	endsOrKeep = re(`/internal/nopool\.(Session\)\.(Commit|Finish|Rollback|Undo)|WithSession)$`)
 	decides    = re(`^errors\.(Is|As|AsType)$`)
 	readsForm  = re(`^\(\*net/http\.Request\)\.(FormFile|FormValue|MultipartReader|ParseForm|ParseMultipartForm|PostFormValue)$`)
@@ -24,8 +24,9 @@ var (
 	logs       = re(`^(\(\*log/slog\.Logger\)|log/slog)\.(Any|Debug|Error|Group|Info|Log|LogAttrs|Warn|With)(Context)?$`)
 	prints     = re(`^fmt\.(Append|Fprint|Print|Sprint)|/template\.Template\)\.Execute`) // Errorf makes an error of an error
 	makesWrite = re(`\.New(Writer|Encoder)`)
-	programs   = re(`^os(/exec\.|\.StartProcess$)`)
-	secrets    = re(`(?i)\b((get|lookup)env|environ|ConnString)$|^\(\*net/url\.URL\)\.String$`)
+	programs   = re(`^os/exec\.|^(os|syscall)\.(Exec|ForkExec|StartProcess)$`)
+	secrets    = re(`(?i)\b((get|lookup|must)?env|environ|ConnString)$|^\(\*net/url\.URL\)\.String$`)
+	plain      = re(`(?i)(^|_)(env|host|level|name|port|region|version|zone)$`) // what settings without a secret end in
 	keeps      = re(`^\(?\*?(sync|container/)`)
 	sends      = re(`^\(\*?net/http\.(Response(Writer|Controller)|Flusher)\)\.(Write(Header)?|Flush)$`)
 	sendsNone  = re(`^net/http\.(MaxBytesReader|NewResponseController|SetCookie)$`) // though given the response
@@ -57,12 +58,10 @@ func (c *checker) checkCall(n *ast.CallExpr, outer []ast.Node) {
 	if name == "" || c.within(engine) {
 		return
 	}
-	c.checkTexts(n, name)
+	c.checkTexts(n.Args, name, c.isQuery(n) || strings.HasSuffix(name, ".Batch).Queue"))
 	c.checkEnd(n, outer)
 	log := logs.MatchString(name)
 	switch {
-	case counters.MatchString(name) && !c.within(mayOpen) && c.given(outer, isResponse):
-		c.add("NP24", n.Pos(), "the engine's counters are for those who run the service, not for its clients")
 	case name == "log/slog.New" && !c.mentions(made(n.Args[0]), re(`^(WithCorrelation|DiscardHandler)$`)):
 		c.add("NP26", n.Pos(), "a logger without httpapi.WithCorrelation around all of its handlers")
 	case (noContext.MatchString(name) || c.does[name+startsAnew]) && c.given(outer, hasContext):
@@ -168,24 +167,28 @@ func (c *checker) mentions(e ast.Node, name *regexp.Regexp) bool {
 
 // isSecret reports whether an expression is what the environment or a configuration says, or a variable with that.
 func (c *checker) isSecret(e ast.Expr) bool {
-	return slices.ContainsFunc(append(c.values[c.variable(e)], e), func(e ast.Expr) bool { return secrets.MatchString(c.called(e)) })
+	return slices.ContainsFunc(append(c.values[c.variable(e)], e), func(e ast.Expr) bool {
+		return secrets.MatchString(c.called(e)) && !has(e, func(n ast.Node) bool { return plain.MatchString(c.text(n)) })
+	})
 }
 
-// checkTexts looks at the texts that a query or a program is given (NP16, NP03).
-func (c *checker) checkTexts(call *ast.CallExpr, name string) {
+// checkTexts looks at the texts that a query or a program is given (NP16, NP03). What is added to another begins nothing.
+func (c *checker) checkTexts(args []ast.Expr, name string, query bool) {
 	program := programs.MatchString(name) && !c.within(mayDial)
-	query := !c.within(mayUseSQL) && (c.isQuery(call) || strings.HasSuffix(name, ".Batch).Queue"))
-	if !program && !query {
+	if query = query && !c.within(mayUseSQL); !program && !query {
 		return
 	}
-	args := call.Args
-	isSQL := func(arg ast.Expr) bool { return is(c.TypeOf(arg).Underlying(), "string") }
+	isSQL := func(arg ast.Expr) bool { t := c.TypeOf(arg); return t != nil && is(t.Underlying(), "string") }
 	if i := slices.IndexFunc(args, isSQL); i >= 0 && statements.MatchString(name) {
 		args = args[i : i+1] // the others are values
 	}
+	added := map[ast.Node]string{}
 	for _, arg := range args {
 		for _, n := range c.behind(arg) {
-			text := c.text(n)
+			if sum, ok := n.(*ast.BinaryExpr); ok {
+				added[sum.Y] = "+"
+			}
+			text := added[n] + c.text(n)
 			if query && (outlives.MatchString(text) || temporary.MatchString(text) && !dropped.MatchString(text)) {
 				c.add("NP16", n.Pos(), "the effect of this outlives its transaction")
 			} else if query && statements.MatchString(name) && transaction.MatchString(text) && !c.within(probes) {
@@ -268,7 +271,7 @@ func (c *checker) checkEnd(n *ast.CallExpr, outer []ast.Node) {
 			return
 		}
 	}
-	if made == nil || function == nil || !c.ends(function, made, how) {
+	if made == nil || function == nil || !c.ends(function, n, made, how) {
 		c.add("NP04", n.Pos(), "nobody ends this on every way out: defer a session's Rollback before its first use, Close of rows; Scan a row")
 	}
 }
@@ -276,31 +279,33 @@ func (c *checker) checkEnd(n *ast.CallExpr, outer []ast.Node) {
 // ends reports whether a function sees to the end of what a variable has: a session by a Rollback that is deferred before
 // all other use; rows by a Close, and a row by a Scan, that is deferred or comes before any return, or by handing them to
 // anybody, or a part of a value; either by returning it.
-func (c *checker) ends(function ast.Node, made *types.Var, how string) (ended bool) {
+func (c *checker) ends(function, maker ast.Node, made *types.Var, how string) (ended bool) {
 	session := how == "Rollback"
 	used, left := false, token.NoPos // left is the end of the first return behind a use
 	ast.PreorderStack(function, nil, func(n ast.Node, outer []ast.Node) bool {
 		if back, ok := n.(*ast.ReturnStmt); ok && used && !left.IsValid() {
 			left = back.End()
 		}
-		if v := c.variable(n); v != made || n.Pos() == made.Pos() || used && session {
+		if c.variable(n) != made || n.Pos() < maker.End() || used && session {
 			return true
 		}
-		used = true
+		deferred := slices.IndexFunc(outer, func(n ast.Node) bool { _, ok := n.(*ast.DeferStmt); return ok })
+		used = !session || deferred < 0
 		switch in := outer[len(outer)-1].(type) {
+		case *ast.AssignStmt: // in another branch
+			used = used && !slices.ContainsFunc(in.Lhs, func(to ast.Expr) bool { return to == n })
 		case *ast.SelectorExpr:
-			deferred := slices.IndexFunc(outer, func(n ast.Node) bool { _, ok := n.(*ast.DeferStmt); return ok })
 			always := deferred > 0 && !slices.ContainsFunc(outer[1:], func(around ast.Node) bool {
 				branch, ok := around.(*ast.IfStmt) // nor in a function that may never be called
 				lit, nested := around.(*ast.FuncLit)
-				return ok && outer[deferred].Pos() < branch.Pos() && n.Pos() > branch.Body.Pos() || nested && lit.Pos() < outer[deferred].Pos()
+				return ok && maker.Pos() < branch.Pos() && n.Pos() > branch.Body.Pos() || nested && lit.Pos() < outer[deferred].Pos()
 			})
 			inTime := always || !left.IsValid() || left > n.Pos()
 			ended = ended || in.Sel.Name == how && (always || !session && inTime)
 		case *ast.ReturnStmt:
 			ended = true
 		case *ast.CallExpr:
-			used = !endsOrKeep.MatchString(c.called(in))
+			used = used && !endsOrKeep.MatchString(c.called(in))
 			ended = ended || !session
 		case *ast.CompositeLit, *ast.KeyValueExpr:
 			ended = ended || !session
@@ -382,6 +387,8 @@ func (c *checker) checkWords(below ast.Node) {
 			c.add("NP24", n.Pos(), "the client is sent the server's words, which can quote data")
 		} else if c.isText(n) {
 			c.add("NP24", n.Pos(), "the client is sent the text of an error")
+		} else if call, ok := n.(*ast.CallExpr); ok && isCounters.MatchString(typeName(c.TypeOf(call))) && !c.within(mayOpen) {
+			c.add("NP24", n.Pos(), "the engine's counters are for those who run the service, not for its clients")
 		}
 	}
 }
@@ -395,10 +402,13 @@ func (c *checker) isServers(n ast.Node) bool {
 	return v != nil && v.IsField() && pgconn.MatchString(v.Pkg().Path()) && serverWords.MatchString(v.Name())
 }
 
-// isText reports whether a node makes a text of an error.
+// isText reports whether a node makes a text of an error, but for one in a variable of its package, which always says the same.
 func (c *checker) isText(n ast.Node) bool {
-	name := c.called(n)
-	return name == "(error).Error" || prints.MatchString(name) && slices.ContainsFunc(n.(*ast.CallExpr).Args, func(arg ast.Expr) bool {
+	if c.called(n) == "(error).Error" {
+		v := c.variable(n.(*ast.CallExpr).Fun.(*ast.SelectorExpr).X)
+		return v == nil || v.Kind() != types.PackageVar
+	}
+	return prints.MatchString(c.called(n)) && slices.ContainsFunc(n.(*ast.CallExpr).Args, func(arg ast.Expr) bool {
 		return is(c.TypeOf(arg), "error")
 	})
 }
@@ -416,7 +426,7 @@ func (c *checker) checkLog(call *ast.CallExpr, debug bool) {
 		switch {
 		case text:
 			c.add("NP24", arg.Pos(), "an error in the log can quote data: log nopool.Describe of it")
-		case is(t, "[]any") && !call.Ellipsis.IsValid(), is(t, "net/http.Header"), ours:
+		case is(t, "[]any") && !call.Ellipsis.IsValid(), re(`^net/http\.Header$|^\*?net/url\.(URL|Values)$|NamedArgs$`).MatchString(typeName(t)), ours:
 			c.add("NP24", arg.Pos(), "the log gets all of a value, which can be what a client sent")
 		}
 	}

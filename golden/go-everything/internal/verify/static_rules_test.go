@@ -38,7 +38,7 @@ var forbidden = []struct {
 	{"NP03", re(`^github\.com/jackc/.*(pgx/v\d+|pgconn|pgproto3)\.(Connect|ConnectConfig|ConnectWithOptions|Construct|NewFrontend)$`), mayDial, "opens a connection beside the engine"},
 	{"NP03", re(`^(net|crypto/tls)\.Dial(TCP|Timeout|Unix|WithDialer)?$|^\(\*(net|crypto/tls)\.Dialer\)\.Dial`), mayDial, "may open a connection beside the engine"},
 	{"NP03", re(`/internal/nopool\.Open$`), mayOpen, "makes a second engine"},
-	{"NP26", re(`^log\.(Fatal|Panic|Print)`), re(`^cmd(/.*)?$`), "logs without the request's correlation id"},
+	{"NP26", re(`^log\.(Fatal|New|Panic|Print)`), re(`^cmd(/.*)?$`), "logs without the request's correlation id"},
 	{"NP24", re(`^expvar\.(Handler|Publish)$`), nobody, "shows the inside of the process to whoever asks"},
 }
 
@@ -185,8 +185,9 @@ func (c *checker) checkNode(n ast.Node, outer []ast.Node) {
 		c.checkBody(n)
 	case *ast.CallExpr:
 		c.checkCall(n, outer)
-	case *ast.CompositeLit: // an error of the HTTP layer
-		if isAnswer.MatchString(typeName(c.TypeOf(n))) {
+	case *ast.CompositeLit:
+		c.checkTexts(n.Elts, typeName(c.TypeOf(n)), false)
+		if isAnswer.MatchString(typeName(c.TypeOf(n))) { // an error of the HTTP layer
 			c.checkWords(n)
 		}
 	case *ast.AssignStmt:
