@@ -8,12 +8,13 @@ from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 
 Call = tuple[str, str, bytes]  # method, path, body
+LONGEST = 90.0  # seconds, for an answer: more than a request may take
 
 
 def _client(port: int, calls: Iterator[Call]) -> Counter[str]:
     """Make the calls that no other client has taken, on one connection while it is kept."""
     counts: Counter[str] = Counter()
-    with closing(HTTPConnection("127.0.0.1", port)) as connection:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=LONGEST)) as connection:
         for call in calls:
             try:
                 connection.request(*call, headers={"Content-Type": "application/json"})
