@@ -778,7 +778,26 @@ func uploadCSV(w http.ResponseWriter, r *http.Request, session *nopool.Session) 
 	return nil
 }
 
-var _, _ SessionHandler = upload, uploadCSV
+type file struct {
+	title string
+	body  io.Reader
+}
+
+func uploadFile(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	var in file
+	in.title, in.body = r.PathValue("title"), r.Body
+	data, err := io.ReadAll(in.body)
+	if err != nil {
+		return err
+	}
+	if _, err := session.Exec(r.Context(), "insert into uploads (title, data) values ($1, $2)", in.title, data); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusCreated, in.title)
+	return nil
+}
+
+var _ = []SessionHandler{upload, uploadCSV, uploadFile}
 `),
 	}},
 	{name: "errors of a domain, with texts of their own", edits: []edit{

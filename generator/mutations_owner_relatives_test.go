@@ -182,4 +182,42 @@ func Clean(ctx context.Context, session *nopool.Session) *work {
 }
 `),
 	}},
+	{name: "the parts of an upload are read after the first query", source: "NP13", edits: []edit{
+		code("internal/httpapi/parts.go", `
+func storeParts(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return err
+	}
+	if _, err := session.Exec(r.Context(), "insert into uploads default values"); err != nil {
+		return err
+	}
+	part, err := parts.NextPart()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, part)
+	return err
+}
+`),
+	}},
+	{name: "parts of a kind of one's own are read after the first query", source: "NP13", edits: []edit{
+		code("internal/httpapi/parts.go", `
+func storeMixed(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	mixed := multipart.NewReader(r.Body, "mixed")
+	for {
+		part, err := mixed.NextPart()
+		if err != nil {
+			return err
+		}
+		if _, err := session.Exec(r.Context(), "insert into uploads (name) values ($1)", part.FileName()); err != nil {
+			return err
+		}
+		if _, err := mixed.NextRawPart(); err != nil {
+			return err
+		}
+	}
+}
+`),
+	}},
 }

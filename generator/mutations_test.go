@@ -90,7 +90,7 @@ func code(file, text string) edit {
 // importable are the packages that code imports where their names occur, as gofmt
 // groups them.
 var importable = []string{
-	"bytes cmp context crypto/tls encoding/csv encoding/json errors expvar fmt io iter log/slog net net/http os os/exec " +
+	"bytes cmp context crypto/tls encoding/csv encoding/json errors expvar fmt io iter log/slog mime/multipart net net/http os os/exec " +
 		"runtime strconv strings sync sync/atomic syscall time",
 	"github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/pgconn github.com/lib/pq github.com/uptrace/bun/driver/pgdriver",
 	"example.com/demo/internal/cache example.com/demo/internal/nopool " +

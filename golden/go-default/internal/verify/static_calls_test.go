@@ -18,7 +18,7 @@ var (
 	endsOrKeep = re(`/internal/nopool\.(Session\)\.(Commit|Finish|Rollback|Undo)|WithSession)$`)
 	decides    = re(`^errors\.(Is|As|AsType)$`)
 	readsForm  = re(`^\(\*net/http\.Request\)\.(FormFile|FormValue|MultipartReader|ParseForm|ParseMultipartForm|PostFormValue)$`)
-	readers    = re(`^(bufio|compress/\w+|encoding/\w+|io)\.(New|LimitReader|TeeReader)`)
+	isReader   = re(`(Reader|ReadCloser|Decoder|Scanner)$`)
 	noContext  = re(`^context\.(Background|TODO)$`)
 	opensSQL   = re(`^(database/sql|github\.com/jackc/pgx/v\d+/stdlib)\.Open`)
 	logs       = re(`^(\(\*log/slog\.Logger\)|log/slog)\.(Any|Debug|Error|Group|Info|Log|LogAttrs|Warn|With)(Context)?$`)
@@ -455,12 +455,12 @@ func (c *checker) checkBody(function ast.Node) {
 func (c *checker) readsBody(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.Ident:
-		return slices.ContainsFunc(c.values[c.variable(n)], func(value ast.Expr) bool {
-			if call, ok := value.(*ast.CallExpr); ok && readers.MatchString(c.called(call)) {
+		return isReader.MatchString(typeName(c.TypeOf(n))) && slices.ContainsFunc(c.values[c.variable(n)], func(value ast.Expr) bool {
+			if call, ok := value.(*ast.CallExpr); ok && len(call.Args) > 0 {
 				value = call.Args[0]
 			}
 			_, body := value.(*ast.SelectorExpr)
-			return body && c.readsBody(value)
+			return body && c.readsBody(value) || readsForm.MatchString(c.called(value))
 		})
 	case *ast.SelectorExpr:
 		return isRequest(c.TypeOf(n.X)) && n.Sel.Name == "Body"
