@@ -49,7 +49,7 @@ var sessionMutations = []mutation{
 `},
 	}, also: "NP06 NP08 NP25 NP04 NP23 NP07 NP28"},
 	{name: "a transaction of the handler's own is committed", fails: "NP16", edits: []edit{
-		{endFile, "s.conn.begunAnew || s.conn", "s.conn"},
+		{endFile, "s.conn.flight.begunAnew || s.conn", "s.conn"},
 	}, also: "NP13"},
 	{name: "a COMMIT of the handler's own is an error", fails: "NP05", edits: []edit{
 		{endFile, "		return s.said\n", "		return err\n"},
@@ -153,7 +153,7 @@ var sessionMutations = []mutation{
 		{endFile, "s.opts.ReadOnly && !s.opts.WaitForCommit &&", "s.opts.ReadOnly &&"},
 	}},
 	{name: "a read that has failed is answered as if it had not", fails: "NP19", edits: []edit{
-		{endFile, " &&\n		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T' && !s.conn.begunAnew\n", "\n"},
+		{endFile, " &&\n		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T' && !s.conn.flight.begunAnew\n", "\n"},
 	}},
 	{name: "a failed COMMIT of a read is not counted", fails: "NP19/a_read_does_not_wait_for_COMMIT", edits: []edit{
 		{endFile, "			s.db.count(func(total *Snapshot) { total.ReadCommitErrors++ })\n", ""},

@@ -79,14 +79,14 @@ func (s *Session) finish(ctx context.Context, wait bool) error {
 func (s *Session) nothingToLose() bool {
 	level := s.conn.flight.isolation
 	return s.opts.ReadOnly && !s.opts.WaitForCommit && level != "" && level != string(pgx.Serializable) &&
-		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T' && !s.conn.begunAnew
+		!s.conn.pgx.IsClosed() && s.conn.pgx.PgConn().TxStatus() == 'T' && !s.conn.flight.begunAnew
 }
 
 func (s *Session) commit(ctx context.Context) (ending, error) {
 	// Asked before, since pgx calls a connection that is lost after COMMIT was
 	// sent "closed" and "safe to retry" too.
 	unsent := s.conn.pgx.IsClosed()
-	if !unsent && (s.conn.begunAnew || s.conn.pgx.PgConn().TxStatus() == 'I') { // a COMMIT now would be acknowledged and mean nothing
+	if !unsent && (s.conn.flight.begunAnew || s.conn.pgx.PgConn().TxStatus() == 'I') { // a COMMIT now would be acknowledged and mean nothing
 		return aborted, ErrNoTransaction
 	}
 	var tag pgconn.CommandTag
@@ -169,6 +169,7 @@ func (s *Session) rollback(ctx context.Context) (err error) {
 func (s *Session) say(ctx context.Context, last string) (pgconn.CommandTag, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
+	s.conn.flight.asked = nil
 	s.conn.patience.Store(0) // ctx bounds it
 	tag, err := s.conn.pgx.Exec(ctx, last)
 	if ctx.Err() != nil {

@@ -20,8 +20,8 @@ import (
 
 // typed returns sql and args for pgx, led by what makes it not ask if none of them needs it. A
 // mode among args comes later, and so wins.
-func typed(ctx context.Context, sql string, args []any) (string, []any, error) {
-	sql, args, err := rewritten(ctx, sql, args)
+func typed(ctx context.Context, conn *connection, sql string, args []any) (string, []any, error) {
+	sql, args, err := rewritten(ctx, conn, sql, args)
 	if !slices.ContainsFunc(args, ambiguous) {
 		args = slices.Concat([]any{pgx.QueryExecModeExec}, args)
 	}
@@ -30,7 +30,8 @@ func typed(ctx context.Context, sql string, args []any) (string, []any, error) {
 
 // rewritten returns what one of args, such as pgx.NamedArgs, makes of sql and the others.
 // pgx would give it the connection.
-func rewritten(ctx context.Context, sql string, args []any) (string, []any, error) {
+func rewritten(ctx context.Context, conn *connection, sql string, args []any) (string, []any, error) {
+	conn.flight.asked = append(conn.flight.asked, sql)
 	for i, arg := range args {
 		if rewriter, ok := arg.(pgx.QueryRewriter); ok {
 			sql, values, err := rewriter.RewriteQuery(ctx, nil, sql, args[i+1:])

@@ -36,8 +36,7 @@ type connection struct {
 	socket  net.Conn // the first that was dialled, below TLS
 	name    string   // application_name
 
-	patience  atomic.Int64 // with a statement's answer, in nanoseconds; 0 where a context bounds it
-	begunAnew bool         // a statement of the caller has ended the transaction, and begun another
+	patience atomic.Int64 // with a statement's answer, in nanoseconds; 0 where a context bounds it
 
 	life       context.Context // of all that was dialled
 	giveUp     context.CancelFunc

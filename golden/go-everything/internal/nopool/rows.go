@@ -17,7 +17,7 @@ func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 	r.end = r.of.end
 	r.of.close = func() error { r.Rows.Close(); return r.Rows.Err() }
 	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
-		sql, args, err := typed(ctx, sql, args)
+		sql, args, err := typed(ctx, conn, sql, args)
 		if err == nil {
 			r.Rows, err = conn.pgx.Query(ctx, sql, args...)
 		}
@@ -49,7 +49,7 @@ func (s *Session) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults 
 	err := s.use(ctx, r.of, func(ctx context.Context, conn *connection) error {
 		var sent pgx.Batch // without what is to be called, which would get the connection
 		for _, query := range b.QueuedQueries {
-			sql, args, err := rewritten(ctx, query.SQL, query.Arguments)
+			sql, args, err := rewritten(ctx, conn, query.SQL, query.Arguments)
 			if err != nil {
 				return err
 			}

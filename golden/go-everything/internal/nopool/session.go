@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -41,10 +40,9 @@ type Session struct {
 // the command tag of the last.
 func (s *Session) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
 	err = s.use(ctx, nil, func(ctx context.Context, conn *connection) error {
-		sql, args, err := typed(ctx, sql, args)
+		sql, args, err := typed(ctx, conn, sql, args)
 		if err == nil {
 			tag, err = conn.pgx.Exec(ctx, sql, args...)
-			conn.begunAnew = conn.begunAnew || beginsAnew(tag.String(), sql)
 		}
 		return err
 	})
@@ -65,12 +63,6 @@ func (s *Session) CopyFrom(ctx context.Context, table pgx.Identifier, columns []
 	return n, cmp.Or(from.err, err)
 }
 
-// beginsAnew reports whether a statement, by its command tag, has ended a transaction and
-// left another behind: the server says no more than that there is one.
-func beginsAnew(tag, sql string) bool {
-	return tag == "COMMIT" || tag == "BEGIN" || tag == "ROLLBACK" && strings.Contains(strings.ToLower(sql), "chain")
-}
-
 // use does run with the session's connection, and opens it if need be. What run
 // leaves open, if anything, keeps the session busy.
 func (s *Session) use(ctx context.Context, opens *results, run operation) (err error) {
@@ -84,6 +76,7 @@ func (s *Session) use(ctx context.Context, opens *results, run operation) (err e
 	if s.conn == nil {
 		err = s.connect(ctx, cancel, run)
 	} else {
+		s.conn.flight.asked = nil
 		err = run(ctx, s.conn)
 	}
 	if err == nil && opens != nil {

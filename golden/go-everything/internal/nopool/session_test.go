@@ -28,13 +28,14 @@ func TestRunEnds(t *testing.T) {
 	db, _ := open(t, nil)
 	failure := errors.New("failure")
 	cancelled, cancel := context.WithCancel(t.Context())
+	runs := func(f func(context.Context, *nopool.Session) error) func() error {
+		return func() error { return db.Run(t.Context(), nopool.TxOptions{}, f) }
+	}
 	says := func(sql string) func() error {
-		return func() error {
-			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
-				_, err := s.Exec(ctx, sql)
-				return err
-			})
-		}
+		return runs(func(ctx context.Context, s *nopool.Session) error {
+			_, err := s.Exec(ctx, sql)
+			return err
+		})
 	}
 	tests := []struct {
 		name string
@@ -91,6 +92,19 @@ func TestRunEnds(t *testing.T) {
 		{"transaction ended by a statement", says("rollback"), nopool.ErrNoTransaction, 0},
 		{"and another begun", says("rollback and chain"), nopool.ErrNoTransaction, 0},
 		{"and another begun by two", says("rollback; begin"), nopool.ErrNoTransaction, 0},
+		{"in other words", says("abort work; start transaction"), nopool.ErrNoTransaction, 0},
+		{"and more behind it", says("rollback; begin; select 1"), nopool.ErrNoTransaction, 0},
+		{"by Query", runs(func(ctx context.Context, s *nopool.Session) error {
+			rows, _ := s.Query(ctx, "Rollback\nand chain")
+			rows.Close()
+			return rows.Err()
+		}), nopool.ErrNoTransaction, 0},
+		{"by a batch", runs(func(ctx context.Context, s *nopool.Session) error {
+			b := &pgx.Batch{}
+			b.Queue("rollback and chain")
+			b.Queue("select 1")
+			return s.SendBatch(ctx, b).Close()
+		}), nopool.ErrNoTransaction, 0},
 		{"rolled back to a savepoint", says("savepoint s; rollback to s"), nil, 0},
 		{"committed by itself", func() error {
 			return db.Run(t.Context(), nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +40,11 @@ type flight struct {
 	err     error      // why it is no acknowledgement
 	begun   bool       // BEGIN was not refused itself
 
+	asked     []string // the caller's last statement, or those of a batch
+	begunAnew bool     // one of the caller's has ended the transaction, and begun another
+	head, tag []byte   // of what the server says now: the first five bytes, and a tag
+	left      int      // of that
+
 	isolation string        // the transaction's level, as the server says
 	timeout   time.Duration // of a statement; 0 is none
 }
@@ -57,7 +65,43 @@ func (f *flight) Write(p []byte) (int, error) {
 
 func (f *flight) Read(p []byte) (int, error) {
 	f.await()
-	return f.reads.Read(p)
+	n, err := f.reads.Read(p)
+	f.watch(p[:n])
+	return n, err
+}
+
+// chain matches what leaves another transaction behind, of which the tag does not tell: that of a rollback to a
+// savepoint is the same.
+var chain = regexp.MustCompile(`(?is)\b(rollback|abort)\b.*\bchain\b`)
+
+// watch looks for the end of the caller's transaction and the begin of another in the tags of all statements, of which
+// there can be several in one string: the server's status says no more than that there is one.
+func (f *flight) watch(said []byte) {
+	for len(said) > 0 {
+		if f.left == 0 {
+			n := min(len(said), 5-len(f.head))
+			f.head, said = append(f.head, said[:n]...), said[n:]
+			if len(f.head) < 5 {
+				return
+			}
+			f.left = int(max(4, binary.BigEndian.Uint32(f.head[1:])&math.MaxInt32) - 4)
+		}
+		n := min(len(said), f.left)
+		if f.head[0] == 'C' {
+			f.tag = append(f.tag, said[:n]...)
+		}
+		said, f.left = said[n:], f.left-n
+		if f.left > 0 {
+			return
+		}
+		switch string(f.tag) {
+		case "COMMIT\x00", "BEGIN\x00", "START TRANSACTION\x00":
+			f.begunAnew = true
+		case "ROLLBACK\x00":
+			f.begunAnew = f.begunAnew || slices.ContainsFunc(f.asked, chain.MatchString)
+		}
+		f.head, f.tag = f.head[:0], f.tag[:0]
+	}
 }
 
 // answer waits for the answer to BEGIN and returns why it was refused, nil when it was
