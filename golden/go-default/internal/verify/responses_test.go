@@ -94,7 +94,7 @@ func statuses(t *T) {
 		http.StatusUnprocessableEntity: "23502 23514",
 		http.StatusServiceUnavailable:  "25006 40001 40P01 55P03 53300 57P01 22023! 42501! 3D000! XX000! 08P01!",
 		http.StatusGatewayTimeout:      "57014 57014! 25P03! 25P04!",
-		http.StatusInternalServerError: "42P01 42501 42601 22012 XX000",
+		http.StatusInternalServerError: "08P01 42P01 42501 42601 22012 XX000",
 	} {
 		for code := range strings.FieldsSeq(codes) { // what ends the connection may be about another client of the pooler
 			s.handle("POST /"+code, query("raise "+code))

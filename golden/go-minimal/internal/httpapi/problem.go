@@ -80,6 +80,7 @@ var meanings = []struct {
 	{state("25006"), newError(http.StatusServiceUnavailable, "read_only", "The database takes no writes at present")},
 	{state("57014", "25P03", "25P04"), timedOut}, // of a statement, idle in its transaction, of a transaction
 	{state("53"), busy},
+	{state("08P01"), internalError}, // the number of arguments, for one
 	{state("57P", "08"), databaseDown},
 }
 
