@@ -143,6 +143,23 @@ func TestRecordOfOthers(t *testing.T) {
 	}
 }
 
+// TestRecordThatIsGranted has a role run the files whose record another one made for it.
+func TestRecordThatIsGranted(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("TEST_DATABASE_URL") != "" {
+		t.Skip("its user may own all")
+	}
+	url := pgtest.Database(t)
+	mustMigrate(t, url, one, "up")
+	_, err := pgtest.Admin(t, url).Exec(t.Context(), "alter table goose_db_version owner to postgres; grant all on goose_db_version to app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := mustMigrate(t, url, one, "up"); out != "nothing to do\n" {
+		t.Errorf("up again: %s", out)
+	}
+}
+
 func TestFilesThatWouldBeSkipped(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{

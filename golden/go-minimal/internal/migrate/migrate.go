@@ -210,10 +210,10 @@ func newRecord(files fs.FS, command string) (*record, error) {
 }
 
 // TableExists finds the table where goose's statements do. Goose looks in the first schema alone, which a file can have put
-// in front: all files would run again. One that belongs to others is that of another service.
+// in front: all files would run again. One behind it that belongs to others is that of another service.
 func (r *record) TableExists(ctx context.Context, db database.DBTxConn) (exists bool, err error) {
-	err = db.QueryRowContext(ctx, "select exists (select from pg_class where oid = to_regclass('"+goose.DefaultTablename+
-		"') and pg_has_role(relowner, 'usage'))").Scan(&exists)
+	err = db.QueryRowContext(ctx, "select exists (select from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = to_regclass('"+
+		goose.DefaultTablename+"') and (nspname = current_schema() or pg_has_role(relowner, 'usage')))").Scan(&exists)
 	return exists, err
 }
 
