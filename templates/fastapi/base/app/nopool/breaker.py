@@ -103,8 +103,8 @@ class Breaker:
         A login alone is no success: PgBouncer lets clients in while it cannot reach the server,
         and says so at their first statement.
         """
-        if self._failures and began > self._unasked:  # else another has learnt worse meanwhile
-            with self._lock:
+        with self._lock:
+            if self._failures and began > self._unasked:  # else another has learnt worse meanwhile
                 self._failures = self._in_vain = 0
                 self._wake()
 
