@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from http.client import responses
 from typing import Any
 
-import psycopg
 from fastapi import FastAPI, HTTPException, Request, params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -16,7 +15,7 @@ from starlette.routing import Match
 
 from app import nopool
 from app.logs import correlation_id
-from app.nopool.errors import connection_lost, refused_by_policy, server_error
+from app.nopool.errors import connection_lost, refused_by_policy, sqlstate
 
 
 class FieldError(BaseModel):
@@ -110,12 +109,8 @@ def answer(err: BaseException) -> ApiError:
         return ApiError(*_DATABASE_DOWN)
     if refused_by_policy(err):
         return ApiError(403, "forbidden", "This is not allowed")
-    cause = server_error(err)
-    # Of a value that could not be sent. Of one that could not be read SQLAlchemy names no statement: that is ours.
-    unsent = isinstance(cause, psycopg.DataError) and getattr(err, "statement", "") is not None
-    state = (cause.sqlstate if cause else None) or ("22021" if unsent else "")
     for prefix, told in _SQLSTATES:
-        if state.startswith(prefix):
+        if sqlstate(err).startswith(prefix):
             return ApiError(*told)
     return ApiError(*_INTERNAL)
 

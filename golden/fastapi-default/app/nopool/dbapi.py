@@ -307,6 +307,9 @@ class Cursor:
         if self._real is not None:
             self._real.close()
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._real or ())
+
     def __enter__(self) -> "Cursor":
         return self
 

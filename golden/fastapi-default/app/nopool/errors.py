@@ -80,6 +80,14 @@ def server_error(err: BaseException | None) -> psycopg.Error | None:
     return err if isinstance(err, psycopg.Error) else None
 
 
+def sqlstate(err: BaseException) -> str:
+    """Return the SQLSTATE of err, if any: of a value that could not be sent, that of a malformed one."""
+    cause = server_error(err)
+    # Of a value that could not be read SQLAlchemy names no statement: that is ours.
+    unsent = isinstance(cause, psycopg.DataError) and getattr(err, "statement", "") is not None
+    return (cause.sqlstate if cause else None) or ("22021" if unsent else "")
+
+
 def refused_by_policy(err: BaseException) -> bool:
     """Report whether a row-level policy does not let a row in.
 

@@ -74,6 +74,8 @@ class Real(psycopg.Connection[Any]):
                     self.silent = True
                     self.pgconn.finish()
                     raise psycopg.OperationalError("no answer in time", pgconn=self.pgconn)
+                if ready & Ready.R:
+                    started = time.monotonic()  # it goes on, as with many statements that were sent together
                 state = gen.send(ready)
         except StopIteration as end:
             return end.value

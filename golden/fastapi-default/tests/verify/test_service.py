@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from app import nopool
-from app.api.deps import Db, DbSession, session_with, within
+from app.api.deps import Db, DbSession, get_tx, session_with, within
 from app.api.problems import answer
-from app.logs import Formatter
+from app.logs import Formatter, correlation_id
 from app.nopool import Database, Tx
 from tests.conftest import MakeDatabase
 from tests.verify.program import Thing, make_app
@@ -70,6 +70,13 @@ def test_states(
     assert (logged.levelno == logging.ERROR) == (status >= 500)
 
 
+@pytest.mark.rule("NP25")
+def test_read_that_writes(standin: Standin, client: TestClient) -> None:
+    """It is a mistake of ours, not a database that takes no writes."""
+    standin._answer = lambda _, sql: Reply(error=("25006", "x")) if sql == "select 1" else None
+    assert client.get("/things/1").json()["code"] == "internal_error"
+
+
 @pytest.mark.rule("NP11", "NP25")
 def test_row_refused_by_a_policy(standin: Standin, client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     """A row that a row-level policy does not let in is its client's fault, a missing right is ours."""
@@ -86,7 +93,14 @@ def test_row_refused_by_a_policy(standin: Standin, client: TestClient, caplog: p
     [("a\0", "a", 400), ("\ud800", "a", 400), ("x", "a\0", 400), ("x", "\ud800", 400), ("nope", "a", 500)],
 )
 def test_what_cannot_be_sent(
-    setting: str, title: str, status: int, standin: Standin, db: Database, app: FastAPI, client: TestClient
+    setting: str,
+    title: str,
+    status: int,
+    standin: Standin,
+    db: Database,
+    app: FastAPI,
+    client: TestClient,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A value is its client's fault, a setting that the server refuses is ours, whatever it says, and neither fails others."""
     nope = Reply(error=("22023", 'role "EMAXCONN" does not exist'))
@@ -97,6 +111,7 @@ def test_what_cannot_be_sent(
         session.execute(text("insert into things values (:title)"), {"title": title})
 
     assert client.post("/set").status_code == status
+    assert any(record.levelno >= logging.ERROR for record in caplog.records) == (status == 500)
     assert db._core.breaker._failures == 0
 
 
@@ -310,18 +325,25 @@ def test_commit_near_the_end_of_the_time(standin: Standin, make_db: MakeDatabase
     assert standin.rows == 1
 
 
-@pytest.mark.rule("NP07")
-def test_websocket(app: FastAPI, client: TestClient) -> None:
-    """It has no session of its own, and opens them."""
+@pytest.mark.rule("NP07", "NP26")
+def test_sessions_of_their_own(standin: Standin, app: FastAPI, client: TestClient) -> None:
+    """Those that a WebSocket or a handler opens begin with their caller's settings, such as the role."""
+    app.dependency_overrides[get_tx] = lambda: Tx(settings=(("role", "caller"),))
 
     @app.websocket("/socket")
     async def socket(socket: WebSocket, own: Db) -> None:
         await socket.accept()
-        await socket.send_text(await asyncio.to_thread(own.version))
+        await socket.send_text(await asyncio.to_thread(own.version) + correlation_id.get())
         await socket.close()
 
-    with client.websocket_connect("/socket") as there:
-        assert there.receive_text() == "PostgreSQL 17.0"
+    @app.get("/own")
+    def handler(own: Db) -> str:
+        return own.version()
+
+    with client.websocket_connect("/socket", headers={"X-Request-ID": "one"}) as there:
+        assert there.receive_text() == "PostgreSQL 17.0one"
+    assert client.get("/own").json() == "PostgreSQL 17.0"
+    assert sum("set_config($1, $2, true)" in sql for sql in standin.statements) == 2
 
 
 @pytest.mark.rule("NP11")

@@ -13,13 +13,13 @@ READ = Tx(read_only=True)
 WRITE = Tx()
 
 
-async def get_tx(request: Request) -> Tx:
-    """Say what kind of transaction a request gets: read only for GET and HEAD.
+async def get_tx(connection: HTTPConnection) -> Tx:
+    """Say what kind of transaction a request gets: read only for GET and HEAD. A WebSocket has no method.
 
     This is the place for row-level security: ask here for the caller whom another dependency has
     authenticated, and return Tx(settings=(("role", "authenticated"), ("request.jwt.claims", claims))).
     """
-    return READ if request.method in ("GET", "HEAD") else WRITE
+    return READ if connection.scope.get("method") in ("GET", "HEAD") else WRITE
 
 
 async def get_session(request: Request, tx: Annotated[Tx, Depends(get_tx)]) -> Session:
@@ -35,8 +35,9 @@ handler should have read the body before its first statement; FastAPI has, where
 """
 
 
-async def get_db(connection: HTTPConnection) -> Database:
-    """Give what opens sessions of their own."""
+async def get_db(connection: HTTPConnection, tx: Annotated[Tx, Depends(get_tx)]) -> Database:
+    """Give what opens sessions of their own, with the settings that get_tx asks for."""
+    _exchange(connection).inherit(tx)
     return _exchange(connection).db
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any, cast
 
 import anyio.to_thread
@@ -29,7 +30,7 @@ from app.api.problems import CLIENT_GONE, ApiError, answer, respond
 from app.logs import correlation_id
 from app.nopool import Database, DatabaseError, Tx, Unit, describe
 from app.nopool.dbapi import FINISH_TIMEOUT
-from app.nopool.errors import server_error
+from app.nopool.errors import server_error, sqlstate
 from app.nopool.unit import current
 
 log = logging.getLogger("app.http")
@@ -74,7 +75,7 @@ class ExchangeMiddleware:
             await Exchange(self, scope, receive, send).run()
         else:
             if scope["type"] == "websocket":  # which may ask for Db
-                scope[EXCHANGE] = Exchange(self, scope, receive, send)
+                Exchange(self, scope, receive, send)
             await self.app(scope, receive, send)
 
 
@@ -98,6 +99,10 @@ class Exchange:
         # Not asyncio.timeout, which would leave a handler's thread behind with the session in its hands.
         self._time = anyio.CancelScope(deadline=anyio.current_time() + of.request_timeout)
         self.unit = Unit(deadline=time.monotonic() + of.request_timeout)
+        self._headers = Headers(scope=scope)
+        correlation_id.set(correlate(self._headers))
+        current.set(self.unit)
+        scope[EXCHANGE] = self
 
     # -- what dependencies use ------------------------------------------------
 
@@ -110,6 +115,11 @@ class Exchange:
             raise RuntimeError("a request has one session, and its dependencies ask for different transactions")
         return self._session
 
+    def inherit(self, tx: Tx) -> None:
+        """Have sessions that work on behalf of the request begin with its settings, though it has none of its own."""
+        if self._session is None:
+            self.unit.tx = replace(self.unit.tx, settings=tx.settings)
+
     def within(self, seconds: float) -> None:
         """Give the request its own time instead of REQUEST_TIMEOUT, from now on."""
         self.unit.deadline = time.monotonic() + seconds
@@ -120,13 +130,9 @@ class Exchange:
     async def run(self) -> None:
         """Answer the request, whatever happens."""
         started = time.monotonic()
-        headers = Headers(scope=self._scope)
-        correlation_id.set(correlate(headers))
-        current.set(self.unit)
-        self._scope[EXCHANGE] = self
         try:
             with self._time:
-                length = headers.get("content-length", "")
+                length = self._headers.get("content-length", "")
                 if length.isdecimal() and int(length) > self._of.max_body:
                     raise _too_large()  # at once, instead of after it has been read
                 head = {"method": "GET"} if self._scope["method"] == "HEAD" else {}  # the server drops the body
@@ -227,7 +233,9 @@ class Exchange:
             self._status = CLIENT_GONE
             await self._end_session(keep=False)
             return
-        problem = answer(err)
+        # A GET that writes is a mistake of ours, not a database that takes no writes.
+        ours = self.unit.tx.read_only and sqlstate(err) == "25006"
+        problem = answer(RuntimeError() if ours else err)
         if problem.code == "internal_error" and server_error(err) is None and not isinstance(err, DatabaseError):
             log.error("panic", extra={"error": describe(err), "stack": _stack(err)})
         level = logging.ERROR if problem.status_code == 500 else logging.DEBUG

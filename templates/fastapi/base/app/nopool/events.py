@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from app.nopool.errors import describe, refused_by_policy, server_error
+from app.nopool.errors import describe, refused_by_policy, server_error, sqlstate
 
 log = logging.getLogger("app.database")
 
@@ -63,12 +63,12 @@ class Events:
         The server's own words, which can quote data, are for the level debug alone.
         """
         more: dict[str, object] = {"error": describe(err)}
-        cause = server_error(err)
+        cause, state = server_error(err), sqlstate(err)
         if cause is not None and cause.sqlstate is not None:
-            more["sqlstate"] = cause.sqlstate
+            more["sqlstate"] = state
             if log.isEnabledFor(logging.DEBUG):
                 more |= {"server_message": cause.diag.message_primary, "detail": cause.diag.message_detail}
         # A value that is not allowed is its client's fault; a division by zero is not.
-        theirs = str(more.get("sqlstate", "")).startswith(("22", "23", "44", "54000")) or refused_by_policy(err)
-        own = not theirs or more["sqlstate"] == "22012"
+        theirs = state.startswith(("22", "23", "44", "54000")) or refused_by_policy(err)
+        own = not theirs or state == "22012"
         log.log(logging.ERROR if own else logging.INFO, "database session error", extra=more)

@@ -212,6 +212,17 @@ def test_many_rows_first(make_db: MakeDatabase, standin: Standin, monkeypatch: p
 
 
 @pytest.mark.rule("NP13")
+def test_many_rows_take_long(make_db: MakeDatabase, standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound is of one statement, as the server's is, not of all that are sent together."""
+    monkeypatch.setattr("app.nopool.opening.STATEMENT_MARGIN", 0.2)
+    db = make_db(standin.url, statement_timeout=0.2)
+    standin._answer = lambda _, sql: Reply("INSERT 0 1", after=0.1) if sql.startswith("insert") else None
+    with db.session() as session:
+        session.execute(text("insert into things values (:a)"), [{"a": 1}] * 8)
+    assert standin.rows == 8
+
+
+@pytest.mark.rule("NP13")
 @pytest.mark.parametrize("silent_at", ["begin", "select 1", "commit"])
 def test_silent_server(
     silent_at: str, make_db: MakeDatabase, standin: Standin, monkeypatch: pytest.MonkeyPatch
