@@ -197,7 +197,7 @@ MUTATIONS = (
     Mutation("a statement outlives its request", "NP13", "app/nopool/opening.py",
              "heard, begin_by, unit.deadline", 'heard, begin_by, float("inf")'),
     Mutation("GET may write", "NP16", "app/api/deps.py",
-             'return READ if request.method in ("GET", "HEAD") else WRITE', "return WRITE"),
+             'return READ if connection.scope.get("method") in ("GET", "HEAD") else WRITE', "return WRITE"),
     Mutation("the isolation that was asked for is dropped", "NP16", "app/nopool/opening.py",
              'isolation = f" isolation level {tx.isolation}" if tx.isolation else ""', 'isolation = ""'),
     Mutation("statements are prepared", "NP16", "app/nopool/wire.py", "        self.real.prepare_threshold = None\n", ""),
