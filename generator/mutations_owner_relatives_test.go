@@ -63,6 +63,15 @@ func (a app) shell() error {
 }
 `),
 	}},
+	{name: "an error that the package has kept, in a response", source: "NP24", edits: []edit{
+		code("internal/httpapi/last.go", `
+var lastFailure error
+
+func remember(err error) { lastFailure = err }
+
+func last(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, lastFailure.Error()) }
+`),
+	}},
 	{name: "the counters as a function of a public handler", source: "NP24", edits: []edit{
 		code("internal/httpapi/stats.go", `
 func stats(read func() nopool.Snapshot) http.HandlerFunc {
@@ -81,6 +90,26 @@ func stats(from counted) http.HandlerFunc {
 		now := from.Snapshot()
 		fmt.Fprintf(w, "%d of %d\n", now.InUse, now.MaxSessions)
 	}
+}
+`),
+	}},
+	{name: "the counters in a map that is the response", source: "NP24", edits: []edit{
+		code("internal/httpapi/stats.go", `
+func (s *Server) stats(w http.ResponseWriter, _ *http.Request) {
+	all := map[string]any{}
+	all["sessions"] = s.DB.Snapshot()
+	writeJSON(w, http.StatusOK, all)
+}
+`),
+	}},
+	{name: "an error's text in a map that is the response", source: "NP24", edits: []edit{
+		code("internal/httpapi/ping.go", `
+func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
+	all := map[string]string{"status": "ok"}
+	if err := s.DB.Run(r.Context(), nopool.TxOptions{}, func(context.Context, *nopool.Session) error { return nil }); err != nil {
+		all["status"] = err.Error()
+	}
+	writeJSON(w, http.StatusOK, all)
 }
 `),
 	}},

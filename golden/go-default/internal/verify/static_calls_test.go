@@ -402,11 +402,12 @@ func (c *checker) isServers(n ast.Node) bool {
 	return v != nil && v.IsField() && pgconn.MatchString(v.Pkg().Path()) && serverWords.MatchString(v.Name())
 }
 
-// isText reports whether a node makes a text of an error, but for one in a variable of its package, which always says the same.
+// isText reports whether a node makes a text of an error, but for one that a package declares, which always says the same.
 func (c *checker) isText(n ast.Node) bool {
 	if c.called(n) == "(error).Error" {
 		v := c.variable(n.(*ast.CallExpr).Fun.(*ast.SelectorExpr).X)
-		return v == nil || v.Kind() != types.PackageVar
+		changes := func(to ast.Expr) bool { return c.called(to) != "errors.New" }
+		return v == nil || v.Kind() != types.PackageVar || c.values[v] == nil || slices.ContainsFunc(c.values[v], changes)
 	}
 	return prints.MatchString(c.called(n)) && slices.ContainsFunc(n.(*ast.CallExpr).Args, func(arg ast.Expr) bool {
 		return is(c.TypeOf(arg), "error")

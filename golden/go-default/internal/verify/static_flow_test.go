@@ -82,8 +82,11 @@ func (c *checker) moved(to, value ast.Expr) bool {
 // collect notes what variables are given.
 func (c *checker) collect(n ast.Node, _ []ast.Node) {
 	moves(n, func(to, value ast.Expr) {
-		if field, ok := to.(*ast.SelectorExpr); ok { // a part of a variable
-			to = field.X
+		switch part := to.(type) { // of a variable
+		case *ast.SelectorExpr:
+			to = part.X
+		case *ast.IndexExpr:
+			to = part.X
 		}
 		if v := c.variable(to); v != nil {
 			c.values[v] = append(c.values[v], value)
