@@ -148,11 +148,14 @@ async def _stop(
     for one in server.servers:
         one.close()
     await asyncio.sleep(NOTICE)
+    left = max(0.1, deadline - time.monotonic())
+    # A whole number, and after ours: uvicorn cuts what is left then, tells nobody, and ends the lifespan in good order.
+    server.config.timeout_graceful_shutdown = int(left) + 1
     server.should_exit = True
-    _, cut = await asyncio.wait({serving}, timeout=max(0.1, deadline - time.monotonic()))
+    _, cut = await asyncio.wait({serving}, timeout=left)
     left = max(0.0, deadline - time.monotonic())
     closed = await asyncio.get_running_loop().run_in_executor(_Threads(1), db.close, left)
-    await asyncio.wait({serving}, timeout=1)
+    await asyncio.wait({serving}, timeout=2)
     if cut or not closed:
         raise CommandError("requests were cut short" if cut else "sessions were still open at the end")
     await serving  # which may have failed

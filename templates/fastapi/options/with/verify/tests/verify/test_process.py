@@ -156,6 +156,7 @@ def test_request_without_end(call: Call, said: str, times: int) -> None:
             assert pooler.within(lambda: sum(sql.startswith(said) for sql in pooler.statements) == times)
             assert program.stop() == 1
         assert "cut short" in program.stderr
+        assert "lifespan" not in program.stderr  # it ends as at any other stop
 
 
 @pytest.mark.rule("NP04")
