@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -10,9 +11,11 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import CommandError
 from app.api.app import create_app
@@ -24,7 +27,8 @@ log = logging.getLogger("app.serve")
 
 PATIENCE = 2.0  # at most, for a moment in which no connection waits to be accepted
 NOTICE = 0.2  # for a request that is on its way on a connection that was accepted
-CLIENT_TIMEOUT = 10.0  # for a client that takes nothing of its response
+CLIENT_TIMEOUT = 10.0  # for the head of a request, and for a client that takes nothing of its response
+MAX_HEAD = 1 << 16  # bytes
 
 
 class _Server(uvicorn.Server):
@@ -35,6 +39,41 @@ class _Server(uvicorn.Server):
         """Leave signals to us, and the end of a lifespan that fails, on which newer uvicorns exit."""
         with contextlib.suppress(SystemExit):
             yield
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, which would wait for ever for the head of a request, and keep one of any size."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._expect()
+
+    def _expect(self) -> None:
+        self._head = 0.0  # bytes of it so far
+        self._late = self.loop.call_later(CLIENT_TIMEOUT, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # else it is early, behind another request
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Expect the next head."""
+        super().on_message_begin()
+        self._late.cancel()
+        self._expect()
+
+    def on_headers_complete(self) -> None:
+        """Leave the body to those who read it."""
+        self._late.cancel()
+        self._head = -math.inf
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come."""
+        super().data_received(data)
+        self._head += len(data)
+        if self._head > MAX_HEAD:
+            self.transport.close()
 
 
 class _Threads(ThreadPoolExecutor):
@@ -107,7 +146,7 @@ async def _run(settings: Settings, db: Database) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
     app = create_app(settings, db)
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, http=_Protocol)
     with listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         server = _Server(config)

@@ -1,5 +1,7 @@
 """The settings: every one has a default and a bound, and every problem is reported at once."""
 
+import asyncio
+import contextlib
 import errno
 import logging
 import re
@@ -7,6 +9,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from app import CommandError, serve
 from app.logs import Formatter
@@ -136,6 +141,23 @@ def test_client_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         with accepted, pytest.raises(TimeoutError) as timeout:
             accepted.sendall(bytes(1 << 26))
         assert timeout.value.errno == errno.ETIMEDOUT
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nX: 1", b"GET / HTTP/1.1\r\nX: " + b"1" * 200_000])
+def test_head(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not send it to its end is cut off, at once where it sends too much."""
+    monkeypatch.setattr(serve, "CLIENT_TIMEOUT", 0.5 if len(sent) < 100 else 60)
+
+    async def served() -> None:
+        config, loop = Config(FastAPI(), log_config=None), asyncio.get_running_loop()
+        async with await loop.create_server(lambda: serve._Protocol(config, ServerState(), {}), "127.0.0.1") as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(sent)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+
+    asyncio.run(served())
 
 
 def test_documented() -> None:
