@@ -70,8 +70,10 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what has come."""
+        head = self._late
         super().data_received(data)
-        self._head += len(data)
+        if self._late is head:  # else what came before it was another request's
+            self._head += len(data)
         if self._head > MAX_HEAD:
             self.transport.close()
 
