@@ -29,6 +29,9 @@ class Result:
         return f"why: {self.rule.why}\ndo: {self.rule.do}" if self.status in ("failed", "warned") else ""
 
 
+ELSEWHERE = "cannot be seen here"  # the detail of a rule that is not counted for that
+
+
 @dataclass(frozen=True)
 class Exemption:
     """A finding that the owner of the code has allowed by a comment such as "# verify: allow NP15 reason"."""
@@ -67,17 +70,18 @@ class Report:
         def tally(passed: list[bool]) -> dict[str, int]:
             return {"passed": sum(passed), "total": len(passed)}
 
-        areas: dict[str, list[bool]] = {}
-        for result in self.results.values():
-            areas.setdefault(result.rule.area, []).append(result.passed)
-        further = areas.pop(FURTHER)
-        statuses = [result.status for result in self.results.values()]
+        every = list(self.results.values())
+        seen = [result for result in every if result.detail != ELSEWHERE]
+        areas = {result.rule.area for result in every} - {FURTHER}
+        whole = areas - {result.rule.area for result in every if result.detail == ELSEWHERE}
+        statuses = [result.status for result in every]
         return {
-            "areas": tally([all(passed) for passed in areas.values()]),
-            "checks": tally([one for passed in areas.values() for one in passed]),
-            "further": tally(further),
+            "areas": tally([all(one.passed for one in seen if one.rule.area == area) for area in whole]),
+            "checks": tally([one.passed for one in seen if one.rule.area in areas]),
+            "further": tally([one.passed for one in seen if one.rule.area == FURTHER]),
             "warned": statuses.count("warned"),
             "not_run": statuses.count("not run"),
+            "elsewhere": len(every) - len(seen),
         }
 
     def summary(self) -> str:
@@ -87,8 +91,10 @@ class Report:
             f"{kind} {counts[kind]['passed']}/{counts[kind]['total']}" for kind in ("areas", "checks", "further")
         )
         warned = f", {counts['warned']} warned" if counts["warned"] else ""
-        not_run = f", {counts['not_run']} not run" if counts["not_run"] else ""
-        return line + warned + not_run
+        left = counts["not_run"] - counts["elsewhere"]
+        not_run = f", {left} not run" if left else ""
+        elsewhere = f"; {counts['elsewhere']} are for the tests to see" if counts["elsewhere"] else ""
+        return line + warned + not_run + elsewhere
 
     def json(self) -> str:
         """Return the report as docs/verification.md describes it."""
