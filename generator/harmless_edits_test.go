@@ -1229,4 +1229,208 @@ func (s *Server) shed(w http.ResponseWriter, r *http.Request) {
 }
 `),
 	}},
+	{name: "transactions in loops, and after one that failed", edits: []edit{
+		code("internal/loops/loops.go", `
+func put(ctx context.Context, db *nopool.DB, what string) error {
+	return db.Run(ctx, nopool.TxOptions{}, func(ctx context.Context, session *nopool.Session) error {
+		_, err := session.Exec(ctx, "insert into events (what) values ($1)", what)
+		return err
+	})
+}
+
+// Most says how many of many it stored.
+func Most(ctx context.Context, db *nopool.DB, titles []string) (stored int) {
+	for _, title := range titles {
+		if err := put(ctx, db, title); err == nil {
+			stored++
+		}
+	}
+	return stored
+}
+
+// First stores the first that can be.
+func First(ctx context.Context, db *nopool.DB, titles []string) (err error) {
+	for _, title := range titles {
+		work := func(ctx context.Context, session *nopool.Session) error {
+			_, err := session.Exec(ctx, "insert into notes (title, body) values ($1, '')", title)
+			return err
+		}
+		if err = db.Run(ctx, nopool.TxOptions{}, work); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// Noted stores a note, and that it could not.
+func Noted(ctx context.Context, db *nopool.DB, title string) error {
+	if err := put(ctx, db, title); err != nil {
+		return errors.Join(err, put(ctx, db, "failed: "+title))
+	}
+	return nil
+}
+
+func mayRepeat(err error) bool { return errors.Is(err, nopool.ErrBusy) }
+
+// Patient waits for a free slot.
+func Patient(ctx context.Context, db *nopool.DB) (err error) {
+	for range 3 {
+		if err = put(ctx, db, "patient"); err == nil || !mayRepeat(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func all(ctx context.Context, db *nopool.DB, titles <-chan string) error {
+	for title := range titles {
+		if err := put(ctx, db, title); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Supervise goes on with what is left where one failed.
+func Supervise(ctx context.Context, db *nopool.DB, titles <-chan string) {
+	for all(ctx, db, titles) != nil {
+		time.Sleep(time.Second)
+	}
+}
+
+// Wait waits for a first note.
+func Wait(ctx context.Context, db *nopool.DB) {
+	for {
+		err := db.Run(ctx, nopool.TxOptions{ReadOnly: true}, func(ctx context.Context, session *nopool.Session) error {
+			return session.QueryRow(ctx, "select 1 from notes").Scan(new(int))
+		})
+		if err == nil {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+`),
+	}},
+	{name: "SQL that is put together of parts", edits: []edit{
+		code("internal/parts/parts.go", `
+func assignments() string { return "set title = $1" }
+
+// Retitle changes a title, in three ways.
+func Retitle(ctx context.Context, session *nopool.Session, title string) error {
+	set := "set title = $1"
+	for _, sql := range []string{
+		"update notes " + assignments(),
+		"update notes " + set,
+		fmt.Sprintf("update notes %s where id = %d", set, 1),
+	} {
+		if _, err := session.Exec(ctx, sql, title); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+`),
+	}},
+	{name: "an upload by a function, and words for an error", edits: []edit{
+		code("internal/httpapi/words.go", `
+type loadError struct{ text string }
+
+func (e *loadError) Error() string { return e.text }
+
+func titleOf(ctx context.Context, session *nopool.Session) (string, error) {
+	var title string
+	if err := session.QueryRow(ctx, "select title from notes").Scan(&title); err != nil {
+		return "", &loadError{err.Error()}
+	}
+	return title, nil
+}
+
+func wordsFor(err error) string {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "there is none"
+	}
+	return "it failed"
+}
+
+func isTwice(err error) bool { return err != nil && strings.Contains(err.Error(), "twice") }
+
+func storeTitled(w http.ResponseWriter, r *http.Request, session *nopool.Session) error {
+	defer func() { _ = r.Body.Close() }()
+	read := func() ([]byte, error) { return io.ReadAll(r.Body) }
+	data, err := read()
+	if err != nil {
+		return err
+	}
+	title, err := titleOf(r.Context(), session)
+	if err != nil {
+		return newError(http.StatusConflict, "failed", wordsFor(err))
+	}
+	_ = r.Body.Close()
+	rest, err := io.ReadAll(bytes.NewReader(data))
+	writeJSON(w, http.StatusOK, map[string]any{"title": title, "twice": isTwice(err), "size": len(rest)})
+	return err
+}
+
+var _ SessionHandler = storeTitled
+`),
+	}},
+	{name: "clients of other services with dialers of their own", edits: []edit{
+		code("internal/clients/clients.go", `
+// Client asks another service.
+func Client() *http.Client {
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+	}}
+}
+
+// Transport is that of all clients, but for how long it tries.
+func Transport() *http.Transport {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DialContext = (&net.Dialer{Timeout: time.Second}).DialContext
+	return transport
+}
+
+// Convert makes a picture smaller.
+func Convert(from io.Reader, to io.Writer) error {
+	run := exec.Cmd{Path: "/usr/bin/convert", Stdin: from}
+	run.Args = []string{"convert", "-", "png:-"}
+	run.Stdout = to
+	return run.Run()
+}
+`),
+	}},
+	{name: "a job whose method does its work here", edits: []edit{
+		code("internal/tasks/tasks.go", `
+type job struct {
+	name string
+	work func(context.Context) error
+}
+
+func (j *job) do(ctx context.Context) error {
+	if err := j.work(ctx); err != nil {
+		return fmt.Errorf("%s: %w", j.name, err)
+	}
+	return nil
+}
+
+// Do does two jobs, one after the other.
+func Do(ctx context.Context, session *nopool.Session, more map[string]func(context.Context) error) error {
+	jobs := map[string]func(context.Context) error{"count": func(ctx context.Context) error {
+		_, err := session.Exec(ctx, "insert into counts select count(*) from notes")
+		return err
+	}}
+	all := maps.Clone(jobs)
+	maps.Copy(all, more)
+	for name, work := range all {
+		j := &job{name, work}
+		if err := j.do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+`),
+	}},
 }

@@ -12,7 +12,8 @@ import (
 // mutations are all of them: first those of what is rendered, then those of what owners
 // write beside it.
 var mutations = slices.Concat(poolMutations, sessionMutations, engineMutations, serviceMutations, httpMutations,
-	ownerEnds, ownerCommits, ownerStatements, ownerCarries, ownerHelpers, ownerAnswers, ownerLogs, ownerPlaces, ownerRelatives)
+	ownerEnds, ownerCommits, ownerStatements, ownerCarries, ownerHelpers, ownerAnswers, ownerLogs, ownerPlaces, ownerRelatives,
+	ownerRepeats, ownerReturns)
 
 // unnoticed are the names of those that no check notices, since the source does not say
 // whether they are wrong. One that is noticed must not be here.
@@ -90,7 +91,7 @@ func code(file, text string) edit {
 // importable are the packages that code imports where their names occur, as gofmt
 // groups them.
 var importable = []string{
-	"bytes cmp context crypto/tls encoding/csv encoding/json errors expvar fmt io iter log/slog mime/multipart net net/http os os/exec " +
+	"bufio bytes cmp context crypto/tls encoding/csv encoding/json errors expvar fmt io iter log/slog maps mime/multipart net net/http os os/exec " +
 		"runtime strconv strings sync sync/atomic syscall time",
 	"github.com/jackc/pgx/v5 github.com/jackc/pgx/v5/pgconn github.com/lib/pq github.com/uptrace/bun/driver/pgdriver",
 	"example.com/demo/internal/cache example.com/demo/internal/nopool " +

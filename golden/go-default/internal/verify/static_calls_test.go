@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"golang.org/x/tools/go/cfg"
 )
 
 // What calls are known by, as types.Func names them.
@@ -16,9 +18,8 @@ var (
 	repeatable = re(`/internal/nopool\.DB\)\.(Run|RunWithRetry)$`)
 	isCounters = re(`/internal/nopool\.Snapshot$`)
 	endsOrKeep = re(`/internal/nopool\.(Session\)\.(Commit|Finish|Rollback|Undo)|WithSession)$`)
-	decides    = re(`^errors\.(Is|As|AsType)$`)
 	readsForm  = re(`^\(\*net/http\.Request\)\.(FormFile|FormValue|MultipartReader|ParseForm|ParseMultipartForm|PostFormValue)$`)
-	isReader   = re(`(Reader|ReadCloser|Decoder|Scanner)$`)
+	isReader   = re(`(Reader|ReadCloser|Decoder|Scanner|Part)$`)
 	noContext  = re(`^context\.(Background|TODO)$`)
 	opensSQL   = re(`^(database/sql|github\.com/jackc/pgx/v\d+/stdlib)\.Open`)
 	logs       = re(`^(\(\*log/slog\.Logger\)|log/slog)\.(Any|Debug|Error|Group|Info|Log|LogAttrs|Warn|With)(Context)?$`)
@@ -55,7 +56,7 @@ var (
 func (c *checker) checkCall(n *ast.CallExpr, outer []ast.Node) {
 	c.checkPool(n, c.TypeOf(n))
 	name := c.called(n)
-	if name == "" || c.within(engine) {
+	if name == "" && !c.opens(n) || c.within(engine) {
 		return
 	}
 	c.checkTexts(n.Args, name, c.isQuery(n) || strings.HasSuffix(name, ".Batch).Queue"))
@@ -68,7 +69,7 @@ func (c *checker) checkCall(n *ast.CallExpr, outer []ast.Node) {
 		c.add("NP26", n.Pos(), "a context that knows nothing of the request, where one is at hand")
 	case repeatable.MatchString(name) && !c.mentions(n.Args[1], re(`^ReadOnly$`)) && c.answers(n.Args[2]) && !c.given(outer, isOurs):
 		c.add("NP05", n.Pos(), "answers in the middle of its transaction: do it when this has returned, its COMMIT acknowledged")
-	case repeatable.MatchString(name) && slices.ContainsFunc(outer, c.repeats), c.does[name+repeatsWork] && c.mentions(n, re(`^Run(WithRetry)?$`)):
+	case c.runs(n) && c.isRepeated(n, outer), c.does[name+repeatsWork] && slices.ContainsFunc(c.behind(n), c.runs):
 		c.add("NP29", n.Pos(), "repeats what ran, whatever its error is; RunWithRetry knows what may be repeated")
 	case opensSQL.MatchString(name) && !(c.limits(outer, "Open") && c.limits(outer, "Idle")): // a limit that is not reached shows nowhere else
 		c.add("NP02", n.Pos(), "a handle of database/sql that is not limited to one connection, open and idle, where it is made")
@@ -134,16 +135,20 @@ func (c *checker) isSent(header ast.Expr) bool {
 	})
 }
 
-// behind returns each node of an expression, and of what its variables were given. What strings.CutPrefix leaves of a text
-// is no longer that text, and the parts of a constant text are not looked at one by one.
+// behind returns each node of an expression, and of what its variables were given and the functions of its package return.
+// What strings.CutPrefix leaves of a text is no longer that text, and the parts of a constant text are not looked at one by one.
 func (c *checker) behind(e ast.Node) (nodes []ast.Node) {
-	seen := map[*types.Var]bool{nil: true}
+	seen := map[types.Object]bool{(*types.Var)(nil): true}
 	var into func(n ast.Node)
 	into = func(n ast.Node) {
 		ast.Inspect(n, func(n ast.Node) bool {
-			if v := c.variable(n); !seen[v] && !is(v.Type(), "error") {
-				seen[v] = true
-				for _, value := range c.values[v] {
+			of := types.Object(c.variable(n))
+			if f := c.function(n); f != nil {
+				of = f.Origin()
+			}
+			if !seen[of] && !is(of.Type(), "error") {
+				seen[of] = true
+				for _, value := range c.values[of] {
 					into(value)
 				}
 			}
@@ -185,8 +190,17 @@ func (c *checker) checkTexts(args []ast.Expr, name string, query bool) {
 	added := map[ast.Node]string{}
 	for _, arg := range args {
 		for _, n := range c.behind(arg) {
-			if sum, ok := n.(*ast.BinaryExpr); ok {
-				added[sum.Y] = "+"
+			var rest []ast.Expr // what is added to a text, or a format is given
+			switch n := n.(type) {
+			case *ast.BinaryExpr:
+				rest = []ast.Expr{n.Y}
+			case *ast.CallExpr:
+				rest = n.Args[min(1, len(n.Args)):]
+			}
+			for _, more := range rest {
+				for _, part := range c.behind(more) {
+					added[part] = "+"
+				}
 			}
 			text := added[n] + c.text(n)
 			if query && (outlives.MatchString(text) || temporary.MatchString(text) && !dropped.MatchString(text)) {
@@ -227,8 +241,8 @@ func (c *checker) text(n ast.Node) string {
 // opens reports whether a call returns a session that has to be ended.
 func (c *checker) opens(n *ast.CallExpr) bool {
 	f := c.function(n)
-	if f == nil {
-		return false
+	if f == nil { // a function in a variable or a field
+		return c.begins(n) && slices.ContainsFunc(n.Args, func(arg ast.Expr) bool { return is(c.TypeOf(arg), c.module+"/internal/nopool.TxOptions") })
 	}
 	of := f.Signature().Recv()
 	return begins.MatchString(f.FullName()) || c.does[f.FullName()+opensSessions] ||
@@ -289,7 +303,7 @@ func (c *checker) ends(function, maker ast.Node, made *types.Var, how string) (e
 		if c.variable(n) != made || n.Pos() < maker.End() || used && session {
 			return true
 		}
-		deferred := slices.IndexFunc(outer, func(n ast.Node) bool { _, ok := n.(*ast.DeferStmt); return ok })
+		deferred := slices.IndexFunc(outer, isDefer)
 		used = !session || deferred < 0
 		switch in := outer[len(outer)-1].(type) {
 		case *ast.AssignStmt: // in another branch
@@ -315,70 +329,106 @@ func (c *checker) ends(function, maker ast.Node, made *types.Var, how string) (e
 	return ended
 }
 
-// repeats reports whether a node is a loop that ends with success, or a function that begins again or calls itself where it
-// failed, and does not ask which error it is that it got.
-func (c *checker) repeats(n ast.Node) bool {
-	var body *ast.BlockStmt
-	var until ast.Node           // the condition of a loop
-	var back func(ast.Node) bool // what begins a function again
-	failed := func(n ast.Node) bool { return c.compares(n, token.NEQ) }
-	switch n := n.(type) {
-	case *ast.ForStmt:
-		body, until = n.Body, n.Cond
-	case *ast.RangeStmt:
-		body = n.Body
-	case *ast.FuncDecl:
-		body, back = n.Body, func(inside ast.Node) bool {
-			return c.isGotoBack(inside) || c.called(inside) == c.Defs[n.Name].(*types.Func).FullName()
+// runs reports whether a node runs a transaction that may write, by itself or by a function of the owner's.
+func (c *checker) runs(n ast.Node) bool {
+	return c.does[c.called(n)+runsWork] || repeatable.MatchString(c.called(n)) && !c.mentions(n.(*ast.CallExpr).Args[1], re(`^ReadOnly$`))
+}
+
+// isRepeated reports whether a call is made again where it failed, and not where it went well: in a loop, by a goto, by the
+// same call, or because its function is begun again there. Who asks which error it was knows what he repeats.
+func (c *checker) isRepeated(call *ast.CallExpr, outer []ast.Node) bool {
+	for i, n := range outer {
+		body, ok := n.(*ast.BlockStmt)
+		if !ok || c.signature(outer[i-1]) == nil || has(body, c.decides) {
+			continue
 		}
-	case *ast.FuncLit: // which a variable has
-		body, back = n.Body, func(inside ast.Node) bool {
-			call, ok := inside.(*ast.CallExpr)
-			return c.isGotoBack(inside) || ok && slices.Contains(c.values[c.variable(call.Fun)], ast.Expr(n))
+		for _, b := range cfg.New(body, func(*ast.CallExpr) bool { return true }).Blocks {
+			failed, other := c.outcomes(b, call)
+			for again := range ast.Preorder(body) {
+				if (again == call && !c.isForEach(call, outer) || again != call && c.isSame(again, call) || c.isItself(again, outer[i-1])) &&
+					leads(failed, again, map[*cfg.Block]bool{}) && !leads(other, again, map[*cfg.Block]bool{}) {
+					return true
+				}
+			}
 		}
 	}
-	if body == nil || has(body, func(n ast.Node) bool { return decides.MatchString(c.called(n)) }) {
-		return false
-	}
-	once := leavesAtEnd(body) // unless somebody says continue
-	return until != nil && has(until, failed) || has(body, func(n ast.Node) bool {
-		branch, ok := n.(*ast.IfStmt)
-		ok = ok && has(branch.Cond, failed)
-		if back != nil {
-			return c.compares(n, token.EQL) && has(body, back) || ok && has(branch.Body, back)
-		}
-		return c.compares(n, token.EQL) || ok && (once && has(branch.Body, isContinue) ||
-			branch.Else != nil && has(branch.Else, leaves) && !leavesAtEnd(branch.Body))
+	return false
+}
+
+// isForEach reports whether a call is made with what a loop ranges over, another thing each time.
+func (c *checker) isForEach(call *ast.CallExpr, outer []ast.Node) bool {
+	return slices.ContainsFunc(outer, func(n ast.Node) bool {
+		loop, ok := n.(*ast.RangeStmt)
+		return ok && !is(c.TypeOf(loop.X), "int") && slices.ContainsFunc(c.behind(call), func(n ast.Node) bool { // no number of attempts
+			v := c.variable(n)
+			return v != nil && (v == c.variable(loop.Key) || v == c.variable(loop.Value))
+		})
 	})
 }
 
-// jump is what a node does beside going on to the next: a return is one, too.
-func jump(n ast.Node) token.Token {
-	switch n := n.(type) {
-	case *ast.BranchStmt:
-		return n.Tok
-	case *ast.ReturnStmt:
-		return token.RETURN
+// decides reports whether a node asks which error it is, as errors.Is and functions of the owner's do.
+func (c *checker) decides(n ast.Node) bool {
+	call, ok := n.(*ast.CallExpr)
+	return ok && slices.ContainsFunc(results(c.TypeOf(call)), func(t types.Type) bool { return is(t, "bool") }) &&
+		slices.ContainsFunc(call.Args, func(arg ast.Expr) bool { return is(c.TypeOf(arg), "error") })
+}
+
+// isSame reports whether a node is a call with the text of another, contexts left out; no text says what a literal does.
+func (c *checker) isSame(n ast.Node, call *ast.CallExpr) bool {
+	text := func(call *ast.CallExpr) string {
+		args := slices.DeleteFunc(slices.Clone(call.Args), func(arg ast.Expr) bool { return isContext(c.TypeOf(arg)) })
+		return types.ExprString(&ast.CallExpr{Fun: call.Fun, Args: args})
 	}
-	return token.ILLEGAL
+	other, ok := n.(*ast.CallExpr)
+	return ok && text(other) == text(call) && !strings.Contains(text(call), " literal)")
 }
 
-func isContinue(n ast.Node) bool { return jump(n) == token.CONTINUE }
-func leaves(n ast.Node) bool     { return jump(n) == token.BREAK || jump(n) == token.RETURN }
-
-func leavesAtEnd(b *ast.BlockStmt) bool { return len(b.List) > 0 && leaves(b.List[len(b.List)-1]) }
-
-// isGotoBack reports whether a node is a goto whose label stands before it.
-func (c *checker) isGotoBack(n ast.Node) bool {
-	branch, ok := n.(*ast.BranchStmt)
-	return ok && branch.Tok == token.GOTO && c.Uses[branch.Label].Pos() < branch.Pos()
+// isItself reports whether a node names a function, or a variable with it.
+func (c *checker) isItself(n, function ast.Node) bool {
+	id, ok := n.(*ast.Ident)
+	if declared, named := function.(*ast.FuncDecl); named {
+		return ok && c.Uses[id] == c.Defs[declared.Name]
+	}
+	return ok && slices.ContainsFunc(c.values[c.variable(id)], func(value ast.Expr) bool { return value == function })
 }
 
-// compares reports whether a node compares an error with nil.
-func (c *checker) compares(n ast.Node, how token.Token) bool {
-	comparison, ok := n.(*ast.BinaryExpr)
-	return ok && comparison.Op == how && c.Types[comparison.Y].IsNil() && is(c.TypeOf(comparison.X), "error")
+// outcomes are where a block leads that compares the error of a call with nil: surely with an error, and the other way.
+func (c *checker) outcomes(b *cfg.Block, call *ast.CallExpr) (failed, other *cfg.Block) {
+	if len(b.Succs) < 2 || len(b.Nodes) == 0 {
+		return nil, nil
+	}
+	asked := b.Nodes[len(b.Nodes)-1]
+	condition, _ := asked.(ast.Expr)
+	text := types.ExprString(condition)
+	given := func(value ast.Expr) bool { return spans(value, call) }
+	if c.Types[condition].IsNil() { // a case of a switch
+		return b.Succs[1], b.Succs[0]
+	}
+	for n := range ast.Preorder(asked) {
+		part, ok := n.(*ast.BinaryExpr)
+		switch {
+		case !ok || !c.Types[part.Y].IsNil() || !slices.ContainsFunc(append(c.values[c.changed(part.X)], part.X), given): // or asks about another's
+		case part.Op == token.NEQ && !strings.Contains(text, "||"):
+			return b.Succs[0], b.Succs[1]
+		case part.Op == token.EQL && !strings.Contains(text, "&&"):
+			return b.Succs[1], b.Succs[0]
+		}
+	}
+	return nil, nil
 }
+
+// leads reports whether a node can come after the begin of a block.
+func leads(from *cfg.Block, to ast.Node, seen map[*cfg.Block]bool) bool {
+	if from == nil || seen[from] {
+		return false
+	}
+	seen[from] = true
+	return slices.ContainsFunc(from.Nodes, func(n ast.Node) bool { return spans(n, to) }) ||
+		slices.ContainsFunc(from.Succs, func(next *cfg.Block) bool { return leads(next, to, seen) })
+}
+
+func isDefer(n ast.Node) bool     { _, ok := n.(*ast.DeferStmt); return ok }
+func spans(n, part ast.Node) bool { return n.Pos() <= part.Pos() && part.End() <= n.End() }
 
 // checkWords looks for words that a client must not be sent (NP24): the server's, and the text of an error.
 func (c *checker) checkWords(below ast.Node) {
@@ -441,28 +491,26 @@ func (c *checker) checkBody(function ast.Node) {
 	}
 	queried := token.NoPos // the end of the first query
 	for n := range ast.Preorder(function) {
-		if queried.IsValid() && n.Pos() > queried && c.readsBody(n) {
-			c.add("NP13", n.Pos(), "reads the request's body with a connection open, which is held for as long as the client likes")
-		}
 		if call, ok := n.(*ast.CallExpr); ok && !queried.IsValid() && c.isQuery(call) {
 			queried = call.End()
 		} else if _, ok := n.(*ast.FuncLit); ok && queried.IsValid() { // such as the source of a COPY
 			queried = min(queried, n.Pos())
 		}
 	}
+	ast.PreorderStack(function, nil, func(n ast.Node, outer []ast.Node) bool {
+		if queried.IsValid() && (n.Pos() > queried || slices.ContainsFunc(outer, isDefer)) && c.readsBody(n) {
+			c.add("NP13", n.Pos(), "reads the request's body with a connection open, which is held for as long as the client likes")
+		}
+		method, ok := n.(*ast.SelectorExpr)
+		return !ok || method.Sel.Name != "Close"
+	})
 }
 
-// readsBody reports whether a node is a request's body, a variable with it or with a reader of it, or a call that reads it.
+// readsBody reports whether a node is a request's body, a variable with what reads it, or a call that does.
 func (c *checker) readsBody(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.Ident:
-		return isReader.MatchString(typeName(c.TypeOf(n))) && slices.ContainsFunc(c.values[c.variable(n)], func(value ast.Expr) bool {
-			if call, ok := value.(*ast.CallExpr); ok && len(call.Args) > 0 {
-				value = call.Args[0]
-			}
-			_, body := value.(*ast.SelectorExpr)
-			return body && c.readsBody(value) || readsForm.MatchString(c.called(value))
-		})
+		return c.bodies[c.variable(n)]
 	case *ast.SelectorExpr:
 		return isRequest(c.TypeOf(n.X)) && n.Sel.Name == "Body"
 	case *ast.CallExpr:
@@ -470,6 +518,19 @@ func (c *checker) readsBody(n ast.Node) bool {
 		return readsForm.MatchString(name) || c.does[name+readsBodies] && slices.ContainsFunc(n.Args, func(arg ast.Expr) bool { return isRequest(c.TypeOf(arg)) })
 	}
 	return false
+}
+
+// ofBody reports whether a value reads a request's body, or is a function that does; what was read of it does not.
+func (c *checker) ofBody(value ast.Expr) bool {
+	switch value := value.(type) {
+	case *ast.FuncLit:
+		return has(value.Body, c.readsBody)
+	case *ast.CallExpr:
+		method, ok := value.Fun.(*ast.SelectorExpr)
+		return isReader.MatchString(typeName(results(c.TypeOf(value))[0])) &&
+			(readsForm.MatchString(c.called(value)) || ok && c.ofBody(method.X) || slices.ContainsFunc(value.Args, c.ofBody))
+	}
+	return c.readsBody(value)
 }
 
 // isQuery reports whether a call uses a session. One that only wraps it, as sqlc's New does, is none.

@@ -55,9 +55,10 @@ func (f finding) String() string { return fmt.Sprintf("%s:%d: %s", f.file, f.lin
 type source struct {
 	module   string
 	packages []*packages.Package
-	does     map[string]bool           // what functions do, by their full names
-	values   map[*types.Var][]ast.Expr // what variables are given
-	carried  map[*types.Var]bool       // those that carry a session, though their types do not say so
+	does     map[string]bool             // what functions do, by their full names
+	values   map[types.Object][]ast.Expr // what variables are given, and functions return
+	carried  map[*types.Var]bool         // variables that carry a session, though their types do not say so
+	bodies   map[*types.Var]bool         // those that read what a client sends
 	findings []finding
 	allowed  []Exception
 }
@@ -131,10 +132,10 @@ type checker struct {
 
 // check collects all findings of the static rules, and apart from them those that a comment allows.
 func (s *source) check() {
-	s.does, s.values, s.carried = map[string]bool{}, map[*types.Var][]ast.Expr{}, map[*types.Var]bool{}
+	s.does, s.values, s.carried, s.bodies = map[string]bool{}, map[types.Object][]ast.Expr{}, map[*types.Var]bool{}, map[*types.Var]bool{}
 	s.each((*checker).collect)
-	for before := -1; before < len(s.does)+len(s.carried); { // what one function does depends on others
-		before = len(s.does) + len(s.carried)
+	for before := -1; before < len(s.does)+len(s.carried)+len(s.bodies); { // what one function does depends on others
+		before = len(s.does) + len(s.carried) + len(s.bodies)
 		s.each((*checker).learn)
 	}
 	s.each((*checker).checkNode)

@@ -8,11 +8,11 @@ import (
 )
 
 // What functions of the owner's do, in source.does behind their names.
-const readsBodies, opensSessions, repeatsWork, startsAnew = " reads a body", " opens a session", " repeats what it is given", " makes a context"
+const readsBodies, opensSessions, runsWork, repeatsWork, startsAnew = " reads a body", " opens a session", " runs a transaction", " repeats what it is given", " makes a context"
 
-// learn notes what functions do, and which variables carry a session though their types do not say so: those that are given
-// one, or a function that uses one. A parameter of the owner's functions is such a variable, so what is done with it is
-// found where it is done.
+// learn notes which variables read a body, and which carry a session though their types do not say so: those that are given
+// one, or a function that uses one. A receiver or parameter of the owner's functions is such a variable, so what is done with
+// it is found where it is done.
 func (c *checker) learn(n ast.Node, outer []ast.Node) {
 	if c.within(engine) {
 		return
@@ -21,36 +21,53 @@ func (c *checker) learn(n ast.Node, outer []ast.Node) {
 		if v := c.stays(to); v != nil && c.moved(to, value) {
 			c.carried[v] = true
 		}
+		if v := c.variable(to); v != nil && (isReader.MatchString(typeName(v.Type())) || isFunction(v.Type())) && c.ofBody(value) {
+			c.bodies[v] = true
+		}
 	})
-	call, ok := n.(*ast.CallExpr)
 	if f := c.function(n); f != nil {
-		params := typesOf(f.Origin().Signature().Params().Variables())
+		call, signature := n.(*ast.CallExpr), f.Origin().Signature()
+		if method, ok := call.Fun.(*ast.SelectorExpr); ok && signature.Recv() != nil && !c.begins(method.X) && c.carries(method.X) {
+			c.carried[signature.Recv()] = true
+		}
 		for i, arg := range call.Args {
-			if i = min(i, len(params)-1); i >= 0 && canHide(params[i]) && c.carries(arg) {
-				c.carried[f.Origin().Signature().Params().At(i)] = true
+			if i = min(i, signature.Params().Len()-1); i >= 0 && canHide(signature.Params().At(i).Type()) && c.carries(arg) {
+				c.carried[signature.Params().At(i)] = true
 			}
 		}
 	}
-	if len(outer) < 2 || !ok && !c.readsBody(n) {
-		return
-	}
-	fn, ok := outer[1].(*ast.FuncDecl)
-	if !ok {
-		return
-	}
-	known := c.Defs[fn.Name].(*types.Func)
-	switch {
-	case c.readsBody(n):
-		c.does[known.FullName()+readsBodies] = true
-	case c.opens(call) && c.holds(known.Signature().Results(), isSession):
-		c.does[known.FullName()+opensSessions] = true
-	case noContext.MatchString(c.called(call)) && slices.ContainsFunc(typesOf(known.Signature().Results().Variables()), isContext):
-		c.does[known.FullName()+startsAnew] = true
-	default:
-		if v := c.variable(call.Fun); v != nil && v.Kind() == types.ParamVar && slices.ContainsFunc(outer, c.repeats) {
-			c.does[known.FullName()+repeatsWork] = true
+	if len(outer) > 1 {
+		if fn, ok := outer[1].(*ast.FuncDecl); ok {
+			c.learnFunction(c.Defs[fn.Name].(*types.Func), n, outer)
 		}
 	}
+}
+
+// learnFunction notes what a function of the owner's does by one of its nodes.
+func (c *checker) learnFunction(f *types.Func, n ast.Node, outer []ast.Node) {
+	call, ok := n.(*ast.CallExpr)
+	results := f.Signature().Results()
+	switch {
+	case c.readsBody(n):
+		c.does[f.FullName()+readsBodies] = true
+	case !ok:
+	case c.opens(call) && c.holds(results, isSession):
+		c.does[f.FullName()+opensSessions] = true
+	case noContext.MatchString(c.called(call)) && slices.ContainsFunc(typesOf(results.Variables()), isContext):
+		c.does[f.FullName()+startsAnew] = true
+	case c.runs(call) && !slices.ContainsFunc(outer, isLoop): // which may be work on many things
+		c.does[f.FullName()+runsWork] = true
+	default:
+		if v := c.variable(call.Fun); v != nil && v.Kind() == types.ParamVar && c.isRepeated(call, outer) {
+			c.does[f.FullName()+repeatsWork] = true
+		}
+	}
+}
+
+func isLoop(n ast.Node) bool {
+	_, each := n.(*ast.RangeStmt)
+	_, other := n.(*ast.ForStmt)
+	return each || other
 }
 
 // moves calls do with each place that a node gives a value.
@@ -59,6 +76,9 @@ func moves(n ast.Node, do func(to, value ast.Expr)) {
 	case *ast.AssignStmt:
 		for i, to := range n.Lhs {
 			do(to, n.Rhs[min(i, len(n.Rhs)-1)])
+			if at, ok := to.(*ast.IndexExpr); ok {
+				do(at.X, at.Index) // a map keeps its keys, too
+			}
 		}
 	case *ast.ValueSpec:
 		for i, to := range n.Names {
@@ -70,6 +90,10 @@ func moves(n ast.Node, do func(to, value ast.Expr)) {
 		if n.Value != nil {
 			do(n.Value, n.X)
 		}
+	case *ast.CallExpr:
+		if name := types.ExprString(n.Fun); name == "copy" || name == "maps.Copy" {
+			do(n.Args[0], n.Args[1])
+		}
 	}
 }
 
@@ -79,19 +103,32 @@ func (c *checker) moved(to, value ast.Expr) bool {
 	return (!ok || id.Name != "_") && canHide(c.TypeOf(to)) && c.carries(value)
 }
 
-// collect notes what variables are given.
-func (c *checker) collect(n ast.Node, _ []ast.Node) {
+// collect notes what variables are given, and what functions return that can hold a text.
+func (c *checker) collect(n ast.Node, outer []ast.Node) {
 	moves(n, func(to, value ast.Expr) {
-		switch part := to.(type) { // of a variable
-		case *ast.SelectorExpr:
-			to = part.X
-		case *ast.IndexExpr:
-			to = part.X
-		}
-		if v := c.variable(to); v != nil {
+		if v := c.changed(to); v != nil {
 			c.values[v] = append(c.values[v], value)
 		}
 	})
+	back, _ := n.(*ast.ReturnStmt)
+	if f, ok := c.around(outer).(*ast.FuncDecl); ok && back != nil && !c.within(engine) {
+		for i, value := range back.Results {
+			if t := c.signature(f).Results().At(i).Type(); canHide(t) || is(t.Underlying(), "string") {
+				c.values[c.Defs[f.Name]] = append(c.values[c.Defs[f.Name]], value)
+			}
+		}
+	}
+}
+
+// changed is the variable that an assignment to an expression changes, or a part of it.
+func (c *checker) changed(to ast.Expr) *types.Var {
+	switch part := to.(type) {
+	case *ast.SelectorExpr:
+		to = part.X
+	case *ast.IndexExpr:
+		to = part.X
+	}
+	return c.variable(to)
 }
 
 // checkWayOut finds where a session outlives its function or is used beside it (NP15, NP03). The engine is at home with
@@ -212,6 +249,8 @@ func (c *checker) stays(to ast.Expr) *types.Var {
 			return v
 		}
 	case *ast.IndexExpr:
+		inside = e.X
+	case *ast.SliceExpr:
 		inside = e.X
 	case *ast.SelectorExpr:
 		t := c.TypeOf(e.X)

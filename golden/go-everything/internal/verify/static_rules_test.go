@@ -194,6 +194,9 @@ func (c *checker) checkNode(n ast.Node, outer []ast.Node) {
 		moves(n, func(to, value ast.Expr) {
 			field, part := to.(*ast.SelectorExpr)
 			header, ok := to.(*ast.IndexExpr)
+			if part {
+				c.checkTexts([]ast.Expr{value}, strings.TrimPrefix(typeName(c.TypeOf(field.X)), "*"), false)
+			}
 			if part && isAnswer.MatchString(strings.TrimPrefix(typeName(c.TypeOf(field.X)), "*")) || ok && is(c.TypeOf(header.X), "net/http.Header") && c.isSent(header.X) {
 				c.checkWords(value)
 			}
@@ -202,7 +205,7 @@ func (c *checker) checkNode(n ast.Node, outer []ast.Node) {
 }
 
 // checkName finds what only others may mention, a variable that is a pool, and one of the package that can keep a
-// connection. A dialer may be mentioned for UDP, which no database speaks.
+// connection. A dialer may be mentioned for UDP and for clients of HTTP, which no database speaks.
 func (c *checker) checkName(n *ast.Ident, outer []ast.Node) {
 	if v, ok := c.Defs[n].(*types.Var); ok && n.Name != "_" {
 		c.checkPool(n, v.Type())
@@ -216,8 +219,14 @@ func (c *checker) checkName(n *ast.Ident, outer []ast.Node) {
 	switch {
 	case obj == nil || obj.Pkg() == nil || obj.Pkg() == c.pkg.Types:
 	case ok:
-		call, _ := outer[max(0, len(outer)-2)].(*ast.CallExpr)
-		if call == nil || !slices.ContainsFunc(call.Args, func(arg ast.Expr) bool { return strings.HasPrefix(c.text(arg), "udp") }) {
+		user := outer[max(0, len(outer)-2)]
+		call, called := user.(*ast.CallExpr)
+		udp := called && slices.ContainsFunc(call.Args, func(arg ast.Expr) bool { return strings.HasPrefix(c.text(arg), "udp") })
+		transport := !called && has(user, func(n ast.Node) bool {
+			v := c.variable(n)
+			return v != nil && v.IsField() && v.Pkg().Path() == "net/http"
+		})
+		if !udp && !transport {
 			c.forbid(n.Pos(), f.FullName())
 		}
 	case obj.Parent() == obj.Pkg().Scope():
