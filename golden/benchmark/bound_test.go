@@ -69,9 +69,9 @@ func withoutBound(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits := regexp.MustCompile(`(?m)^(\tmax(Logins|Doubts|Refused) += \d)`)
-	if n := len(limits.FindAll(text, -1)); n != 3 {
-		t.Fatalf("%d limits found, want 3", n)
+	limits := regexp.MustCompile(`(?m)^(\tmax(Places|Refused) += \d)`)
+	if n := len(limits.FindAll(text, -1)); n != 2 {
+		t.Fatalf("%d limits found, want 2", n)
 	}
 	if err := os.WriteFile(file, limits.ReplaceAll(text, []byte("${1}00")), 0o600); err != nil {
 		t.Fatal(err)
