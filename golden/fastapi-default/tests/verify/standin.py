@@ -33,7 +33,7 @@ class Reply:
 
     tag: str = "SELECT 0"
     row: tuple[str, ...] = ()
-    oid: int = 25  # of its columns' type, which is text
+    oids: tuple[int, ...] = ()  # of its columns' types, where they are not text
     error: tuple[str, ...] | None = None  # SQLSTATE, text, and the routine of the server
     fatal: bool = False  # with the error the connection ends
     drop: bool = False  # the connection ends without an answer
@@ -215,8 +215,9 @@ class Standin:
             await writer.drain()
             return not reply.fatal
         if described:
-            column = b"c\0" + struct.pack("!ihihih", 0, 0, reply.oid, -1, -1, 0)
-            writer.write(_counted("T", [column] * len(reply.row)) if reply.row else _message("n"))
+            oids = reply.oids or [25] * len(reply.row)
+            columns = [b"c\0" + struct.pack("!ihihih", 0, 0, oid, -1, -1, 0) for oid in oids]
+            writer.write(_counted("T", columns) if reply.row else _message("n"))
         if reply.row:
             values = (text.encode() for text in reply.row)
             writer.write(_counted("D", [struct.pack("!i", len(value)) + value for value in values]))

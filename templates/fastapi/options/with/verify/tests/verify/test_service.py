@@ -118,7 +118,7 @@ def test_what_cannot_be_sent(
 @pytest.mark.rule("NP25")
 def test_what_cannot_be_read(standin: Standin, app: FastAPI, client: TestClient) -> None:
     """A stored value that Python does not have is no fault of the client's."""
-    forever = Reply("SELECT 1", ("infinity",), 1184)
+    forever = Reply("SELECT 1", ("infinity",), (1184,))
     standin._answer = lambda _, sql: forever if sql == "select 1" else None
 
     @app.get("/read")
