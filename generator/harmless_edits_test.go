@@ -1401,6 +1401,26 @@ func Convert(from io.Reader, to io.Writer) error {
 }
 `),
 	}},
+	{name: "functions of one argument, where others have several", edits: []edit{
+		code("internal/forms/forms.go", `
+func copy(text string) string { return strings.ToUpper(text) }
+
+func nothing(ctx context.Context) (context.Context, nopool.TxOptions, func(context.Context, *nopool.Session) error) {
+	return ctx, nopool.TxOptions{}, func(ctx context.Context, s *nopool.Session) error {
+		_, err := s.Exec(ctx, "select 1")
+		return err
+	}
+}
+
+func sets() (to, from map[string]int) { return map[string]int{}, map[string]int{copy("a"): 1} }
+
+// Work does nothing.
+func Work(ctx context.Context, db *nopool.DB) error {
+	maps.Copy(sets())
+	return db.Run(nothing(ctx))
+}
+`),
+	}},
 	{name: "a job whose method does its work here", edits: []edit{
 		code("internal/tasks/tasks.go", `
 type job struct {

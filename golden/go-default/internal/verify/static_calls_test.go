@@ -67,7 +67,7 @@ func (c *checker) checkCall(n *ast.CallExpr, outer []ast.Node) {
 		c.add("NP26", n.Pos(), "a logger without httpapi.WithCorrelation around all of its handlers")
 	case (noContext.MatchString(name) || c.does[name+startsAnew]) && c.given(outer, hasContext):
 		c.add("NP26", n.Pos(), "a context that knows nothing of the request, where one is at hand")
-	case repeatable.MatchString(name) && !c.mentions(n.Args[1], re(`^ReadOnly$`)) && c.answers(n.Args[2]) && !c.given(outer, isOurs):
+	case repeatable.MatchString(name) && len(n.Args) == 3 && !c.mentions(n.Args[1], re(`^ReadOnly$`)) && c.answers(n.Args[2]) && !c.given(outer, isOurs):
 		c.add("NP05", n.Pos(), "answers in the middle of its transaction: do it when this has returned, its COMMIT acknowledged")
 	case c.runs(n) && c.isRepeated(n, outer), c.does[name+repeatsWork] && slices.ContainsFunc(c.behind(n), c.runs):
 		c.add("NP29", n.Pos(), "repeats what ran, whatever its error is; RunWithRetry knows what may be repeated")
@@ -331,7 +331,11 @@ func (c *checker) ends(function, maker ast.Node, made *types.Var, how string) (e
 
 // runs reports whether a node runs a transaction that may write, by itself or by a function of the owner's.
 func (c *checker) runs(n ast.Node) bool {
-	return c.does[c.called(n)+runsWork] || repeatable.MatchString(c.called(n)) && !c.mentions(n.(*ast.CallExpr).Args[1], re(`^ReadOnly$`))
+	if c.does[c.called(n)+runsWork] {
+		return true
+	}
+	call, ok := n.(*ast.CallExpr) // with one argument where a function returns all three
+	return ok && repeatable.MatchString(c.called(n)) && !c.mentions(call.Args[min(1, len(call.Args)-1)], re(`^ReadOnly$`))
 }
 
 // isRepeated reports whether a call is made again where it failed, and not where it went well: in a loop, by a goto, by the

@@ -91,7 +91,7 @@ func moves(n ast.Node, do func(to, value ast.Expr)) {
 			do(n.Value, n.X)
 		}
 	case *ast.CallExpr:
-		if name := types.ExprString(n.Fun); name == "copy" || name == "maps.Copy" {
+		if name := types.ExprString(n.Fun); len(n.Args) == 2 && (name == "copy" || name == "maps.Copy") {
 			do(n.Args[0], n.Args[1])
 		}
 	}
