@@ -74,7 +74,7 @@ class ExchangeMiddleware:
             limiter.total_tokens = max(limiter.total_tokens, self._threads)
             await Exchange(self, scope, receive, send).run()
         else:
-            if scope["type"] == "websocket":  # which may ask for Db
+            if scope["type"] == "websocket":  # which may ask for Db, and finds this in its scope
                 Exchange(self, scope, receive, send)
             await self.app(scope, receive, send)
 
